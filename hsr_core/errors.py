@@ -1,0 +1,39 @@
+"""The library's exceptions. Every message says what is wrong and what would have worked."""
+
+from __future__ import annotations
+
+
+class HsrError(Exception):
+    """Root of everything this library raises on purpose."""
+
+
+class ConfigError(HsrError):
+    """A setting is unknown, of the wrong type, or out of range."""
+
+
+class MissingFile(HsrError):
+    """A model, weight, video or calibration file is not where it should be."""
+
+
+class BadFile(HsrError):
+    """A file exists but is truncated, corrupt, or of another format."""
+
+
+class MissingPackage(HsrError):
+    """An optional package is not installed; the message names the command that installs it."""
+
+
+class ShapeError(HsrError):
+    """An array has the wrong shape or dtype; the message gives both shapes."""
+
+
+class InvalidIntrinsics(HsrError):
+    """Camera intrinsics cannot be used; the message gives the values."""
+
+
+class BadFrame(HsrError):
+    """One image cannot be used; the caller counts it and goes on with the next."""
+
+
+class SourceError(HsrError):
+    """A frame source cannot be opened, or ended before its first frame."""

@@ -1,0 +1,42 @@
+"""Names to factories: the module behind a name is imported only when it is chosen.
+
+A package outside this one adds a regressor by an entry point in the group `hsr.<kind>`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any
+
+from .errors import ConfigError
+
+BUILT_IN: dict[str, dict[str, str]] = {
+    "regressor": {
+        "landmarks": "hsr_core.regress.landmarks:create",
+        "fake": "hsr_core.regress.fake:create",
+    },
+}
+
+
+def names(kind: str) -> list[str]:
+    """Return the names that `create(kind, name)` accepts."""
+    return sorted({*BUILT_IN.get(kind, {}), *(point.name for point in entry_points(group=f"hsr.{kind}"))})
+
+
+def create(kind: str, name: str, *args: Any, **kwargs: Any) -> Any:
+    """Import the factory registered under `kind` and `name` and call it.
+
+    Raises:
+        ConfigError: No such name; the message lists those that exist.
+    """
+    target = BUILT_IN.get(kind, {}).get(name)
+    if target is not None:
+        module, _, attribute = target.partition(":")
+        factory: Callable[..., Any] = getattr(import_module(module), attribute)
+        return factory(*args, **kwargs)
+    for point in entry_points(group=f"hsr.{kind}"):
+        if point.name == name:
+            return point.load()(*args, **kwargs)
+    raise ConfigError(f"no {kind} named {name!r}; there are: {', '.join(names(kind))}")
