@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from enum import IntEnum, IntFlag
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -197,7 +198,7 @@ class HumanParams:
     head_expression: Array = _zeros(10)
     head_scale: Array = field(default_factory=lambda: np.ones(3, np.float32))
 
-    FIXED_SHAPES = {
+    FIXED_SHAPES: ClassVar[dict[str, tuple[int, ...]]] = {
         "global_orient": (3,),
         "transl": (3,),
         "body_pose": (21, 3),
