@@ -1,0 +1,44 @@
+# make setup | run | test | test-all | lint | clean
+#   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
+#   FOR=     stop after so many seconds        VIEW=0  no web view        ARGS=  more options of hsr.bringup
+#   PYTHON=  the Python (3.10 to 3.12) that .venv is made from            PIP_ARGS=  more options of pip install
+
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help setup run test test-all lint clean
+
+SOURCE ?=
+FOR ?=
+VIEW ?= 1
+ARGS ?=
+PYTHON ?=
+PIP_ARGS ?=
+TESTS ?=
+
+# A sourced ROS installation would mix its packages with those of .venv.
+unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
+
+help:
+	@sed -n '1,4p' Makefile
+
+setup:
+	@for python in "$(PYTHON)" python3 python3.11 python3.12 python3.10; do \
+	  if [ -n "$$python" ] && "$$python" -c "" 2>/dev/null; then \
+	    PYTHON="$(PYTHON)" PIP_ARGS="$(PIP_ARGS)" exec "$$python" ros2_ws/bootstrap.py; fi; done; \
+	echo "make setup: no Python found: sudo apt install python3 python3-venv python3-dev" >&2; exit 1
+
+run: setup
+	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" --for "$(FOR)" --view "$(VIEW)" $(ARGS)
+
+test: setup
+	.venv/bin/python -m pytest $(TESTS)
+
+test-all: setup
+	.venv/bin/python -m pytest -m "slow or not slow" $(TESTS)
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check --line-length 120 .
+
+clean:
+	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log

@@ -1,0 +1,366 @@
+"""Make .venv with the library, ROS 2 as wheels and the message package, on a machine that has none of them.
+
+`make setup` runs this file with any Python 3; only the standard library is used. Each step has a fingerprint of
+what it depends on: an unchanged step is skipped, an interrupted one starts again.
+
+    1. a Python 3.10 to 3.12 is found and .venv is made from it
+    2. the library and the ROS wheels are installed at the versions of requirements/constraints.txt
+    3. the wheels' exported CMake targets, which name their build machine's folders, are pointed at .venv
+    4. colcon builds hsr_msgs and hsr into ros2_ws/install
+    5. a .pth file in .venv lets each of its processes find that overlay without sourcing anything
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Callable, Iterable, Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+WS = ROOT / "ros2_ws"
+VENV = ROOT / ".venv"
+PYTHON = VENV / "bin" / "python"
+STAMPS = VENV / "hsr_setup.json"
+LOG = WS / "log" / "setup.log"
+SUPPORTED = ((3, 11), (3, 12), (3, 10))
+"""Pythons that the wheels exist for, best first (3.11 has had the most testing)."""
+
+# Set by a sourced ROS installation; they would mix its files with the venv's.
+FOREIGN_VARIABLES = (
+    "AMENT_PREFIX_PATH",
+    "CMAKE_PREFIX_PATH",
+    "COLCON_PREFIX_PATH",
+    "LD_LIBRARY_PATH",
+    "PYTHONHOME",
+    "PYTHONPATH",
+    "_ROS_WHEELS_BOOTSTRAP_COMPLETE",
+)
+
+
+class SetupError(Exception):
+    """Something the user has to change; the message says what."""
+
+
+# --- 1. Python ------------------------------------------------------------------------------------------------
+
+PROBE = """
+import json, os, sys, sysconfig
+try:
+    import ensurepip, venv
+    has_venv = True
+except ImportError:
+    has_venv = False
+header = os.path.join(sysconfig.get_paths()["include"], "Python.h")
+print(json.dumps({"version": sys.version_info[:2], "executable": sys.executable, "venv": has_venv,
+                  "headers": os.path.exists(header)}))
+"""
+
+
+def probe(command: str) -> dict | None:
+    """Return what a Python can do, or None when `command` is not a Python that starts."""
+    try:
+        result = subprocess.run([command, "-c", PROBE], capture_output=True, text=True, timeout=60, env=clean_environ())
+        return json.loads(result.stdout) if result.returncode == 0 else None
+    except (OSError, ValueError, subprocess.TimeoutExpired):
+        return None
+
+
+def find_python(wanted: str = "") -> dict:
+    """Return the probe of the Python to use: `wanted` if given, else the best that is installed.
+
+    Raises:
+        SetupError: None is fit; the message names what each lacks and the packages to install.
+    """
+    names = [wanted] if wanted else [*("python%d.%d" % version for version in SUPPORTED), "python3"]
+    found = [info for info in map(probe, names) if info]
+    fit = [info for info in found if tuple(info["version"]) in SUPPORTED and info["venv"] and info["headers"]]
+    if fit:
+        return fit[0]
+    raise SetupError(explain_missing_python(wanted, found))
+
+
+def explain_missing_python(wanted: str, found: list[dict]) -> str:
+    """Say why none of the Pythons can be used, and what to install."""
+    lines = []
+    for info in found:
+        version = "%d.%d" % tuple(info["version"])
+        if tuple(info["version"]) not in SUPPORTED:
+            lines.append(f"{info['executable']} is {version}: 3.10, 3.11 or 3.12 is needed")
+            continue
+        packages = [f"python{version}-venv"] * (not info["venv"]) + [f"python{version}-dev"] * (not info["headers"])
+        lines.append(f"{info['executable']} is incomplete: sudo apt install {' '.join(packages)}")
+    if not lines:
+        lines.append(f"{wanted} does not start" if wanted else "no Python 3.10, 3.11 or 3.12 found")
+        lines.append("install one (sudo apt install python3 python3-venv python3-dev)")
+    return "\n".join([*lines, "or name another: make setup PYTHON=/path/to/python3.11"])
+
+
+def make_venv(wanted: str) -> None:
+    """Create .venv, or keep it when its Python starts, has pip, and is the wanted one."""
+    info = probe(str(PYTHON)) if PYTHON.exists() else None
+    base = find_python(wanted) if wanted or info is None else None
+    keep = (
+        info is not None and tuple(info["version"]) in SUPPORTED and read_stamps().get("root", str(ROOT)) == str(ROOT)
+    )
+    if keep and base is not None:
+        keep = base["version"] == info["version"]
+    if keep and subprocess.run([str(PYTHON), "-c", "import pip"], capture_output=True).returncode == 0:
+        return
+    base = base or find_python(wanted)
+    run([base["executable"], "-m", "venv", "--clear", str(VENV)], f"creating .venv from {base['executable']}")
+
+
+# --- 2. packages ----------------------------------------------------------------------------------------------
+
+
+def install_packages() -> None:
+    """Install the library with its extras and the ROS wheels, all pinned."""
+    pip = [str(PYTHON), "-m", "pip", "install", "--disable-pip-version-check", "--progress-bar", "off", "--no-input"]
+    pins = ["--constraint", str(ROOT / "requirements" / "constraints.txt")]
+    extra = os.environ.get("PIP_ARGS", "").split()
+    run([*pip, *pins, *extra, "setuptools", "wheel"], "installing the build tools")
+    # The build tools above are pinned too, so no second copy is fetched for an isolated build.
+    everything = ["--requirement", str(ROOT / "requirements" / "ros.txt"), "--editable", f"{ROOT}[view,test]"]
+    run([*pip, *pins, *extra, "--no-build-isolation", *everything], "installing the library and the ROS wheels")
+    run([str(PYTHON), "-m", "pip", "check"], "checking the installed versions")
+
+
+# --- 3. CMake targets -----------------------------------------------------------------------------------------
+
+BUILD_MACHINE = re.compile(r"/opt/python/[^;\"<>\s]*")
+
+
+def replacement(path: str, python_include: str, numpy_include: str) -> str:
+    """Return the venv's own folder for one of the build machine's.
+
+    Raises:
+        SetupError: A folder that this function does not know (another version of the wheels).
+    """
+    if re.fullmatch(r"/opt/python/cp\d+-cp\d+/include/python3\.\d+", path):
+        return python_include
+    if re.fullmatch(r"/opt/python/cp\d+-cp\d+/lib/python3\.\d+/site-packages/numpy/_?core/include", path):
+        return numpy_include
+    raise SetupError(
+        f"the ROS wheels name a folder of their build machine that is not known here: {path}\n"
+        "install the versions of requirements/constraints.txt, or teach ros2_ws/bootstrap.py this path"
+    )
+
+
+def patch_cmake_targets(share: Path, python_include: str, numpy_include: str) -> int:
+    """Rewrite the build machine's include folders in the exported targets under `share`; return the files changed.
+
+    Running it again changes nothing.
+    """
+    changed = 0
+    for file in sorted(share.rglob("*.cmake")):
+        text = file.read_text(encoding="utf-8", errors="surrogateescape")
+        new = BUILD_MACHINE.sub(lambda match: replacement(match.group(), python_include, numpy_include), text)
+        if new != text:
+            file.write_text(new, encoding="utf-8", errors="surrogateescape")
+            changed += 1
+    return changed
+
+
+def patch_venv() -> None:
+    code = "import json, numpy, sysconfig; print(json.dumps([sysconfig.get_paths()['include'], numpy.get_include()]))"
+    result = subprocess.run([str(PYTHON), "-c", code], capture_output=True, text=True, env=clean_environ())
+    if result.returncode:
+        raise SetupError(f"numpy in .venv does not import:\n{result.stderr}")
+    patch_cmake_targets(VENV / "share", *json.loads(result.stdout))
+
+
+# --- 4. overlay -----------------------------------------------------------------------------------------------
+
+
+def build_package(name: str, *options: str) -> None:
+    """Build one package of ros2_ws/src into ros2_ws/install."""
+    environ = clean_environ()
+    environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environ.get('PATH', '')}"
+    environ["AMENT_PREFIX_PATH"] = environ["CMAKE_PREFIX_PATH"] = str(VENV)
+    environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
+    command = [str(PYTHON), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src", "--merge-install"]
+    command += ["--packages-select", name, "--event-handlers", "console_direct+", *options]
+    command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}"]
+    cache = WS / "build" / name / "CMakeCache.txt"
+    if cache.exists():  # it may name another Python, or a half-finished configuration
+        shutil.rmtree(cache.parent)
+    run(command, f"building {name}", cwd=WS, env=environ)
+
+
+def check_overlay() -> None:
+    """Prove that a plain process of the venv finds the messages and their type support."""
+    code = (
+        "import hsr, hsr_msgs.msg; from rclpy.serialization import serialize_message as s, deserialize_message as d;"
+        "m = hsr_msgs.msg.HumanArray(); assert d(s(m), type(m)) == m"
+    )
+    run([str(PYTHON), "-c", code], "checking the messages", cwd=ROOT)
+
+
+# --- 5. finding the overlay -----------------------------------------------------------------------------------
+
+# Sorts before ros_wheels_bootstrapper.pth, which restarts the interpreter once with LD_LIBRARY_PATH set.
+PTH_NAME = "hsr_overlay"
+OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: lets every process of this venv find the ROS packages in ros2_ws."""
+
+import os
+
+PREFIXES = {prefixes!r}
+GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
+
+
+def prepend(variable, values):
+    """Put `values` in front of a path variable; return False when they were all there."""
+    old = [part for part in os.environ.get(variable, "").split(os.pathsep) if part]
+    missing = [value for value in values if value not in old]
+    if missing:
+        os.environ[variable] = os.pathsep.join(missing + old)
+    return bool(missing)
+
+
+prepend("AMENT_PREFIX_PATH", PREFIXES)
+if prepend("LD_LIBRARY_PATH", [prefix + "/lib" for prefix in PREFIXES]):
+    # The loader reads this at start only: have the ROS wheels' own bootstrap restart the interpreter, also when
+    # this process was started by another environment that has such a bootstrap.
+    os.environ.pop(GUARD, None)
+'''
+
+
+def write_pth() -> None:
+    """Put the overlay and the live source of `hsr` on the venv's path."""
+    site = next((VENV / "lib").glob("python3.*/site-packages"))
+    overlay = WS / "install" / "lib" / site.parent.name / "site-packages"
+    prefixes = [str(WS / "install"), str(VENV)]
+    (site / f"{PTH_NAME}.py").write_text(OVERLAY_MODULE.format(prefixes=prefixes))
+    (site / f"{PTH_NAME}.pth").write_text(f"{WS / 'src' / 'hsr'}\n{overlay}\nimport {PTH_NAME}\n")
+
+
+# --- running steps --------------------------------------------------------------------------------------------
+
+
+def clean_environ() -> dict[str, str]:
+    """Return this process's environment without what a sourced ROS installation put there."""
+    return {name: value for name, value in os.environ.items() if name not in FOREIGN_VARIABLES}
+
+
+def run(command: list[str], title: str, cwd: Path = ROOT, env: dict[str, str] | None = None) -> None:
+    """Run a command with its output in the log and a short progress line here.
+
+    Raises:
+        SetupError: It failed; the message holds the end of its output.
+    """
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    start, last, tail = time.monotonic(), 0.0, []
+    print(f"-- {title}", flush=True)
+    with open(LOG, "a") as log:
+        log.write(f"\n## {title}\n{' '.join(command)}\n")
+        process = subprocess.Popen(
+            command, cwd=cwd, env=env or clean_environ(), stdin=subprocess.DEVNULL, text=True, errors="replace",
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )  # fmt: skip
+        for line in process.stdout or ():
+            log.write(line)
+            log.flush()
+            tail = [*tail[-39:], line.rstrip()]
+            elapsed = time.monotonic() - start
+            if elapsed - last > 10:
+                last = elapsed
+                print(f"   {elapsed:3.0f} s  {line.strip()[:90]}", flush=True)
+    if process.wait() != 0:
+        raise SetupError("\n".join([*tail, f"{title}: failed (exit {process.returncode}); whole log: {LOG}"]))
+
+
+def fingerprint(*parts: str | Path) -> str:
+    """Return a hash of strings, files and whole folders."""
+    digest = hashlib.sha256()
+    for part in parts:
+        for file in files_of(part) if isinstance(part, Path) else ():
+            digest.update(f"{file.relative_to(ROOT)}\0".encode())
+            digest.update(file.read_bytes())
+        if isinstance(part, str):
+            digest.update(f"{part}\0".encode())
+    return digest.hexdigest()
+
+
+def files_of(path: Path) -> Iterator[Path]:
+    if path.is_file():
+        yield path
+    else:
+        yield from sorted(file for file in path.rglob("*") if file.is_file() and file.suffix != ".pyc")
+
+
+def read_stamps() -> dict[str, str]:
+    try:
+        return json.loads(STAMPS.read_text())
+    except (OSError, ValueError):
+        return {}
+
+
+def step(name: str, print_of: str, actions: Iterable[Callable[[], None]]) -> bool:
+    """Run the actions unless they ran to their end with the same fingerprint; return True when they ran."""
+    stamps = read_stamps()
+    if stamps.get(name) == print_of:
+        return False
+    stamps.pop(name, None)
+    STAMPS.write_text(json.dumps(stamps))
+    for action in actions:
+        action()
+    stamps.update({name: print_of, "root": str(ROOT)})
+    STAMPS.write_text(json.dumps(stamps))
+    return True
+
+
+def project_requirements() -> str:
+    """Return the part of pyproject.toml that decides what is installed."""
+    text = (ROOT / "pyproject.toml").read_text()
+    return text.partition("[tool.ruff]")[0]
+
+
+def setup(wanted: str) -> None:
+    """Bring .venv and ros2_ws/install up to date."""
+    if (platform.system(), platform.machine()) != ("Linux", "x86_64"):
+        raise SetupError(
+            f"the ROS wheels exist for x86-64 Linux only, this is {platform.system()} {platform.machine()}: install "
+            "ROS 2 Jazzy by apt or a container and build ros2_ws with colcon (CONTRIBUTING.md)"
+        )
+    if shutil.which("g++") is None and shutil.which("c++") is None:
+        raise SetupError("no C++ compiler for the message package: sudo apt install g++")
+    if wanted or not PYTHON.exists() or read_stamps().get("root") != str(ROOT):
+        make_venv(wanted)
+    version = (VENV / "pyvenv.cfg").read_text()
+    me = Path(__file__).resolve()
+    installed = fingerprint(version, str(ROOT), project_requirements(), ROOT / "requirements")
+    step("install", installed, [install_packages, patch_venv])
+    src = WS / "src"
+    messages = fingerprint(installed, me, src / "hsr_msgs")
+    step("hsr_msgs", messages, [write_pth, lambda: build_package("hsr_msgs"), check_overlay])
+    hsr = src / "hsr"
+    parts = [hsr / name for name in ("package.xml", "setup.py", "setup.cfg", "config", "rviz")]
+    # Links, not copies: an edited file of the package needs no new build.
+    step("hsr", fingerprint(messages, *parts, ROOT / "launch"), [lambda: build_package("hsr", "--symlink-install")])
+
+
+def main() -> int:
+    with open(__file__) as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would install over each other
+        try:
+            setup(os.environ.get("PYTHON", ""))
+        except SetupError as error:
+            print(f"\nmake setup: {error}", file=sys.stderr)
+            return 1
+        except KeyboardInterrupt:
+            print("\nmake setup: interrupted; run it again to go on", file=sys.stderr)
+            return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
