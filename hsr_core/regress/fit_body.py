@@ -1,0 +1,355 @@
+"""Body pose from 2D and 3D landmarks of one camera: damped Gauss-Newton on the skeleton.
+
+Unknown are the translation and the rotations of 20 joints. The residuals, each divided by its standard deviation:
+
+- reprojection of 22 landmarks, robust (Geman-McClure weights);
+- direction of 21 bones in 3D, which resolves what one view cannot tell (towards or away);
+- joint limits, a weak pose prior, and the last frame's pose.
+
+Lengths come from the body's shape and are never fitted here: with the height given, distance follows.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..body.joints import J
+from ..geometry.rotations import rotation_between, rotmat_to_rotvec, rotvec_to_rotmat
+from ..types import Array
+from .kinematics import forward, log_jacobian, point_jacobian
+from .pose_network import L
+
+SOLVED = np.array(
+    [J[name] for name in (
+        "pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar", "left_shoulder",
+        "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+        "left_knee", "right_knee", "left_ankle", "right_ankle",
+    )]
+)  # fmt: skip
+_ROW = {int(joint): i for i, joint in enumerate(SOLVED)}
+_N = 3 + 3 * len(SOLVED)
+
+
+def _both(pairs: dict[str, str]) -> list[tuple[str, str]]:
+    return [(f"{s}_{a}", f"{s}_{b}") for a, b in pairs.items() for s in ("left", "right")]
+
+
+# landmark, joint it moves with, and the rest position: a joint's name or a surface point's.
+_HEAD = [("nose", "nose"), *_both({"eye": "eye", "ear": "ear"})]
+_AT_JOINT = _both(
+    {"elbow": "elbow", "wrist": "wrist", "knee": "knee", "ankle": "ankle", "shoulder": "shoulder", "hip": "hip"}
+)
+_HAND = _both({"index": "index1", "pinky": "pinky1", "thumb": "thumb2"})
+_FOOT = _both({"heel": "heel", "foot_index": "big_toe"})
+
+# A joint's own position moves with its parent: turning an elbow leaves the elbow where it is.
+LANDMARKS = np.array([L[a] for a, _ in _HEAD + _AT_JOINT + _HAND + _FOOT])
+CARRIERS = np.array(
+    [J["head"]] * len(_HEAD)
+    + [J[b] for _, b in _AT_JOINT]
+    + [J[b.split("_")[0] + "_wrist"] for _, b in _HAND]
+    + [J[b.split("_")[0] + "_ankle"] for _, b in _FOOT]
+)
+_INDEX = {int(landmark): i for i, landmark in enumerate(LANDMARKS)}
+
+BONES = [
+    *_both({"shoulder": "elbow", "elbow": "wrist", "hip": "knee", "knee": "ankle", "wrist": "index"}),
+    *_both({"ankle": "foot_index", "heel": "foot_index"}),
+    *_both({"hip": "shoulder"}),
+    ("right_shoulder", "left_shoulder"),
+    ("right_hip", "left_hip"),
+    ("right_ear", "left_ear"),
+    ("left_ear", "nose"),
+    ("right_ear", "nose"),
+]
+_BONE_A = np.array([_INDEX[L[a]] for a, _ in BONES])
+_BONE_B = np.array([_INDEX[L[b]] for _, b in BONES])
+
+_INF = np.inf
+# Limits of the rotation vector [rad]: (low xyz, high xyz) of the left side; SMPL rest axes x left, y up, z forward.
+_LIMITS_LEFT = {
+    "spine1": ((-0.4, -0.3, -0.3), (0.6, 0.3, 0.3)),
+    "spine2": ((-0.4, -0.3, -0.3), (0.5, 0.3, 0.3)),
+    "spine3": ((-0.3, -0.3, -0.3), (0.4, 0.3, 0.3)),
+    "neck": ((-0.5, -0.6, -0.4), (0.5, 0.6, 0.4)),
+    "head": ((-0.5, -0.7, -0.4), (0.5, 0.7, 0.4)),
+    "collar": ((-0.15, -0.4, -0.25), (0.15, 0.3, 0.45)),
+    "shoulder": ((-1.6, -2.2, -1.6), (1.3, 1.2, 1.6)),
+    "elbow": ((-1.6, -2.6, -0.25), (1.2, 0.05, 0.25)),
+    "wrist": ((-0.4, -0.6, -1.2), (0.4, 0.6, 1.2)),
+    "hip": ((-2.2, -0.8, -0.5), (0.6, 0.9, 1.2)),
+    "knee": ((-0.05, -0.35, -0.15), (2.6, 0.35, 0.15)),
+    "ankle": ((-0.7, -0.5, -0.5), (0.8, 0.5, 0.5)),
+}
+_PRIOR_SIGMA = {
+    "pelvis": (_INF,) * 3, "spine1": (0.25,) * 3, "spine2": (0.2,) * 3, "spine3": (0.2,) * 3,
+    "neck": (0.35,) * 3, "head": (0.35,) * 3, "collar": (0.15,) * 3, "shoulder": (1.0,) * 3,
+    "elbow": (0.8, 1.2, 0.3), "wrist": (0.4, 0.4, 0.6), "hip": (0.9, 0.45, 0.4), "knee": (1.2, 0.25, 0.12),
+    "ankle": (0.4, 0.3, 0.3),
+}  # fmt: skip
+
+
+def _per_joint(table: dict[str, tuple]) -> Array:
+    rows = []
+    for joint in SOLVED:
+        name = next(n for n, i in J.items() if i == joint)
+        side, _, part = name.partition("_")
+        rows.append(table[part] if side in ("left", "right") else table.get(name, (_INF,) * 3))
+    return np.array(rows, float)
+
+
+def _limits() -> tuple[Array, Array]:
+    low, high = [], []
+    for joint in SOLVED:
+        name = next(n for n, i in J.items() if i == joint)
+        side, _, part = name.partition("_")
+        a, b = _LIMITS_LEFT.get(part if side in ("left", "right") else name, ((-_INF,) * 3, (_INF,) * 3))
+        if side == "right":  # mirrored across x = 0: y and z components change sign
+            a, b = (a[0], -b[1], -b[2]), (b[0], -a[1], -a[2])
+        low.append(a)
+        high.append(b)
+    return np.array(low, float), np.array(high, float)
+
+
+_LOW, _HIGH = _limits()
+_PRIOR = 1 / _per_joint(_PRIOR_SIGMA)
+
+
+@dataclass(frozen=True)
+class BodyFitWeights:
+    """Standard deviations of the residuals.
+
+    Attributes:
+        pixel: Landmark error, relative to the person's size in pixels.
+        bone: Bone direction (unit vectors).
+        limit_rad: Softness of the joint limits.
+        pose: Factor on the pose prior's deviations.
+        last_rad_per_sqrt_s: Change since the last frame, growing with the root of the time between (random walk).
+        robust: Landmark errors beyond this many deviations count less and less.
+    """
+
+    pixel: float = 0.012
+    bone: float = 0.4
+    limit_rad: float = 0.1
+    pose: float = 1.0
+    last_rad_per_sqrt_s: float = 1.2
+    robust: float = 5.0
+
+
+@dataclass(frozen=True, eq=False)
+class BodyObservation:
+    """What is fitted to, in undistorted pixels.
+
+    Attributes:
+        uv: (33, 2) [px].
+        world: (33, 3) landmark directions in camera axes (already turned to the viewing ray).
+        weight: (33,) [0, 1], 0 = not seen.
+        size_px: Size of the person in the image.
+        K: (3, 3).
+    """
+
+    uv: Array
+    world: Array
+    weight: Array
+    size_px: float
+    K: Array
+
+
+@dataclass(frozen=True, eq=False)
+class BodyFit:
+    """A fitted pose.
+
+    Attributes:
+        local: (55, 3, 3) local rotations, root first (body to camera).
+        transl: (3,) [m].
+        cost: Sum of squared, weighted residuals.
+        reprojection: (22,) landmark errors in units of the pixel deviation.
+    """
+
+    local: Array
+    transl: Array
+    cost: float
+    reprojection: Array
+
+
+class BodyFitter:
+    """Fits one skeleton; `set_body` when its shape changes."""
+
+    def __init__(self, weights: BodyFitWeights | None = None) -> None:
+        self.weights = weights or BodyFitWeights()
+
+    def set_body(self, rest_joints: Array, surface: dict[str, Array]) -> None:
+        """Take a shape: rest joints (55, 3) and the rest positions of the named surface points [m]."""
+        self._rest = np.asarray(rest_joints, np.float64)
+        named = {
+            **{name: self._rest[i] for name, i in J.items()},
+            **{k: np.asarray(v, np.float64) for k, v in surface.items()},
+        }
+        names = [b for _, b in _HEAD + _AT_JOINT + _HAND + _FOOT]
+        # "left_eye" is the surface point (the eyeball's joint is left_eye_smplhf); the rest carry unique names.
+        self._offsets = np.stack([named[name] for name in names]) - self._rest[CARRIERS]
+        ends = self._offsets + self._rest[CARRIERS]
+        self._bone_length = np.linalg.norm(ends[_BONE_B] - ends[_BONE_A], axis=1)
+
+    def start(self, seen: BodyObservation) -> tuple[Array, Array]:
+        """Return a first guess: every bone turned to its observed direction, the body placed by least squares."""
+        local = np.broadcast_to(np.eye(3), (55, 3, 3)).copy()
+        w = seen.world
+        up = (w[L["left_shoulder"]] + w[L["right_shoulder"]] - w[L["left_hip"]] - w[L["right_hip"]]) / 2
+        left = w[L["left_hip"]] - w[L["right_hip"]] + w[L["left_shoulder"]] - w[L["right_shoulder"]]
+        up = up / np.linalg.norm(up)
+        left = left - (left @ up) * up
+        left = left / np.linalg.norm(left)
+        local[0] = np.stack([left, up, np.cross(left, up)], 1)
+        for side in ("left", "right"):
+            for chain in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
+                frame = local[0]
+                for a, b in zip(chain, chain[1:], strict=False):
+                    bone = self._rest[J[f"{side}_{b}"]] - self._rest[J[f"{side}_{a}"]]
+                    target = frame.T @ (w[L[f"{side}_{b}"]] - w[L[f"{side}_{a}"]])
+                    local[J[f"{side}_{a}"]] = rotation_between(bone, target)
+                    frame = frame @ local[J[f"{side}_{a}"]]
+        return local, self._place(local, seen)
+
+    def _place(self, local: Array, seen: BodyObservation) -> Array:
+        """Return the translation that best reprojects the posed landmarks (linear least squares)."""
+        rotations, joints = forward(local, self._rest, np.zeros(3))
+        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
+        K, uv = seen.K, seen.uv[LANDMARKS]
+        weight = np.sqrt(seen.weight[LANDMARKS])[:, None]
+        du, dv = uv[:, 0] - K[0, 2], uv[:, 1] - K[1, 2]
+        zero, one = np.zeros(len(uv)), np.ones(len(uv))
+        A = np.concatenate(
+            [np.stack([K[0, 0] * one, zero, -du], 1) * weight, np.stack([zero, K[1, 1] * one, -dv], 1) * weight]
+        )
+        b = np.concatenate(
+            [
+                (du * points[:, 2] - K[0, 0] * points[:, 0]) * weight[:, 0],
+                (dv * points[:, 2] - K[1, 1] * points[:, 1]) * weight[:, 0],
+            ]
+        )
+        transl = np.linalg.lstsq(A, b, rcond=None)[0]
+        if transl[2] <= 0.2:
+            transl = np.array([0.0, 0.0, K[1, 1] * 1.7 / max(seen.size_px, 1.0)])
+        return transl
+
+    def fit(
+        self,
+        seen: BodyObservation,
+        local: Array,
+        transl: Array,
+        *,
+        last: Array | None = None,
+        dt_s: float = 1 / 30,
+        steps: int = 8,
+    ) -> BodyFit:
+        """Return the pose that explains the observation best, starting from `local`, `transl`.
+
+        Args:
+            seen: The observation.
+            local: (55, 3, 3) start.
+            transl: (3,) start.
+            last: (55, 3, 3) the last frame's pose, or None.
+            dt_s: Time since the last frame [s].
+            steps: Most Gauss-Newton steps.
+        """
+        damping = 1e-2
+        self._calm = 1 / (self.weights.last_rad_per_sqrt_s * np.sqrt(max(dt_s, 1e-3)))
+        state = self._linearise(seen, local, transl, last)
+        for _ in range(steps):
+            normal, gradient, cost, _ = state
+            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-6), -gradient)
+            new_local, new_transl = _retract(local, transl, step)
+            if new_transl[2] < 0.2:
+                new_transl = transl
+            trial = self._linearise(seen, new_local, new_transl, last)
+            if trial[2] < cost:
+                gain = (cost - trial[2]) / cost
+                local, transl, state = new_local, new_transl, trial
+                damping = max(damping * 0.3, 1e-5)
+                if gain < 1e-3:
+                    break
+            else:
+                damping *= 8
+                if damping > 1e3:
+                    break
+        return BodyFit(local, transl, float(state[2]), state[3])
+
+    def _linearise(self, seen: BodyObservation, local: Array, transl: Array, last: Array | None):
+        """Return normal matrix, gradient, cost and per-landmark errors at a pose."""
+        W = self.weights
+        rotations, joints = forward(local, self._rest, transl)
+        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
+        jacobian = np.empty((len(points), 3, _N))
+        jacobian[:, :, :3] = np.eye(3)
+        jacobian[:, :, 3:] = point_jacobian(points, CARRIERS, rotations, joints, SOLVED).reshape(len(points), 3, -1)
+
+        weight = seen.weight[LANDMARKS]
+        pixels, d_pixels = _project(points, seen.K)
+        scale = 1 / (W.pixel * seen.size_px)
+        error = (pixels - seen.uv[LANDMARKS]) * scale
+        square = (error**2).sum(1)
+        robust = W.robust**2 / (W.robust**2 + square)  # Geman-McClure: w = (c^2 / (c^2 + r^2))^2
+        root = (np.sqrt(weight) * robust)[:, None]
+        rows = [(np.einsum("nab,nbk->nak", d_pixels, jacobian) * (scale * root)[:, :, None]).reshape(-1, _N)]
+        residuals = [(error * root).ravel()]
+        cost = float((weight * W.robust**2 * square / (W.robust**2 + square)).sum())
+
+        bone = (points[_BONE_B] - points[_BONE_A]) / self._bone_length[:, None]
+        target = seen.world[LANDMARKS][_BONE_B] - seen.world[LANDMARKS][_BONE_A]
+        target = target / np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-6)
+        bone_weight = (np.sqrt(weight[_BONE_A] * weight[_BONE_B]) / W.bone)[:, None]
+        d_bone = (jacobian[_BONE_B] - jacobian[_BONE_A]) / self._bone_length[:, None, None]
+        rows.append((d_bone * bone_weight[:, :, None]).reshape(-1, _N))
+        residuals.append(((bone - target) * bone_weight).ravel())
+        cost += float((residuals[-1] ** 2).sum())
+
+        rotvec = rotmat_to_rotvec(local[SOLVED])
+        d_rotvec = log_jacobian(rotvec)
+        over = np.maximum(rotvec - _HIGH, 0) + np.minimum(rotvec - _LOW, 0)
+        prior = _PRIOR / W.pose
+        limit = (over != 0) / W.limit_rad
+        diagonal = [(rotvec * prior, prior, d_rotvec), (over * limit, limit, d_rotvec)]
+        if last is not None:
+            change = rotmat_to_rotvec(local[SOLVED] @ last[SOLVED].transpose(0, 2, 1))
+            calm = np.full_like(change, self._calm)
+            diagonal.append((change * calm, calm, log_jacobian(change)))
+
+        J_all, r_all = np.concatenate(rows), np.concatenate(residuals)
+        normal, gradient = J_all.T @ J_all, J_all.T @ r_all
+        for residual, factor, derivative in diagonal:
+            block = factor[:, :, None] * derivative
+            _add_blocks(normal, np.einsum("sab,sac->sbc", block, block))
+            gradient[3:] += np.einsum("sab,sa->sb", block, residual).ravel()
+            cost += float((residual**2).sum())
+        return normal, gradient, cost, np.sqrt(square)
+
+
+_BLOCK = 3 + 3 * np.arange(len(SOLVED))[:, None] + np.arange(3)
+
+
+def _add_blocks(normal: Array, blocks: Array) -> None:
+    """Add (S, 3, 3) blocks to the rotations' diagonal of the normal matrix, in place."""
+    normal[_BLOCK[:, :, None], _BLOCK[:, None, :]] += blocks
+
+
+def _retract(local: Array, transl: Array, step: Array) -> tuple[Array, Array]:
+    new = local.copy()
+    new[SOLVED] = rotvec_to_rotmat(step[3:].reshape(-1, 3)) @ local[SOLVED]
+    return new, transl + step[:3]
+
+
+def _project(points: Array, K: Array) -> tuple[Array, Array]:
+    """Return pixels (N, 2) and their derivative by the points (N, 2, 3); depth is held above 5 cm."""
+    z = np.maximum(points[:, 2], 0.05)
+    x, y = points[:, 0] / z, points[:, 1] / z
+    pixels = np.stack([K[0, 0] * x + K[0, 1] * y + K[0, 2], K[1, 1] * y + K[1, 2]], 1)
+    derivative = np.zeros((len(points), 2, 3))
+    derivative[:, 0, 0] = K[0, 0] / z
+    derivative[:, 0, 1] = K[0, 1] / z
+    derivative[:, 0, 2] = -(K[0, 0] * x + K[0, 1] * y) / z
+    derivative[:, 1, 1] = K[1, 1] / z
+    derivative[:, 1, 2] = -K[1, 1] * y / z
+    return pixels, derivative
