@@ -1,0 +1,290 @@
+"""The perception node: images in, people out. It converts, calls the library, and publishes.
+
+python -m hsr.perception_node --ros-args -r image:=/camera/image_raw -r camera_info:=/camera/camera_info
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+
+import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from hsr_core.config import Settings
+from hsr_core.types import TrackState
+
+from . import diagnostics, params, qos
+from .cameras import CameraBook
+from .convert import body_id
+from .environment import profile_status
+from .image_input import ImageInput, Incoming
+from .lifecycle import GuardedLifecycleNode
+from .notices import Notices
+from .outputs import Outputs
+from .pipeline import Pipeline, Stream
+from .services import Services
+from .stats import Counters
+from .worker import Worker
+
+WATCH_PERIOD_S = 0.25
+ERROR_SHOWN_S = 5.0
+LINGER_S = 0.2
+OpenStream = Callable[[Settings], Stream]
+
+
+def open_stream(settings: Settings) -> Stream:
+    """Return the library's stream with the body and the regressor that the settings name."""
+    from hsr_core import stream  # torch and the networks: only when configuring
+
+    return stream.open_stream(settings)
+
+
+class PerceptionNode(GuardedLifecycleNode):
+    """`/human/perception`. See docs/ros.md for topics, services and parameters."""
+
+    def __init__(self, open_stream: OpenStream = open_stream, **kwargs) -> None:
+        super().__init__("perception", namespace="human", **kwargs)
+        self._open_stream = open_stream
+        self._notices = Notices(self.get_logger())
+        self._settings = params.declare_parameters(self)
+        self._declare_own_parameters()
+        params.watch_parameters(self, self._on_settings)
+        self._cameras = CameraBook(self._notices)
+        self._counters = Counters()
+        self._stream: Stream | None = None
+        self._outputs: Outputs | None = None
+        self._pipeline: Pipeline | None = None
+        self._input: ImageInput | None = None
+        self._worker: Worker[Incoming] | None = None
+        self._track_births: dict[int, float] = {}
+        Services(self, self._active_parts, self._restart, self._pause, self._service_timeout_s)
+        # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
+        self._optional_parts = diagnostics.optional_parts_status()
+        self._diagnostics_timer = self.create_timer(self._diagnostics_period_s(), self._publish_diagnostics)
+        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch)
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
+
+    # Transitions
+
+    def do_configure(self) -> None:
+        self._settings = params.current_settings(self)
+        self._stream = self._open_stream(self._settings)
+        self._outputs = Outputs(
+            self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
+        )
+        if self._outputs.marker_writer.note:
+            self.get_logger().warning(self._outputs.marker_writer.note)
+
+    def do_activate(self) -> None:
+        self._counters.reset()
+        self._pipeline = Pipeline(
+            self._stream, self._outputs, self._cameras, self._counters, self._notices, self._settings,
+            self.get_clock(), self._epoch, self._ages_mean_something, self._too_old,
+        )  # fmt: skip
+        self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
+        self._input = ImageInput(
+            self, self._settings, self._cameras, self._counters, self._notices, self._worker.offer, self._restart
+        )
+
+    def do_deactivate(self) -> None:
+        self._stop()
+        self._stream.reset()
+        self._outputs.retire(self.get_clock().now().nanoseconds)
+
+    def free(self) -> None:
+        self._stop()
+        outputs, self._outputs = self._outputs, None
+        stream, self._stream = self._stream, None
+        try:
+            if outputs is not None:
+                outputs.close()
+        finally:
+            if stream is not None:
+                stream.close()
+
+    def _stop(self) -> None:
+        """Stop taking images, then wait for the frame in work."""
+        camera_input, self._input = self._input, None
+        worker, self._worker = self._worker, None
+        pipeline, self._pipeline = self._pipeline, None
+        if camera_input is not None:
+            camera_input.close()
+        if worker is not None:
+            worker.stop()
+        if pipeline is not None:
+            pipeline.close()
+        self._cameras.restart()
+
+    # Time, settings, requests
+
+    def _restart(self, reason: str) -> Future:
+        """Forget all tracks from here on: a result of the frame in work is dropped."""
+        self.get_logger().info(f"tracks reset: {reason}")
+        self._input.restart()
+        self._worker.discard()
+        return self._worker.call(self._pipeline.restart)
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        self._counters.add("clock_jumps")
+        if self._input is not None:
+            self._restart("the ROS clock went back or changed its source")
+
+    def _on_settings(self, settings: Settings) -> None:
+        self._settings = settings
+        if self._pipeline is not None:
+            self._worker.call(lambda: self._pipeline and self._pipeline.configure(settings))
+
+    def _pause(self, paused: bool) -> None:
+        self._input.paused = paused
+        self._worker.discard()
+
+    def _epoch(self) -> int:
+        return self._input.epoch if self._input is not None else -1
+
+    def _too_old(self, stamp_ns: int, now_ns: int, max_age_s: float) -> bool:
+        return self._input is not None and self._input.rules.too_old(stamp_ns, now_ns, max_age_s)
+
+    def _ages_mean_something(self) -> bool:
+        rules = self._input.rules if self._input is not None else None
+        return rules is not None and not (rules.other_clock or rules.no_stamps or self.get_clock().ros_time_is_active)
+
+    def _active_parts(self) -> tuple[Worker, Pipeline, Stream] | None:
+        return None if self._worker is None else (self._worker, self._pipeline, self._stream)
+
+    def _on_draw_error(self, error: Exception) -> None:
+        self._notices.error("overlay", f"overlay not drawn: {type(error).__name__}: {error}", every_s=10.0)
+
+    # Watching and telling
+
+    def _watch(self) -> None:
+        if self._input is not None:
+            self._input.watch()
+
+    def _publish_diagnostics(self) -> None:
+        self._diagnostics_timer.timer_period_ns = int(self._diagnostics_period_s() * 1e9)
+        statuses = [
+            diagnostics.lifecycle_status(self.state_label, self.failure),
+            self._transport_status(),
+            self._optional_parts,
+        ]
+        if self._input is not None:
+            statuses += self._active_statuses()
+        camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))
+
+    def _active_statuses(self) -> list[diagnostics.Status]:
+        camera_input, pipeline, counts = self._input, self._pipeline, self._counters
+        result = pipeline.result
+        people = [person for person in result.people if person.state != TrackState.LOST] if result else []
+        p50, p99, largest = pipeline.latency_ms.percentiles(50, 99, 100)
+        recent_error = pipeline.error if time.monotonic() - pipeline.error_s < ERROR_SHOWN_S else ""
+        return [
+            diagnostics.camera_status(
+                diagnostics.CameraView(
+                    topic=camera_input.topic,
+                    rate_hz=camera_input.rate.hz(),
+                    silent_s=camera_input.silent_s,
+                    size=camera_input.size,
+                    encoding=camera_input.encoding,
+                    reliable=camera_input.reliable,
+                    mixed=camera_input.mixed,
+                    no_stamps=camera_input.rules.no_stamps,
+                    dropped_bad=counts["dropped_bad"],
+                    intrinsics_source=result.camera.source.name if result else "",
+                    camera_note=self._cameras.note,
+                    publishers=qos.describe_publishers(self, camera_input.topic),
+                )
+            ),
+            diagnostics.inference_status(
+                self._settings.regressor, self._settings.device, camera_input.rate.hz(), pipeline.rate.hz(),
+                {name: window.percentiles(50, 99) for name, window in pipeline.work_ms.copy().items()},
+                recent_error, counts["errors"], counts["nan_people"],
+            ),
+            diagnostics.latency_status(
+                p50, p99, largest, camera_input.rules.clock_offset_s, camera_input.rules.other_clock
+            ),
+            diagnostics.people_status(
+                len(people),
+                [body_id(person.track_id) for person in people],
+                next((body_id(person.track_id) for person in people if person.primary), ""),
+                self._new_tracks_per_min({person.track_id for person in people}),
+                self._settings.people.max,
+            ),
+        ]  # fmt: skip
+
+    def _transport_status(self) -> diagnostics.Status:
+        profile = profile_status()
+        marker_note = self._outputs.marker_writer.note if self._outputs else ""
+        lost = self._counters["dropped_gap"]
+        return diagnostics.transport_status(
+            profile.rmw, profile.segment_bytes, profile.note, profile.active, lost, marker_note
+        )
+
+    def _new_tracks_per_min(self, track_ids: set[int]) -> int:
+        now = time.monotonic()
+        for track_id in track_ids:
+            self._track_births.setdefault(track_id, now)
+        self._track_births = {
+            track_id: born
+            for track_id, born in self._track_births.items()
+            if track_id in track_ids or now - born < 60.0
+        }
+        return sum(now - born < 60.0 for born in self._track_births.values())
+
+    # Parameters of the node itself
+
+    def _declare_own_parameters(self) -> None:
+        for name, default, low, high, text in (
+            ("diagnostic_updater.period", 1.0, 0.1, 10.0, "Time between two diagnostics messages [s]"),
+            ("service_timeout_s", 5.0, 0.1, 60.0, "Longest time until a service answers [s]"),
+        ):
+            span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
+            self.declare_parameter(name, default, ParameterDescriptor(description=text, floating_point_range=[span]))
+
+    def _diagnostics_period_s(self) -> float:
+        return self.get_parameter("diagnostic_updater.period").value
+
+    def _service_timeout_s(self) -> float:
+        return self.get_parameter("service_timeout_s").value
+
+
+def spin(node: GuardedLifecycleNode) -> None:
+    """Spin until the node is shut down by its lifecycle, by a signal, or by the context."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    try:
+        while rclpy.ok() and not node.finished:
+            executor.spin_once()
+        _linger(executor)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.free()
+        executor.remove_node(node)
+        node.destroy_node()
+        rclpy.try_shutdown()
+
+
+def _linger(executor: SingleThreadedExecutor) -> None:
+    """Give the answer to the shutdown request time to leave before the node goes."""
+    deadline = time.monotonic() + LINGER_S
+    while rclpy.ok() and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.05)
+
+
+def main(open_stream: OpenStream = open_stream) -> None:
+    rclpy.init()
+    spin(PerceptionNode(open_stream))
+
+
+if __name__ == "__main__":
+    main()
