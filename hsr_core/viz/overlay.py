@@ -210,7 +210,7 @@ def _draw_label(canvas: Image, person: HumanEstimate, to_canvas: _Resize) -> Non
 
 
 def label(person: HumanEstimate) -> str:
-    """Return the person's number and distance, for example `#3  4.02 m`; `~` marks a distance from an assumed height."""
+    """Return number and distance, for example `#3  4.02 m`; `~` marks a distance that rests on an assumed height."""
     distance = float(np.linalg.norm(person.joints[0]))
     if person.regression.metric_source == MetricSource.NONE or not np.isfinite(distance):
         return f"#{person.track_id}"

@@ -1,0 +1,203 @@
+"""The 3D part of the web view: camera, image, people and ground as viser nodes that are made once and then moved."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ..body.joints import JOINT_NAMES, PARENTS, J
+from ..types import Array, Camera
+from .colors import person_rgb
+from .snapshot import PersonView, ViewSnapshot
+
+if TYPE_CHECKING:
+    import viser
+
+MAX_PEOPLE = 8
+IMAGE_PLANE_M = 0.75
+"""Where the live picture floats, in front of the camera."""
+
+T_LEVEL_CAM = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
+"""A level camera in a world with x where it looks, y to its left and z up."""
+
+_GROUND_FRAMES = 45
+_SOLE_M = 0.07
+"""Height of the foot joints (the balls of the feet) and more so of the ankles above the floor, roughly."""
+
+_SIDE_RGB = {"left": (255, 176, 59), "right": (66, 165, 245), "": (245, 245, 245)}
+_UNSEEN_RGB = (150, 150, 150)
+_DRAWN_BONES = [
+    (parent, child)
+    for child, (name, parent) in enumerate(zip(JOINT_NAMES, PARENTS, strict=True))
+    if parent >= 0 and name not in ("jaw", "left_eye_smplhf", "right_eye_smplhf")
+]
+_BONES = np.array(_DRAWN_BONES)
+_BONE_RGB = np.array([_SIDE_RGB.get(JOINT_NAMES[child].partition("_")[0], _SIDE_RGB[""]) for _, child in _DRAWN_BONES])
+
+
+class PersonNodes:
+    """Mesh, skeleton and label of one person slot, in the camera's frame."""
+
+    def __init__(self, server: viser.ViserServer, slot: int) -> None:
+        self._scene, self._path = server.scene, f"/camera/person_{slot}"
+        self._root = self._scene.add_frame(self._path, show_axes=False, visible=False)
+        bones = np.zeros((len(_BONES), 2, 3), np.float32)
+        self._skeleton = self._scene.add_line_segments(
+            f"{self._path}/skeleton", bones, np.zeros((len(_BONES), 2, 3), np.uint8), thickness=0.012
+        )
+        self._label = self._scene.add_label(f"{self._path}/label", "", position=(0.0, 0.0, 0.0))
+        self._mesh: viser.MeshHandle | None = None
+        self._faces: NDArray[np.integer] | None = None
+        self._score: Array | None = None
+
+    def hide(self) -> None:
+        self._root.visible = False
+
+    def draw(self, person: PersonView, faces: NDArray[np.integer] | None, opacity: float, skeleton: bool) -> None:
+        self._draw_mesh(person, faces, opacity)
+        self._skeleton.visible = skeleton
+        if skeleton:
+            self._draw_skeleton(person)
+        self._label.position = tuple(float(v) for v in person.joints[J["head"]] - np.array([0, 0.32, 0]))
+        self._label.text = f"#{person.track_id}  {'~' if person.assumed else ''}{person.distance_m:.1f} m"
+        self._root.visible = True
+
+    def _draw_mesh(self, person: PersonView, faces: NDArray[np.integer] | None, opacity: float) -> None:
+        if person.vertices is None or faces is None or opacity <= 0:
+            if self._mesh is not None:
+                self._mesh.visible = False
+            return
+        if self._mesh is None or self._faces is not faces:  # another body model: another topology
+            if self._mesh is not None:
+                self._mesh.remove()
+            self._faces = faces
+            self._mesh = self._scene.add_mesh_simple(
+                f"{self._path}/mesh",
+                person.vertices,
+                np.asarray(faces, np.uint32),
+                opacity=opacity,
+                receive_shadow=False,
+            )
+        self._mesh.vertices = person.vertices
+        self._mesh.color = person_rgb(person.track_id)
+        self._mesh.opacity = None if opacity >= 1 else opacity
+        self._mesh.visible = True
+
+    def _draw_skeleton(self, person: PersonView) -> None:
+        self._skeleton.points = person.joints[_BONES].astype(np.float32)
+        seen = person.joint_score[_BONES].min(axis=1) > 0
+        if self._score is None or not np.array_equal(seen, self._score):
+            self._score = seen
+            self._skeleton.colors = np.repeat(np.where(seen[:, None], _BONE_RGB, _UNSEEN_RGB)[:, None], 2, 1).astype(
+                np.uint8
+            )
+
+
+class Scene:
+    """Everything in the world. Only the drawing thread calls it."""
+
+    def __init__(self, server: viser.ViserServer) -> None:
+        self._server = server
+        scene = server.scene
+        scene.set_up_direction("+z")
+        self._ground = scene.add_grid(
+            "/ground", 20, 20, cell_size=0.5, section_size=1.0, fade_distance=18, cell_color=(214, 218, 222),
+            section_color=(178, 184, 190), plane_color=(246, 247, 248), plane_opacity=0.0, shadow_opacity=0.25,
+        )  # fmt: skip
+        self._camera = scene.add_frame("/camera", axes_length=0.15, axes_radius=0.006, show_axes=True)
+        self._frustum = scene.add_camera_frustum("/camera/image", 0.8, 1.5, thickness=0.006, color=(60, 66, 74))
+        self._people: list[PersonNodes] = []
+        self._lens: tuple[float, float] | None = None
+        self._heights: deque[float] = deque(maxlen=_GROUND_FRAMES)
+        self.mesh_opacity, self.show_skeleton, self.show_image = 0.85, True, True
+
+    def draw(self, snapshot: ViewSnapshot) -> None:
+        """Show a snapshot: moves and fills nodes that exist, makes new ones only for a new slot or another body."""
+        self._place(snapshot)
+        self._draw_camera(snapshot.camera, snapshot.image)
+        people = [p for p in snapshot.people if np.isfinite(p.joints).all()][:MAX_PEOPLE]
+        while len(self._people) < len(people):
+            self._people.append(PersonNodes(self._server, len(self._people)))
+        for nodes, person in zip(self._people, people, strict=False):
+            nodes.draw(person, snapshot.faces, self.mesh_opacity, self.show_skeleton)
+        for nodes in self._people[len(people) :]:
+            nodes.hide()
+
+    def hide_people(self) -> None:
+        """Show nobody: what is on the screen would be old."""
+        for nodes in self._people:
+            nodes.hide()
+
+    def look_from(self, client: viser.ClientHandle, snapshot: ViewSnapshot) -> None:
+        """Put a visitor behind the camera's right shoulder, with its picture and the first person in view."""
+        T = self._T_world_cam(snapshot)
+        eye, pelvis = T[:3, 3], T[:3, :3] @ snapshot.people[0].joints[0] + T[:3, 3]
+        forward = (pelvis - eye) * [1, 1, 0]
+        distance = float(np.linalg.norm(forward)) or 1.0
+        forward /= distance
+        right = np.array([forward[1], -forward[0], 0.0])
+        with client.atomic():
+            client.camera.fov = 0.75
+            client.camera.up_direction = (0.0, 0.0, 1.0)
+            client.camera.position = eye - 1.1 * forward + 1.0 * right + np.array([0, 0, 0.9])
+            client.camera.look_at = 0.35 * eye + 0.65 * pelvis + 0.12 * distance * right
+
+    def _T_world_cam(self, snapshot: ViewSnapshot) -> Array:
+        if snapshot.T_world_cam is not None:
+            return np.asarray(snapshot.T_world_cam, np.float64)
+        T = T_LEVEL_CAM.copy()
+        T[2, 3] = -self._ground_z() if self._heights else 1.2
+        return T
+
+    def _ground_z(self) -> float:
+        """Where the floor is: low, but not the lowest that a single frame ever said."""
+        return float(np.percentile(self._heights, 20))
+
+    def _place(self, snapshot: ViewSnapshot) -> None:
+        T = T_LEVEL_CAM if snapshot.T_world_cam is None else np.asarray(snapshot.T_world_cam, np.float64)
+        for person in snapshot.people:
+            feet = person.joints[[J["left_foot"], J["right_foot"]]] if person.vertices is None else person.vertices
+            # Not feet @ T[2, :3]: a threaded BLAS would spin on the other cores after each call.
+            z = feet[:, 0] * T[2, 0] + feet[:, 1] * T[2, 1] + feet[:, 2] * T[2, 2] + T[2, 3]
+            low = float(z.min()) - (_SOLE_M if person.vertices is None else 0.0)
+            if np.isfinite(low):
+                self._heights.append(low)
+        T = self._T_world_cam(snapshot)
+        self._camera.position = tuple(float(v) for v in T[:3, 3])
+        self._camera.wxyz = _wxyz(T[:3, :3])
+        if snapshot.T_world_cam is not None and self._heights:
+            self._ground.position = (0.0, 0.0, self._ground_z())
+
+    def _draw_camera(self, camera: Camera, image: bytes | NDArray[np.uint8] | None) -> None:
+        height, width = camera.image_hw
+        lens = 2 * float(np.arctan(0.5 * height / camera.K[1, 1])), width / height
+        if lens != self._lens:
+            self._lens = self._frustum.fov, self._frustum.aspect = lens
+            depth = self._frustum.compute_canonical_frustum_size()[2]
+            self._frustum.scale = IMAGE_PLANE_M / depth
+        self._frustum.visible = self.show_image
+        if image is not None and self.show_image:
+            set_picture(self._frustum, image)
+
+
+def set_picture(frustum: viser.CameraFrustumHandle, image: bytes | NDArray[np.uint8]) -> None:
+    """Put a picture into a frustum. An encoded one is passed on as it is: decoding it to encode it again costs 6 ms."""
+    if isinstance(image, np.ndarray):
+        height, width = image.shape[:2]
+        if width > 960:
+            image = cv2.resize(image, (960, round(height * 960 / width)), interpolation=cv2.INTER_AREA)
+        image = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, 75])[1].tobytes()
+    kind = "png" if image[:4] == b"\x89PNG" else "jpeg"
+    frustum._format = kind
+    frustum._image_data = image
+
+
+def _wxyz(R: Array) -> tuple[float, float, float, float]:
+    from scipy.spatial.transform import Rotation
+
+    x, y, z, w = Rotation.from_matrix(R).as_quat()
+    return float(w), float(x), float(y), float(z)
