@@ -1,0 +1,345 @@
+"""Messages to core types and back. The only module that knows both sides.
+
+Numbers go into variable-length fields as `array.array` filled from bytes: assigning a numpy array to such a field
+makes rclpy convert it element by element, a thousand times slower. Fixed-length fields are numpy arrays in rclpy, whose
+length nobody checks when a message is sent: `_fixed` does.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from array import array
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
+from hsr_msgs.msg import BodyModel, FrameStats, Human, HumanArray
+from sensor_msgs.msg import CameraInfo
+
+from hsr_core.body.joints import JOINT_NAMES, N_JOINTS, PARENTS
+from hsr_core.errors import InvalidIntrinsics, ShapeError
+from hsr_core.geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from hsr_core.types import (
+    Array,
+    Camera,
+    EstimateSource,
+    FrameResult,
+    HumanEstimate,
+    HumanParams,
+    IntrinsicsSource,
+    MetricSource,
+    Part,
+)
+
+from .images import (
+    ACCEPTED_ENCODINGS,
+    compressed_to_frame,
+    conversion_note,
+    image_to_compressed_msg,
+    image_to_frame,
+    image_to_msg,
+)
+from .stamps import header, ns_to_stamp, stamp_to_ns
+
+__all__ = [
+    "ACCEPTED_ENCODINGS",
+    "body_id",
+    "body_model_to_msg",
+    "camera_from_info",
+    "camera_to_info",
+    "compressed_to_frame",
+    "conversion_note",
+    "header",
+    "human_params_from_msg",
+    "image_to_compressed_msg",
+    "image_to_frame",
+    "image_to_msg",
+    "joint_poses_to_msg",
+    "ns_to_stamp",
+    "people_to_msg",
+    "primary_of",
+    "stamp_to_ns",
+    "stats_to_msg",
+    "track_id_of",
+]
+log = logging.getLogger("hsr")
+
+# --- numbers --------------------------------------------------------------------------------------------------
+
+
+def _fixed(name: str, values: Array, length: int, dtype: Any = np.float32) -> Array:
+    """Return values for a fixed-length field: 1-D, C-contiguous, of exactly that length.
+
+    Raises:
+        ShapeError: Another number of values; the serialiser would read past the end.
+    """
+    flat = np.ascontiguousarray(values, dtype).reshape(-1)
+    if flat.size != length:
+        raise ShapeError(f"{name} takes {length} numbers, not {flat.size} (shape {np.shape(values)})")
+    return flat
+
+
+def _floats(values: Array) -> array:
+    """Return values for a float32[] field."""
+    out = array("f")
+    out.frombytes(np.ascontiguousarray(values, np.float32).reshape(-1).view(np.uint8).data)
+    return out
+
+
+# --- ids ------------------------------------------------------------------------------------------------------
+
+_IDS = 26**5
+_SPREAD = 7_368_787  # coprime with 26: neighbouring track ids get letters that look different
+_OFFSET = 3_141_593
+
+
+def body_id(track_id: int) -> str:
+    """Return the five-letter id of a track: one to one for 26**5 consecutive track ids."""
+    number = (track_id * _SPREAD + _OFFSET) % _IDS
+    letters = []
+    for _ in range(5):
+        number, digit = divmod(number, 26)
+        letters.append(chr(ord("a") + digit))
+    return "".join(letters)
+
+
+def track_id_of(letters: str) -> int:
+    """Return the track id (below 26**5) of a five-letter id.
+
+    Raises:
+        ValueError: Not five lower-case letters.
+    """
+    if len(letters) != 5 or not all("a" <= letter <= "z" for letter in letters):
+        raise ValueError(f"an id is five lower-case letters, not {letters!r}")
+    number = sum((ord(letter) - ord("a")) * 26**place for place, letter in enumerate(letters))
+    return (number - _OFFSET) * pow(_SPREAD, -1, _IDS) % _IDS
+
+
+# --- camera ---------------------------------------------------------------------------------------------------
+
+_MODELS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
+_MODEL_ALIASES = {"": "plumb_bob", "fisheye": "equidistant"}
+
+
+def camera_from_info(msg: CameraInfo, *, image_hw: tuple[int, int] | None = None, frame_id: str = "") -> Camera:
+    """Return the camera that an info message describes, for images of size `image_hw`.
+
+    The region of interest and binning are applied, then the intrinsics are scaled when the image is the same picture
+    resized. An unknown distortion model is ignored with a warning.
+
+    Raises:
+        InvalidIntrinsics: Refused values (zero, not finite, impossible) or an image of another shape.
+    """
+    if msg.height and msg.width:
+        full_hw = (msg.height, msg.width)
+    elif image_hw is not None:
+        full_hw = image_hw  # some drivers leave the size out
+    else:
+        raise InvalidIntrinsics("camera info has no image size (width and height are 0)")
+    roi, bin_x, bin_y = msg.roi, max(msg.binning_x, 1), max(msg.binning_y, 1)
+    K = np.array(msg.k, np.float64).reshape(3, 3)
+    # Binning averages blocks: block edges align, so centres at integers shift by half a pixel.
+    K[0] = [K[0, 0] / bin_x, K[0, 1] / bin_x, (K[0, 2] - roi.x_offset + 0.5) / bin_x - 0.5]
+    K[1] = [K[1, 0], K[1, 1] / bin_y, (K[1, 2] - roi.y_offset + 0.5) / bin_y - 0.5]
+    used_hw = ((roi.height or full_hw[0]) // bin_y, (roi.width or full_hw[1]) // bin_x)
+    model, dist = _distortion(msg.distortion_model, np.array(msg.d, np.float64))
+    camera = Camera(K, used_hw, dist, model, IntrinsicsSource.CAMERA_INFO, frame_id or msg.header.frame_id)
+    return camera if image_hw is None else camera.scaled(image_hw)
+
+
+def _distortion(model: str, dist: Array) -> tuple[str, Array]:
+    model = _MODEL_ALIASES.get(model, model)
+    if model not in _MODELS:
+        if np.any(dist):
+            _warn_once(f"distortion model {model!r} is unknown and ignored; known: {', '.join(_MODELS)}")
+        return "plumb_bob", np.zeros(5)
+    out = np.zeros(_MODELS[model])
+    out[: min(len(dist), len(out))] = dist[: len(out)]
+    if np.any(dist[len(out) :]):
+        _warn_once(f"{model} has {len(out)} coefficients, {len(dist)} were given; the rest is ignored")
+    return model, out
+
+
+@lru_cache(maxsize=64)
+def _warn_once(text: str) -> None:
+    log.warning(text)
+
+
+def camera_to_info(camera: Camera, stamp_ns: int) -> CameraInfo:
+    """Return a camera as an info message for unrectified images."""
+    height, width = camera.image_hw
+    K = camera.K
+    projection = np.zeros((3, 4))
+    projection[:, :3] = K
+    return CameraInfo(
+        header=header(stamp_ns, camera.frame_id),
+        height=height,
+        width=width,
+        distortion_model=camera.model,
+        d=array("d", camera.dist.tolist()),
+        k=_fixed("k", K, 9, np.float64),
+        r=_fixed("r", np.eye(3), 9, np.float64),
+        p=_fixed("p", projection, 12, np.float64),
+    )
+
+
+# --- people ---------------------------------------------------------------------------------------------------
+
+
+def primary_of(result: FrameResult) -> HumanEstimate | None:
+    """Return the primary person of a frame."""
+    return next((person for person in result.people if person.primary), None)
+
+
+def people_to_msg(result: FrameResult, model_id: str, *, raw_body: Any = None) -> HumanArray:
+    """Return everybody of one frame.
+
+    Args:
+        result: The frame's people.
+        model_id: Of the body model, as in `body_model`.
+        raw_body: The body (`hsr_core.body.EhmBody`) when the regressor's unsmoothed answer is wanted: it
+            computes the joints of those parameters.
+
+    Raises:
+        ShapeError: An array has the wrong length.
+    """
+    height, width = result.camera.image_hw
+    return HumanArray(
+        header=header(result.stamp_ns, result.frame_id),
+        seq=result.seq,
+        source=int(result.source if raw_body is None else EstimateSource.REGRESSED),
+        image_width=width,
+        image_height=height,
+        k=_fixed("k", result.camera.K, 9, np.float64),
+        intrinsics_source=int(result.camera.source),
+        model_id=model_id,
+        humans=[_human(person, raw_body) for person in result.people],
+    )
+
+
+def _human(person: HumanEstimate, raw_body: Any) -> Human:
+    regression = person.regression
+    params, joints, rotmats = person.params, person.joints, person.joint_rotmats
+    if raw_body is not None:
+        params = regression.params
+        posed = raw_body.pose_one(params, vertices=False)
+        joints, rotmats = posed.joints, posed.joint_rotmats
+    msg = Human(
+        id=body_id(person.track_id),
+        track_id=person.track_id,
+        state=int(person.state),
+        primary=person.primary,
+        confidence=float(regression.score),
+        bbox_xyxy=_fixed("bbox_xyxy", regression.bbox_xyxy, 4),
+        metric_source=int(regression.metric_source),
+        depth_sigma_m=_sigma(regression.metric_source, regression.depth_sigma_m),
+        joints=_fixed("joints", joints, 3 * N_JOINTS),
+        joint_quats_xyzw=_fixed("joint_quats_xyzw", wxyz_to_xyzw(rotmat_to_quat_wxyz(rotmats)), 4 * N_JOINTS),
+        joint_score=_fixed("joint_score", regression.joint_score, N_JOINTS),
+        keypoints2d=_fixed("keypoints2d", person.keypoints2d, 3 * N_JOINTS),
+        parts=int(regression.parts),
+    )
+    _fill_params(msg, params, regression.parts)
+    if person.root_velocity is not None and raw_body is None:
+        msg.root_velocity = _floats(person.root_velocity)
+    return msg
+
+
+def _sigma(source: MetricSource, sigma_m: float) -> float:
+    return math.inf if source == MetricSource.NONE else float(sigma_m)
+
+
+_FIXED_PARAMS = {
+    "global_orient": 3, "transl": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3, "head_scale": 3
+}  # fmt: skip
+_FREE_PARAMS = ("betas", "expression", "head_betas", "head_expression")
+_PART_PARAMS = {"left_hand_pose": Part.LEFT_HAND, "right_hand_pose": Part.RIGHT_HAND, "eyelids": Part.FACE}
+
+
+def _fill_params(msg: Human, params: HumanParams, parts: Part) -> None:
+    for name, length in _FIXED_PARAMS.items():
+        setattr(msg, name, _fixed(name, getattr(params, name), length))
+    for name in _FREE_PARAMS:
+        setattr(msg, name, _floats(getattr(params, name)))
+    for name, part in _PART_PARAMS.items():
+        if parts & part:
+            setattr(msg, name, _floats(getattr(params, name)))
+
+
+def human_params_from_msg(msg: Human) -> HumanParams:
+    """Return a person's parameters; parts that were not seen are at rest."""
+    values: dict[str, Array] = {}
+    for name, shape in HumanParams.FIXED_SHAPES.items():
+        numbers = np.array(getattr(msg, name), np.float32)
+        values[name] = numbers.reshape(shape) if numbers.size else np.zeros(shape, np.float32)
+    for name in _FREE_PARAMS:
+        values[name] = np.array(getattr(msg, name), np.float32)
+    return HumanParams(**values)
+
+
+def joint_poses_to_msg(result: FrameResult, person: HumanEstimate) -> PoseArray:
+    """Return the 55 joint poses of one person in the camera frame."""
+    quats = wxyz_to_xyzw(rotmat_to_quat_wxyz(person.joint_rotmats)).tolist()
+    poses = [
+        Pose(position=Point(x=p[0], y=p[1], z=p[2]), orientation=Quaternion(x=q[0], y=q[1], z=q[2], w=q[3]))
+        for p, q in zip(person.joints.tolist(), quats, strict=True)
+    ]
+    return PoseArray(header=header(result.stamp_ns, result.frame_id), poses=poses)
+
+
+def body_model_to_msg(body: Any, *, publish_faces: bool) -> BodyModel:
+    """Return the description of a body (`hsr_core.body.EhmBody`); triangles only of the open body."""
+    rest = HumanParams(
+        betas=np.zeros(body.n_betas, np.float32),
+        expression=np.zeros(body.n_expression, np.float32),
+        head_betas=np.zeros(body.n_head_betas, np.float32),
+        head_expression=np.zeros(body.n_head_expression, np.float32),
+    )
+    vertices, joints = body.rest(rest)
+    msg = BodyModel(
+        model_id=body.model_id,
+        family=body.family,
+        licence_note=body.licence_note,
+        joint_names=list(JOINT_NAMES),
+        joint_parents=_fixed("joint_parents", np.array(PARENTS), N_JOINTS, np.int16),
+        rest_joints=_fixed("rest_joints", joints, 3 * N_JOINTS),
+        vertex_count=len(vertices),
+    )
+    if publish_faces and body.family == "OPEN":
+        faces = array("I")
+        faces.frombytes(np.ascontiguousarray(body.faces, np.uint32).reshape(-1).view(np.uint8).data)
+        msg.faces = faces
+    return msg
+
+
+# --- statistics -----------------------------------------------------------------------------------------------
+
+_COUNTERS = ("received", "processed", "dropped_busy", "dropped_stale", "dropped_bad", "dropped_gap")
+_STAGES = (
+    "receive", "decode", "detect", "regress", "body", "place", "smooth", "publish", "total", "image_age", "gpu"
+)  # fmt: skip
+
+
+def stats_to_msg(
+    result: FrameResult, counters: Mapping[str, int], stage_ms: Mapping[str, float], *, ros_time: bool = False
+) -> FrameStats:
+    """Return what one frame cost.
+
+    Args:
+        result: The frame; its own `stage_ms` is used for the stages that `stage_ms` lacks.
+        counters: received, processed, dropped_busy, dropped_stale, dropped_bad, dropped_gap; missing = 0.
+        stage_ms: Durations [ms] by stage: receive, decode, detect, ... total, image_age; missing = NaN.
+        ros_time: Ages were measured with the ROS clock.
+    """
+    durations = {**result.stage_ms, **stage_ms}
+    return FrameStats(
+        header=header(result.stamp_ns, result.frame_id),
+        seq=result.seq,
+        people=len(result.people),
+        time_source=FrameStats.ROS_TIME if ros_time else FrameStats.SYSTEM_TIME,
+        **{name: int(counters.get(name, 0)) for name in _COUNTERS},
+        **{f"{name}_ms": float(durations.get(name, math.nan)) for name in _STAGES},
+    )

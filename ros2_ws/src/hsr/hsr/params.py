@@ -1,0 +1,128 @@
+"""ROS parameters made from `hsr_core.config`, the one place where names, defaults, ranges and descriptions live."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType, SetParametersResult
+from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
+
+from hsr_core.config import Settings, SettingSpec, describe
+from hsr_core.errors import ConfigError
+
+_TYPES = {
+    bool: ParameterType.PARAMETER_BOOL,
+    int: ParameterType.PARAMETER_INTEGER,
+    float: ParameterType.PARAMETER_DOUBLE,
+    str: ParameterType.PARAMETER_STRING,
+}
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number with a decimal point", str: "text"}
+
+
+def descriptor(spec: SettingSpec) -> ParameterDescriptor:
+    """Return a setting as a parameter descriptor; one that cannot change while running is read-only."""
+    out = ParameterDescriptor(
+        name=spec.name,
+        type=_TYPES[type(spec.default)],
+        description=spec.description,
+        read_only=not spec.live,
+        additional_constraints=f"one of: {', '.join(spec.choices)}" if spec.choices else "",
+    )
+    if spec.low is not None and spec.high is not None:
+        if isinstance(spec.default, float):
+            span = FloatingPointRange(from_value=float(spec.low), to_value=float(spec.high), step=0.0)
+            out.floating_point_range.append(span)
+        else:
+            span = IntegerRange(from_value=int(spec.low), to_value=int(spec.high), step=1)
+            out.integer_range.append(span)
+    return out
+
+
+def declare_parameters(node: Any) -> Settings:
+    """Declare every setting on the node; return the values that a file or the command line gave.
+
+    Raises:
+        ConfigError: A given value has the wrong type, lies out of range or is not one of the choices.
+    """
+    for spec in describe():
+        if node.has_parameter(spec.name):
+            continue
+        try:
+            node.declare_parameter(spec.name, spec.default, descriptor(spec))
+        except InvalidParameterTypeException as error:
+            raise ConfigError(f"parameter {spec.name} takes {_KINDS[type(spec.default)]}: {error}") from error
+        except InvalidParameterValueException as error:
+            raise ConfigError(f"parameter {spec.name}: {error}") from error
+    return current_settings(node)
+
+
+def current_settings(node: Any) -> Settings:
+    """Return the node's parameters as settings.
+
+    Raises:
+        ConfigError: A value is not one of the choices.
+    """
+    return Settings().with_values({spec.name: node.get_parameter(spec.name).value for spec in describe()})
+
+
+def watch_parameters(node: Any, on_change: Callable[[Settings], None]) -> None:
+    """Refuse wrong values with a reason, and hand over the new settings after each change that was accepted.
+
+    Ranges and read-only parameters are refused by rclpy itself, from the descriptors.
+    """
+    known = {spec.name: spec for spec in describe()}
+
+    def validate(parameters: list[Any]) -> SetParametersResult:
+        changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in known}
+        try:
+            settings = current_settings(node).with_values(changes)
+        except ConfigError as error:
+            return SetParametersResult(successful=False, reason=str(error))
+        if changes and not after:
+            on_change(settings)
+        return SetParametersResult(successful=True)
+
+    def apply(parameters: list[Any]) -> None:
+        if any(parameter.name in known for parameter in parameters):
+            on_change(current_settings(node))
+
+    # Humble's rclpy has no callback for after the change; there the validation hands the settings over.
+    after = hasattr(node, "add_post_set_parameters_callback")
+    node.add_on_set_parameters_callback(validate)
+    if after:
+        node.add_post_set_parameters_callback(apply)
+
+
+def default_parameters_yaml() -> str:
+    """Return the parameter file with every default, for any node name and namespace."""
+    lines = [
+        "# Every parameter of the perception node with its default. Copy what you change, and pass the copy by",
+        "# params:=FILE to the launch file, or --ros-args --params-file FILE to the node.",
+        "/**:",
+        "  ros__parameters:",
+    ]
+    group = ""
+    for spec in describe():
+        prefix, _, name = spec.name.rpartition(".")
+        if prefix != group:
+            group = prefix
+            lines += [f"    {group}:"]
+        indent = "      " if prefix else "    "
+        lines += [f"{indent}{name}: {_yaml(spec.default)}  # {_remark(spec)}"]
+    return "\n".join(lines) + "\n"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _remark(spec: SettingSpec) -> str:
+    limits = ""
+    if spec.choices:
+        limits = f" ({', '.join(spec.choices)})"
+    elif spec.low is not None and spec.high is not None:
+        limits = f" ({spec.low:g} to {spec.high:g})"
+    return f"{spec.description}{limits}{'; may change while running' if spec.live else ''}"

@@ -1,0 +1,94 @@
+"""Quality of service of every endpoint, in one table.
+
+Outputs are reliable with a shallow history: a reliable writer matches every reader, and the usual tools ask for
+reliable. Only descriptions are kept for late joiners; a late joiner must not receive an old person.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos_overriding_options import QoSOverridingOptions
+
+OVERRIDES = QoSOverridingOptions.with_default_policies()
+"""Lets users override an endpoint by the standard qos_overrides parameters."""
+
+
+def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
+    return QoSProfile(
+        history=HistoryPolicy.KEEP_LAST,
+        depth=depth,
+        reliability=ReliabilityPolicy.RELIABLE if reliable else ReliabilityPolicy.BEST_EFFORT,
+        durability=DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE,
+    )
+
+
+def image_input(reliable: bool) -> QoSProfile:
+    return _profile(1, reliable=reliable)
+
+
+def camera_info_input(reliable: bool) -> QoSProfile:
+    return _profile(1, reliable=reliable)
+
+
+def mesh(people_max: int) -> QoSProfile:
+    return _profile(max(4, people_max))
+
+
+def people() -> QoSProfile:
+    return _profile(5)
+
+
+def joint_states() -> QoSProfile:
+    return _profile(5)
+
+
+def skeleton(people_max: int) -> QoSProfile:
+    return _profile(2 * people_max)
+
+
+def joint_poses() -> QoSProfile:
+    return _profile(5)
+
+
+def mesh_compact(people_max: int) -> QoSProfile:
+    return _profile(people_max)
+
+
+def body_model() -> QoSProfile:
+    return _profile(4, latched=True)
+
+
+def overlay() -> QoSProfile:
+    return _profile(1)
+
+
+def stats() -> QoSProfile:
+    return _profile(10)
+
+
+def diagnostics() -> QoSProfile:
+    return _profile(10)
+
+
+def match_reliability(node: Any, topic: str, wanted: str = "auto") -> bool:
+    """Return whether to subscribe reliably to `topic` (a resolved name).
+
+    `auto`: reliable when all publishers are. A reliable reader does not match a best-effort writer at all; a
+    best-effort reader of a reliable writer loses large messages. Without a publisher: reliable.
+    """
+    if wanted != "auto":
+        return wanted == "reliable"
+    publishers = node.get_publishers_info_by_topic(topic)
+    return all(info.qos_profile.reliability == ReliabilityPolicy.RELIABLE for info in publishers)
+
+
+def describe_publishers(node: Any, topic: str) -> str:
+    """Return who publishes on `topic` and how, for a warning."""
+    lines = [
+        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.qos_profile.reliability.name.lower()}, "
+        f"{info.qos_profile.durability.name.lower()})"
+        for info in node.get_publishers_info_by_topic(topic)
+    ]
+    return ", ".join(lines) or "nobody"

@@ -1,0 +1,24 @@
+"""Time stamps and headers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from builtin_interfaces.msg import Time
+from std_msgs.msg import Header
+
+NS = 1_000_000_000
+
+
+def stamp_to_ns(stamp: Any) -> int:
+    """Return a stamp as integer nanoseconds."""
+    return stamp.sec * NS + stamp.nanosec
+
+
+def ns_to_stamp(ns: int) -> Time:
+    """Return integer nanoseconds as a stamp."""
+    return Time(sec=ns // NS, nanosec=ns % NS)
+
+
+def header(stamp_ns: int, frame_id: str) -> Header:
+    return Header(stamp=ns_to_stamp(stamp_ns), frame_id=frame_id)
