@@ -12,13 +12,14 @@ Lengths come from the body's shape and are never fitted here: with the height gi
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
-from ..body.joints import J
+from ..body.joints import PARENTS, J
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array
-from .kinematics import forward, log_jacobian, point_jacobian
+from .kinematics import ANCESTORS, forward, log_jacobian, point_jacobian
 from .pose_network import L
 
 SOLVED = np.array(
@@ -35,6 +36,9 @@ _N = 3 + 3 * len(SOLVED)
 def _both(pairs: dict[str, str]) -> list[tuple[str, str]]:
     return [(f"{s}_{a}", f"{s}_{b}") for a, b in pairs.items() for s in ("left", "right")]
 
+
+_UNSEEN_TRUNK = 0.1
+"""Weight of the trunk's guessed direction when the hips are out of view: better than none."""
 
 # landmark, joint it moves with, and the rest position: a joint's name or a surface point's.
 _HEAD = [("nose", "nose"), *_both({"eye": "eye", "ear": "ear"})]
@@ -56,6 +60,7 @@ _INDEX = {int(landmark): i for i, landmark in enumerate(LANDMARKS)}
 
 BONES = [
     *_both({"shoulder": "elbow", "elbow": "wrist", "hip": "knee", "knee": "ankle", "wrist": "index"}),
+    *_both({"wrist": "pinky"}),
     *_both({"ankle": "foot_index", "heel": "foot_index"}),
     *_both({"hip": "shoulder"}),
     ("right_shoulder", "left_shoulder"),
@@ -66,6 +71,8 @@ BONES = [
 ]
 _BONE_A = np.array([_INDEX[L[a]] for a, _ in BONES])
 _BONE_B = np.array([_INDEX[L[b]] for _, b in BONES])
+_TRUNK = {"left_shoulder", "right_shoulder", "left_hip", "right_hip"}
+_BONE_FLOOR = np.array([_UNSEEN_TRUNK if {a, b} <= _TRUNK else 0.0 for a, b in BONES])
 
 _INF = np.inf
 # Limits of the rotation vector [rad]: (low xyz, high xyz) of the left side; SMPL rest axes x left, y up, z forward.
@@ -115,6 +122,9 @@ def _limits() -> tuple[Array, Array]:
 
 _LOW, _HIGH = _limits()
 _PRIOR = 1 / _per_joint(_PRIOR_SIGMA)
+_REST = np.zeros((len(SOLVED), 3))
+_REST[_ROW[J["left_shoulder"]], 2], _REST[_ROW[J["right_shoulder"]], 2] = -1.2, 1.2
+"""Mean of the pose prior: the body's zero pose with the arms hanging. What is not seen stays there."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +136,7 @@ class BodyFitWeights:
         bone: Bone direction (unit vectors).
         limit_rad: Softness of the joint limits.
         pose: Factor on the pose prior's deviations.
+        head_rad: Head rotation from the face.
         last_rad_per_sqrt_s: Change since the last frame, growing with the root of the time between (random walk).
         robust: Landmark errors beyond this many deviations count less and less.
     """
@@ -134,6 +145,7 @@ class BodyFitWeights:
     bone: float = 0.4
     limit_rad: float = 0.1
     pose: float = 1.0
+    head_rad: float = 0.12
     last_rad_per_sqrt_s: float = 1.2
     robust: float = 5.0
 
@@ -148,6 +160,7 @@ class BodyObservation:
         weight: (33,) [0, 1], 0 = not seen.
         size_px: Size of the person in the image.
         K: (3, 3).
+        head_rotation: (3, 3) global rotation of the head joint from the face, or None.
     """
 
     uv: Array
@@ -155,6 +168,7 @@ class BodyObservation:
     weight: Array
     size_px: float
     K: Array
+    head_rotation: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -196,6 +210,7 @@ class BodyFitter:
     def start(self, seen: BodyObservation) -> tuple[Array, Array]:
         """Return a first guess: every bone turned to its observed direction, the body placed by least squares."""
         local = np.broadcast_to(np.eye(3), (55, 3, 3)).copy()
+        local[SOLVED] = rotvec_to_rotmat(_REST)
         w = seen.world
         up = (w[L["left_shoulder"]] + w[L["right_shoulder"]] - w[L["left_hip"]] - w[L["right_hip"]]) / 2
         left = w[L["left_hip"]] - w[L["right_hip"]] + w[L["left_shoulder"]] - w[L["right_shoulder"]]
@@ -205,8 +220,10 @@ class BodyFitter:
         local[0] = np.stack([left, up, np.cross(left, up)], 1)
         for side in ("left", "right"):
             for chain in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")):
+                if min(seen.weight[L[f"{side}_{name}"]] for name in chain) == 0:
+                    continue
                 frame = local[0]
-                for a, b in zip(chain, chain[1:], strict=False):
+                for a, b in pairwise(chain):
                     bone = self._rest[J[f"{side}_{b}"]] - self._rest[J[f"{side}_{a}"]]
                     target = frame.T @ (w[L[f"{side}_{b}"]] - w[L[f"{side}_{a}"]])
                     local[J[f"{side}_{a}"]] = rotation_between(bone, target)
@@ -300,18 +317,24 @@ class BodyFitter:
         bone = (points[_BONE_B] - points[_BONE_A]) / self._bone_length[:, None]
         target = seen.world[LANDMARKS][_BONE_B] - seen.world[LANDMARKS][_BONE_A]
         target = target / np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-6)
-        bone_weight = (np.sqrt(weight[_BONE_A] * weight[_BONE_B]) / W.bone)[:, None]
+        bone_weight = (np.sqrt(np.maximum(weight[_BONE_A] * weight[_BONE_B], _BONE_FLOOR)) / W.bone)[:, None]
         d_bone = (jacobian[_BONE_B] - jacobian[_BONE_A]) / self._bone_length[:, None, None]
         rows.append((d_bone * bone_weight[:, :, None]).reshape(-1, _N))
         residuals.append(((bone - target) * bone_weight).ravel())
         cost += float((residuals[-1] ** 2).sum())
+
+        if seen.head_rotation is not None:
+            error = rotmat_to_rotvec(rotations[_HEAD_JOINT] @ seen.head_rotation.T) / W.head_rad
+            rows.append(_head_jacobian(rotations, error * W.head_rad) / W.head_rad)
+            residuals.append(error)
+            cost += float(error @ error)
 
         rotvec = rotmat_to_rotvec(local[SOLVED])
         d_rotvec = log_jacobian(rotvec)
         over = np.maximum(rotvec - _HIGH, 0) + np.minimum(rotvec - _LOW, 0)
         prior = _PRIOR / W.pose
         limit = (over != 0) / W.limit_rad
-        diagonal = [(rotvec * prior, prior, d_rotvec), (over * limit, limit, d_rotvec)]
+        diagonal = [((rotvec - _REST) * prior, prior, d_rotvec), (over * limit, limit, d_rotvec)]
         if last is not None:
             change = rotmat_to_rotvec(local[SOLVED] @ last[SOLVED].transpose(0, 2, 1))
             calm = np.full_like(change, self._calm)
@@ -325,6 +348,21 @@ class BodyFitter:
             gradient[3:] += np.einsum("sab,sa->sb", block, residual).ravel()
             cost += float((residual**2).sum())
         return normal, gradient, cost, np.sqrt(square)
+
+
+_HEAD_JOINT = J["head"]
+_HEAD_CHAIN = np.flatnonzero(ANCESTORS[_HEAD_JOINT][SOLVED])
+
+
+def _head_jacobian(rotations: Array, rotvec: Array) -> Array:
+    """Return (3, unknowns): derivative of log(R_head R_seen^T) by the increments of the head and what carries it."""
+    jacobian = np.zeros((3, _N))
+    by_rotation = log_jacobian(rotvec)
+    for row in _HEAD_CHAIN:
+        parent = PARENTS[SOLVED[row]]
+        turn = np.eye(3) if parent < 0 else rotations[parent]
+        jacobian[:, 3 + 3 * row : 6 + 3 * row] = by_rotation @ turn
+    return jacobian
 
 
 _BLOCK = 3 + 3 * np.arange(len(SOLVED))[:, None] + np.arange(3)

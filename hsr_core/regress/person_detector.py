@@ -54,7 +54,7 @@ class PersonDetector:
         region = region or Roi((width / 2, height / 2), float(max(height, width)))
         crop_rgb(frame, region.transform(_SIDE), self._network.input, low=-1.0)
         boxes, logits = self._network.run()
-        scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -100, 100)))
+        scores = 1 / (1 + np.exp(-np.clip(logits[:, 0], -60, 60)))
         keep = np.flatnonzero(scores > min_score)
         points = boxes[keep, 4:8].reshape(-1, 2, 2) / _SIDE + self._anchors[keep, None]
         corners = boxes[keep, :4] / _SIDE

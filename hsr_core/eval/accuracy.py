@@ -1,0 +1,168 @@
+"""`hsr bench accuracy`: each camera of a calibrated clip alone, 12 limb joints against a 3D reference.
+
+The folder holds `cameras.json`, one video per camera, and `reference_3d.npz` with `joints` (T, J, 3) [m] in the world
+of the cameras, `names` (J,) and `fps`.
+
+Protocol `limb-12`: shoulders, elbows, wrists, hips, knees, ankles by name; hip-aligned by the midpoint of the hips; mean
+over joints, then over all frames with a person; frames without the person lower `found`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..body.joints import LIMB_12
+from ..config import Settings
+from ..errors import BadFile, MissingFile
+from ..geometry.camera import project
+from ..regress.person_detector import PersonDetector
+from ..regress.pose_network import L, PoseNetwork
+from ..sources import open_source
+from ..sources.calibration import CalibratedCamera, load_cameras
+from ..stream import HumanStream
+from ..types import Array, Camera, Frame
+from .metrics import pa_mpjpe_mm, root_mpjpe_mm
+
+_PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+_REFERENCE_NAMES = tuple(f"{side}{part.capitalize()}" for part in _PARTS for side in "LR")
+_LANDMARKS = [L[f"{side}_{part}"] for part in _PARTS for side in ("left", "right")]
+_HIPS = (6, 7)
+_MIN_IOU = 0.3
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """The reference joints of the 12-joint protocol and of all joints, in the world [m]."""
+
+    limbs: Array
+    everything: Array
+
+    @classmethod
+    def load(cls, path: Path) -> Reference:
+        """Read `reference_3d.npz`.
+
+        Raises:
+            MissingFile: No such file.
+            BadFile: An array or a joint name is missing.
+        """
+        if not path.is_file():
+            raise MissingFile(f"no 3D reference {path}; the folder needs cameras.json, videos and reference_3d.npz")
+        try:
+            with np.load(path, allow_pickle=False) as data:
+                joints, names = data["joints"], list(data["names"])
+            return cls(joints[:, [names.index(name) for name in _REFERENCE_NAMES]], joints)
+        except (KeyError, ValueError) as error:
+            raise BadFile(f"{path} is not a 3D reference: {error}") from error
+
+
+def evaluate_camera(
+    path: Path, calibrated: CalibratedCamera, reference: Reference, settings: Settings
+) -> dict[str, Any]:
+    """Return the figures of one video."""
+    R, t = calibrated.R_cam_world, calibrated.t_cam_world
+    rows: dict[str, list[float]] = {}
+    frames = found = 0
+    stream = HumanStream(settings)
+    raw = _RawLandmarks()
+    with open_source(str(path), camera=calibrated) as source:
+        for frame, limbs, everything in zip(source, reference.limbs, reference.everything, strict=False):
+            frames += 1
+            limbs, everything = limbs @ R.T + t, everything @ R.T + t
+            result = stream.process(frame)
+            _extend(rows, "landmarks", _joint_errors(raw.world(frame), limbs))
+            box = _box(project(everything, result.camera))
+            person = next((p for p in result.people if _iou(p.regression.bbox_xyxy, box) > _MIN_IOU), None)
+            if person is not None:
+                found += 1
+                joints = person.joints[list(LIMB_12)].astype(np.float64)
+                _extend(rows, "fit", _joint_errors(joints, limbs) | _image_errors(joints, limbs, box, result.camera))
+    stream.close()
+    figures = {name: float(np.mean(values)) for name, values in rows.items()}
+    for name in ("fit.distance_error", "fit.reprojection"):
+        figures[name] = float(np.median(rows[name])) if name in rows else float("nan")
+    return {"frames": frames, "found": found, **figures}
+
+
+class _RawLandmarks:
+    """The body network alone, followed from frame to frame: what the fit has to beat."""
+
+    def __init__(self) -> None:
+        self._detector, self._network, self._roi = PersonDetector(), PoseNetwork(), None
+
+    def world(self, frame: Frame) -> Array:
+        if self._roi is None:
+            self._roi = self._detector.detect(frame)[0].roi
+        pose = self._network.run(frame, self._roi)
+        self._roi = pose.next_roi
+        return pose.world[_LANDMARKS]
+
+
+def _joint_errors(joints: Array, limbs: Array) -> dict[str, float]:
+    return {"pa_mpjpe_mm": pa_mpjpe_mm(joints, limbs), "hip_mpjpe_mm": root_mpjpe_mm(joints, limbs, _HIPS)}
+
+
+def _image_errors(joints: Array, limbs: Array, box: Array, camera: Camera) -> dict[str, float]:
+    """Relative distance error of the hips, and median pixel error over the height of the reference's box."""
+    hips, true_hips = joints[list(_HIPS)].mean(0), limbs[list(_HIPS)].mean(0)
+    pixels = np.linalg.norm(project(joints, camera) - project(limbs, camera), axis=1)
+    return {
+        "distance_error": abs(np.linalg.norm(hips) / np.linalg.norm(true_hips) - 1),
+        "reprojection": float(np.median(pixels)) / (box[3] - box[1]),
+    }
+
+
+def _extend(rows: dict[str, list[float]], prefix: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        rows.setdefault(f"{prefix}.{name}", []).append(value)
+
+
+def _box(uv: Array) -> Array:
+    return np.concatenate([uv.min(0), uv.max(0)])
+
+
+def _iou(a: Array, b: Array) -> float:
+    inside = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
+    return float(inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside))
+
+
+def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Return the figures of every camera that has a video, and their means."""
+    reference = Reference.load(folder / "reference_3d.npz")
+    cameras = {}
+    for name, calibrated in load_cameras(folder / "cameras.json").items():
+        video = folder / f"{name}.mp4"
+        if calibrated.R_cam_world is None:
+            raise BadFile(f"camera {name} of {folder} has no R_cam_world and t_cam_world")
+        if not video.is_file():
+            raise MissingFile(f"no video {video} for camera {name}")
+        cameras[name] = evaluate_camera(video, calibrated, reference, settings)
+    keys = next(iter(cameras.values()))
+    mean = {key: float(np.mean([figures[key] for figures in cameras.values()])) for key in keys}
+    return {
+        "protocol": "limb-12",
+        "height_m": settings.subject.height_m,
+        "smoothing": settings.smoothing.enabled,
+        "cameras": cameras,
+        "mean": mean,
+    }
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `accuracy` to the benchmarks."""
+    parser = subparsers.add_parser("accuracy", help="joint errors on a calibrated clip with a 3D reference")
+    parser.add_argument("--data", type=Path, required=True, help="folder: cameras.json, videos, reference_3d.npz")
+    parser.add_argument("--height", type=float, default=1.70, help="height of the subject [m]")
+    parser.add_argument("--no-smoothing", action="store_true", help="evaluate the unsmoothed estimate")
+    parser.add_argument("--json", action="store_true", help="one JSON object as the last line")
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Evaluate and return the figures."""
+    values = {"regressor": "landmarks", "subject.height_m": args.height, "smoothing.enabled": not args.no_smoothing}
+    return evaluate(args.data, Settings().with_values(values))
