@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,20 +11,9 @@ from numpy.typing import NDArray
 from ..body.joints import J
 from ..types import Array, Camera, Frame, FrameResult, HumanEstimate, MetricSource
 
-_STATURE_CHAIN = (
-    "left_foot",
-    "left_ankle",
-    "left_knee",
-    "left_hip",
-    "pelvis",
-    "spine1",
-    "spine2",
-    "spine3",
-    "neck",
-    "head",
-)
-_STATURE_PER_CHAIN = 1.09
-"""Standing height over the length of that chain of bones: the sole below and the skull above have no bone."""
+_LEG, _TRUNK = ("ankle", "knee", "hip"), ("pelvis", "spine1", "spine2", "spine3", "neck", "head")
+_STATURE = 0.286, 1.213, 0.616
+"""Standing height = a + b leg + c trunk [m]: least squares over 60 random shapes of the open body, worst error 3 cm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,9 +41,13 @@ class PersonView:
 
     @property
     def height_m(self) -> float:
-        """Approximate standing height [m]: the bones' length does not depend on the pose."""
-        chain = self.joints[[J[name] for name in _STATURE_CHAIN]]
-        return float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum() * _STATURE_PER_CHAIN)
+        """Approximate standing height [m]: the bones' lengths do not depend on the pose."""
+        leg = np.mean([self._length([f"{side}_{name}" for name in _LEG]) for side in ("left", "right")])
+        return float(np.dot(_STATURE, (1.0, leg, self._length(_TRUNK))))
+
+    def _length(self, names: Sequence[str]) -> float:
+        chain = self.joints[[J[name] for name in names]]
+        return float(np.linalg.norm(np.diff(chain, axis=0), axis=1).sum())
 
 
 @dataclass(frozen=True, eq=False)

@@ -121,9 +121,9 @@ class WebView:
         self.close()
 
     def _run(self) -> None:
-        last_drawn = last_panel = 0.0
+        last_tried = last_drawn = last_panel = 0.0
         while True:
-            source = self._next(last_drawn + self._period_s)
+            source = self._next(last_tried + self._period_s)
             if self._closed:
                 return
             if not self.clients:
@@ -131,11 +131,11 @@ class WebView:
                 continue
             now = time.monotonic()
             try:
-                if source is not None:
-                    snapshot = source() if callable(source) else source
-                    if snapshot is not None:
-                        self._draw(snapshot, panel=now - last_panel > _PANEL_PERIOD_S)
-                        last_drawn = now
+                last_tried = now if source is not None else last_tried
+                snapshot = source() if callable(source) else source
+                if snapshot is not None:
+                    self._draw(snapshot, panel=now - last_panel > _PANEL_PERIOD_S)
+                    last_drawn = now
                 elif now - last_drawn > STALE_S:
                     self._scene.hide_people()
                     self._panel.say("no people data: is perception running?")

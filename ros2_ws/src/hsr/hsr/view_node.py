@@ -1,0 +1,194 @@
+"""The web view as a node: `/human/view`. It publishes nothing, and subscribes only while somebody looks.
+
+The mesh is taken from `mesh_compact` and the triangles from `body_model`, so this process needs neither the body model
+nor torch. It prints `view: http://...` when the page can be opened.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads spin; set before numpy is imported
+
+import cv2
+import numpy as np
+import rclpy
+from hsr_msgs.msg import BodyModel, FrameStats, HumanArray, HumanMesh
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.parameter import Parameter, parameter_value_to_python
+from rclpy.parameter_client import AsyncParameterClient
+from sensor_msgs.msg import CompressedImage, Image
+
+from hsr_core.config import SmoothingSettings
+from hsr_core.errors import BadFrame, ConfigError
+from hsr_core.viz.web import WebView
+
+from . import convert, qos
+from .view_feed import ViewFeed
+
+IMAGES = ("overlay", "camera", "none")
+CAMERA_HZ = 5.0
+"""How often a raw image is taken: each costs several milliseconds to copy and encode."""
+
+_SMOOTHING = {
+    "enabled": "smoothing.enabled",
+    "min_cutoff_hz": "smoothing.min_cutoff_hz",
+    "beta": "smoothing.beta",
+}
+_PEOPLE_MAX = 8
+
+
+class Throttled(MutuallyExclusiveCallbackGroup):
+    """Lets its callbacks run at most `hz` times a second; what comes between stays in the middleware, unread."""
+
+    def __init__(self, hz: float) -> None:
+        super().__init__()
+        self._period_s, self._due_s = 1.0 / hz, 0.0
+
+    def can_execute(self, entity: Any) -> bool:
+        return time.monotonic() >= self._due_s and super().can_execute(entity)
+
+    def beginning_execution(self, entity: Any) -> bool:
+        started = super().beginning_execution(entity)
+        if started:
+            self._due_s = time.monotonic() + self._period_s
+        return started
+
+
+class ViewNode(Node):
+    """See the module."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__("view", namespace="human", **kwargs)
+        host = self._declare("host", "127.0.0.1", "Address to listen on; 0.0.0.0 shows the camera to the network")
+        port = self._declare("port", 8080, "First port to try; 0 = any", low=0, high=65535)
+        rate_hz = self._declare("max_rate_hz", 15.0, "Most drawings per second", low=0.5, high=60.0)
+        self._image = self._declare("image", "overlay", "Picture in the camera: overlay, camera or none")
+        perception = self._declare("perception", "perception", "Name of the node that the sliders set")
+        if self._image not in IMAGES:
+            raise ConfigError(f"image must be one of {', '.join(IMAGES)}, not {self._image!r}")
+        self._feed = ViewFeed()
+        self._perception = AsyncParameterClient(self, perception)
+        self.view = WebView(host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing)
+        self._subscribed: list[Any] = []
+        self._asked = False
+        self.create_timer(0.5, self._follow_visitors)
+
+    def _declare(
+        self, name: str, default: Any, text: str, *, low: float | None = None, high: float | None = None
+    ) -> Any:
+        descriptor = ParameterDescriptor(description=text, read_only=True)
+        if isinstance(default, float) and low is not None:
+            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
+        elif isinstance(default, int) and low is not None:
+            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
+        return self.declare_parameter(name, default, descriptor).value
+
+    def _follow_visitors(self) -> None:
+        """Subscribe when the first browser comes, unsubscribe when the last one leaves; refresh the numbers."""
+        if self.view.clients and not self._subscribed:
+            self._subscribe()
+        elif not self.view.clients and self._subscribed:
+            for subscription in self._subscribed:
+                self.destroy_subscription(subscription)
+            self._subscribed = []
+            self._feed.clear()
+            self._asked = False
+        if self._subscribed:
+            self.view.set_stats(self._feed.stats())
+            self._ask_smoothing()
+
+    def _subscribe(self) -> None:
+        def on(kind: type, topic: str, callback: Any, profile: Any, **options: Any) -> None:
+            self._subscribed.append(
+                self.create_subscription(
+                    kind, topic, callback, profile, qos_overriding_options=qos.OVERRIDES, **options
+                )
+            )
+
+        on(BodyModel, "body_model", self._feed.set_body_model, qos.body_model())
+        on(HumanArray, "people", self._on_people, qos.people(), raw=True)
+        on(HumanMesh, "mesh_compact", self._on_mesh, qos.mesh_compact(_PEOPLE_MAX), raw=True)
+        on(FrameStats, "stats", self._feed.add_stats, qos.stats())
+        if self._image == "overlay":
+            on(CompressedImage, "overlay/compressed", self._on_overlay, qos.overlay())
+        elif self._image == "camera":
+            reliable = qos.match_reliability(self, self.resolve_topic_name("image"))
+            on(Image, "image", self._on_image, qos.image_input(reliable), callback_group=Throttled(CAMERA_HZ))
+
+    def _on_people(self, data: bytes) -> None:
+        self._feed.add_people(data)
+        self.view.show(self._feed.snapshot)
+
+    def _on_mesh(self, data: bytes) -> None:
+        self._feed.add_mesh(data)
+        self.view.show(self._feed.snapshot)
+
+    def _on_overlay(self, message: CompressedImage) -> None:
+        self._feed.add_image(bytes(message.data))
+
+    def _on_image(self, message: Image) -> None:
+        try:
+            frame = convert.image_to_frame(message)
+        except BadFrame as error:
+            self.get_logger().warning(f"picture left out: {error}", throttle_duration_sec=10.0)
+            return
+        image = cv2.resize(frame.image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        image = cv2.cvtColor(image, cv2.COLOR_GRAY2BGR) if image.ndim == 2 else image[..., :3]
+        self._feed.add_image(np.ascontiguousarray(image[..., ::-1] if frame.order == "rgb" else image))
+
+    def _ask_smoothing(self) -> None:
+        """Ask once per visit what perception uses, so that the sliders begin there."""
+        if self._asked or not self._perception.services_are_ready():
+            return
+        self._asked = True
+        self._perception.get_parameters(list(_SMOOTHING.values()), self._on_smoothing_known)
+
+    def _on_smoothing_known(self, future: Any) -> None:
+        values = [parameter_value_to_python(value) for value in future.result().values]
+        if len(values) == len(_SMOOTHING) and None not in values:
+            self.view.set_smoothing(SmoothingSettings(**dict(zip(_SMOOTHING, values, strict=True))))
+
+    def _send_smoothing(self, wanted: SmoothingSettings) -> None:
+        if not self._perception.services_are_ready():
+            self.get_logger().warning("smoothing not changed: the perception node does not answer")
+            return
+        parameters = [Parameter(name, value=getattr(wanted, key)) for key, name in _SMOOTHING.items()]
+        self._perception.set_parameters(parameters, self._on_smoothing_set)
+
+    def _on_smoothing_set(self, future: Any) -> None:
+        refused = [result.reason for result in future.result().results if not result.successful]
+        if refused:
+            self.get_logger().warning(f"smoothing not changed: {'; '.join(refused)}")
+
+    def close(self) -> None:
+        """Stop serving and leave the graph."""
+        self.view.close()
+        self.destroy_node()
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run until SIGINT or SIGTERM."""
+    rclpy.init(args=args)
+    try:
+        node = ViewNode()
+    except ConfigError as error:
+        rclpy.try_shutdown()
+        raise SystemExit(f"view: {error}") from None
+    try:
+        print(f"view: {node.view.address}", flush=True)
+        rclpy.spin(node)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.close()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()
