@@ -1,6 +1,6 @@
 # make setup | run | test | test-all | lint | clean
 #   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
-#   FOR=     stop after so many seconds        VIEW=0  no web view        ARGS=  more options of hsr.bringup
+#   FOR=     stop after so many seconds, print a JSON summary     VIEW=0  no web view     ARGS=  options of hsr.bringup
 #   PYTHON=  the Python (3.10 to 3.12) that .venv is made from            PIP_ARGS=  more options of pip install
 
 SHELL := /bin/bash
@@ -28,7 +28,8 @@ setup:
 	echo "make setup: no Python found: sudo apt install python3 python3-venv python3-dev" >&2; exit 1
 
 run: setup
-	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" --for "$(FOR)" --view "$(VIEW)" $(ARGS)
+	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" $(if $(FOR),--for $(FOR) --json) \
+	  $(if $(filter 0,$(VIEW)),--no-view) $(ARGS)
 
 test: setup
 	.venv/bin/python -m pytest $(TESTS)

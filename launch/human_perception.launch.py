@@ -1,7 +1,222 @@
-"""People in front of a camera: perception node, optional source, view and RViz."""
+"""People in front of a camera: the perception node and, if wanted, a source, a web view and RViz.
 
-from launch import LaunchDescription
+    ros2 launch hsr human_perception.launch.py camera:=/camera rviz:=true
+    ros2 launch hsr human_perception.launch.py source:=walk.mp4 view:=true
+
+For two cameras include this file twice with two namespaces, each inside a GroupAction of its own: an included file's
+arguments otherwise stay set for the next one.
+"""
+
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from hsr.environment import share_dir, transport_environment
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    GroupAction,
+    OpaqueFunction,
+    RegisterEventHandler,
+    SetEnvironmentVariable,
+)
+from launch.conditions import IfCondition
+from launch.event_handlers import OnProcessStart
+from launch.events import matches_action
+from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution
+from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
+from launch_ros.actions import LifecycleNode, Node, PushRosNamespace, SetParameter
+from launch_ros.event_handlers import OnStateTransition
+from launch_ros.events.lifecycle import ChangeState
+from lifecycle_msgs.msg import Transition
+
+from launch import LaunchContext, LaunchDescription, SomeSubstitutionsType, Substitution
+
+RESPAWN_DELAY_S = 2.0
+
+# name, default, description, choices
+ARGUMENTS = (
+    ("camera", "/camera", "Base of the camera's topics", None),
+    ("image", [LaunchConfiguration("camera"), "/image_raw"], "Image topic", None),
+    ("camera_info", [LaunchConfiguration("camera"), "/camera_info"], "Camera info topic", None),
+    ("transport", "", "Image transport; empty: as the parameter file says", ["", "raw", "compressed"]),
+    (
+        "source",
+        "",
+        "Play this as the camera: a video file, webcam:0 or synthetic; empty: a camera runs elsewhere",
+        None,
+    ),
+    ("namespace", "human", "Namespace of the nodes and of their topics", None),
+    ("params", "", "Parameter file, laid over the defaults in config/perception.yaml", None),
+    ("regressor", "", "auto, landmarks or another registered name; empty: as the parameter file says", None),
+    ("device", "", "auto, cpu, cuda or cuda:N; empty: as the parameter file says", None),
+    ("view", "false", "Start the web view", ["true", "false"]),
+    ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
+    ("autostart", "true", "Configure and activate the perception node", ["true", "false"]),
+    ("respawn", "true", "Start a node again 2 s after it died", ["true", "false"]),
+    ("dds_profile", "auto", "Fast DDS profile: auto (ours, unless one is set), none, or a path", None),
+    ("use_sim_time", "false", "Take the time from /clock", ["true", "false"]),
+    ("log_level", "info", "Least severity that is logged", ["debug", "info", "warn", "error", "fatal"]),
+    ("python", sys.executable, "Interpreter of the nodes", None),
+)
+FORWARDED = {"transport": "input.transport", "regressor": "regressor", "device": "device"}
+"""Launch arguments that are parameters when they are not empty."""
+
+
+class ParameterFile(Substitution):
+    """The path of a parameter file that holds the values that are not empty."""
+
+    def __init__(self, values: Mapping[str, SomeSubstitutionsType]) -> None:
+        super().__init__()
+        self._values = {name: normalize_to_list_of_substitutions(value) for name, value in values.items()}
+
+    def describe(self) -> str:
+        return f"ParameterFile({', '.join(self._values)})"
+
+    def perform(self, context: LaunchContext) -> str:
+        texts = {name: perform_substitutions(context, value) for name, value in self._values.items()}
+        given = {name: text for name, text in texts.items() if text}
+        return _write_temporary(yaml.safe_dump({"/**": {"ros__parameters": given}}), ".yaml")
+
+
+class UserFile(Substitution):
+    """The user's parameter file, or the default one again when there is none."""
+
+    def describe(self) -> str:
+        return "UserFile(params)"
+
+    def perform(self, context: LaunchContext) -> str:
+        path = LaunchConfiguration("params").perform(context)
+        if not path:
+            return str(share_dir() / "config" / "perception.yaml")
+        if not Path(path).expanduser().is_file():
+            raise FileNotFoundError(f"params:={path}: no such file")
+        return str(Path(path).expanduser())
+
+
+class RvizConfig(Substitution):
+    """A copy of rviz/human.rviz with the topics of this launch."""
+
+    def describe(self) -> str:
+        return "RvizConfig(namespace, image)"
+
+    def perform(self, context: LaunchContext) -> str:
+        text = (share_dir() / "rviz" / "human.rviz").read_text()
+        namespace = LaunchConfiguration("namespace").perform(context).strip("/")
+        image = LaunchConfiguration("image").perform(context)
+        text = text.replace("/human/", f"/{namespace}/").replace("/camera/image_raw", image)
+        return _write_temporary(text, ".rviz")
+
+
+def _write_temporary(text: str, suffix: str) -> str:
+    with tempfile.NamedTemporaryFile("w", prefix="human_perception_", suffix=suffix, delete=False) as file:
+        file.write(text)
+    return file.name
+
+
+def _environment(context: LaunchContext) -> list[SetEnvironmentVariable]:
+    """Set the transport profile and the allocator's thresholds for the nodes of this file only."""
+    profile = LaunchConfiguration("dds_profile").perform(context)
+    return [SetEnvironmentVariable(*item) for item in transport_environment(profile, context.environment).items()]
+
+
+def _perception() -> LifecycleNode:
+    overrides = {parameter: LaunchConfiguration(argument) for argument, parameter in FORWARDED.items()}
+    return LifecycleNode(
+        package="hsr",
+        executable="perception_node",
+        name="perception",
+        namespace="",
+        parameters=[str(share_dir() / "config" / "perception.yaml"), UserFile(), ParameterFile(overrides)],
+        remappings=[("image", LaunchConfiguration("image")), ("camera_info", LaunchConfiguration("camera_info"))],
+        **_common(),
+    )
+
+
+def _common() -> dict:
+    return {
+        "prefix": [LaunchConfiguration("python")],
+        "output": "screen",
+        "emulate_tty": True,
+        "respawn": LaunchConfiguration("respawn"),
+        "respawn_delay": RESPAWN_DELAY_S,
+        "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
+    }
+
+
+def _autostart(node: LifecycleNode) -> list[RegisterEventHandler]:
+    """Configure the node whenever its process starts, also after a respawn, and activate it once configured."""
+    autostart = IfCondition(LaunchConfiguration("autostart"))
+
+    def change(transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+
+    configure = OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])
+    activate = OnStateTransition(
+        target_lifecycle_node=node,
+        start_state="configuring",
+        goal_state="inactive",
+        entities=[change(Transition.TRANSITION_ACTIVATE)],
+    )
+    return [RegisterEventHandler(handler, condition=autostart) for handler in (configure, activate)]
+
+
+def _source() -> Node:
+    return Node(
+        package="hsr",
+        executable="source_node",
+        name="source",
+        parameters=[{"source": LaunchConfiguration("source")}],
+        remappings=[
+            ("/camera/image_raw", LaunchConfiguration("image")),
+            ("/camera/camera_info", LaunchConfiguration("camera_info")),
+        ],
+        condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("source"), "")),
+        **_common(),
+    )
+
+
+def _view() -> Node:
+    return Node(
+        package="hsr",
+        executable="view_node",
+        name="view",
+        remappings=[("image", LaunchConfiguration("image"))],
+        condition=IfCondition(LaunchConfiguration("view")),
+        **_common(),
+    )
+
+
+def _rviz() -> Node:
+    return Node(
+        package="rviz2",
+        executable="rviz2",
+        name="rviz",
+        arguments=["-d", RvizConfig()],
+        condition=IfCondition(LaunchConfiguration("rviz")),
+    )
 
 
 def generate_launch_description() -> LaunchDescription:
-    return LaunchDescription()
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, default, text, choices in ARGUMENTS
+    ]
+    perception = _perception()
+    # The group keeps defaults, namespace and environment from leaking into a launch file that includes this one.
+    group = GroupAction(
+        [
+            *declared,
+            OpaqueFunction(function=_environment),
+            PushRosNamespace(LaunchConfiguration("namespace")),
+            SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
+            *_autostart(perception),
+            perception,
+            _source(),
+            _view(),
+            _rviz(),
+        ]
+    )
+    return LaunchDescription([group])
