@@ -1,0 +1,364 @@
+"""The per-frame recipe: regress, place in metres, track, smooth, pose. Everything that shows people goes through here.
+
+from hsr_core.stream import HumanStream
+with HumanStream() as stream:
+    result = stream.process(frame)
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from . import registry
+from .body.base import EhmParams
+from .config import Settings
+from .errors import InvalidIntrinsics
+from .geometry.camera import project
+from .geometry.rotations import rotmat_to_rotvec
+from .place import TrunkSurface, measure_depth
+from .track.one_euro import low_pass_gain
+from .track.smooth import PoseSmoother, SmoothingCounters
+from .track.track import Track, Tracker
+from .types import (
+    Array,
+    Camera,
+    EstimateSource,
+    Frame,
+    FrameResult,
+    HumanEstimate,
+    HumanParams,
+    IntrinsicsSource,
+    MetricSource,
+    Part,
+    Regression,
+    TrackState,
+)
+
+log = logging.getLogger(__name__)
+
+VELOCITY_CUTOFF_HZ = 4.0
+"""Cut-off of the published root velocity: the difference of two smoothed poses is still noisy."""
+VELOCITY_GAP_S = 0.25
+"""A difference over a longer gap is no velocity."""
+HEIGHT_FRAMES = 10
+"""Depth measurements of a person after which their height is believed, and between two corrections of it."""
+HEIGHT_CHANGE = 0.02
+"""Relative change of the measured height that the regressor is told of."""
+
+
+def regressor_name(settings: Settings) -> str:
+    """Return the registry name behind `settings.regressor`; "auto" is the best that runs without licensed files."""
+    return "landmarks" if settings.regressor == "auto" else settings.regressor
+
+
+@dataclass
+class StreamCounters:
+    """What was irregular since the start. None of it stops the stream."""
+
+    dropped_people: int = 0
+    clock_jumps: int = 0
+    smoothing: SmoothingCounters = field(default_factory=SmoothingCounters)
+
+
+@dataclass
+class _Memory:
+    """What belongs to one track. Fixed size."""
+
+    smoother: PoseSmoother
+    estimate: HumanEstimate | None = None
+    stamp_ns: int = 0
+    velocity: Array | None = None
+    surface: TrunkSurface | None = None
+    heights: list[float] = field(default_factory=list)
+
+
+class HumanStream:
+    """Frames in, everybody in them out, in metres, tracked and smoothed. Use it from one thread.
+
+    Args:
+        settings: All settings; defaults need no file.
+        body: A loaded `EhmBody`; default: the one that the settings name.
+        regressor: An object of the regressor protocol; default: the registry's, by `settings.regressor`.
+
+    Attributes:
+        settings, body, regressor: In use. A regressor given by the caller is closed by the caller.
+        counters: Irregular input so far.
+    """
+
+    def __init__(self, settings: Settings | None = None, body: Any = None, regressor: Any = None) -> None:
+        self.settings = settings or Settings()
+        if body is None:
+            from .body import load_body
+
+            body = load_body(self.settings.body_model.path)
+        self.body = body
+        self._owns_regressor = regressor is None
+        self.regressor = regressor or registry.create("regressor", regressor_name(self.settings), self.settings, body)
+        self.counters = StreamCounters()
+        self._rest_pelvis = _rest_pelvis_map(body)
+        self._tracker = Tracker(self.settings.track.keep_s)
+        self._subject_height_m = self.settings.subject.height_m
+        self._cameras = _CameraChoice()
+        self._meshes: WeakKeyDictionary[HumanEstimate, Array] = WeakKeyDictionary()
+        self._seq = 0
+        self._last_ns: int | None = None
+        self._stage_ms: dict[str, float] = {}
+
+    def process(self, frame: Frame) -> FrameResult:
+        """Find the people of one frame.
+
+        A stamp that goes back is a clock that jumped: everybody is forgotten first, and gets a new id.
+
+        Raises:
+            BadFrame: The image cannot be used; the stream goes on with the next one.
+        """
+        start = time.perf_counter()
+        self._stage_ms = {}
+        self._check_clock(frame.stamp_ns)
+        camera = self._cameras.of(frame, self.settings)
+        with self._timed("regress"):
+            found = [person for person in self.regressor.regress(frame, camera) if self._usable(person)]
+        self._stage_ms |= self.regressor.stage_ms
+        with self._timed("place"):
+            found = found[: self.settings.people.max]
+            pelvises = [person.params.transl + self._rest_pelvis(person.params.betas) for person in found]
+            tracks = self._tracker.update(frame.stamp_ns, [person.bbox_xyxy for person in found], pelvises)
+            memories = [self._memory(track) for track in tracks]
+            if frame.depth_m is not None and camera.source is not IntrinsicsSource.ASSUMED_FOV:
+                found = [self._place(*pair, frame, camera) for pair in zip(found, memories, strict=True)]
+        with self._timed("smooth"):
+            params = [self._smooth(*pair, frame.stamp_ns) for pair in zip(found, memories, strict=True)]
+        with self._timed("body"):
+            for track, person, smoothed in zip(tracks, found, params, strict=True):
+                self._estimate(track, person, smoothed, camera, frame.stamp_ns)
+        people = tuple(self._published(track) for track in self._tracker.tracks)
+        self._seq += 1
+        self._stage_ms["total"] = (time.perf_counter() - start) * 1e3
+        source = EstimateSource.SMOOTHED if self.settings.smoothing.enabled else EstimateSource.REGRESSED
+        return FrameResult(self._seq, frame.stamp_ns, frame.frame_id, camera, people, self._stage_ms, source)
+
+    def mesh(self, estimate: HumanEstimate) -> Array:
+        """Return a person's vertices (V, 3) [m], camera frame; skinned at the first call for this estimate."""
+        vertices = self._meshes.get(estimate)
+        if vertices is None:
+            vertices = self._meshes[estimate] = self.body.pose_one(estimate.params).vertices
+        return vertices
+
+    @property
+    def primary(self) -> int | None:
+        """Track id of the person that was locked, else of the largest."""
+        return self._tracker.primary
+
+    def set_primary(self, track_id: int | None) -> None:
+        """Lock the primary person by track id; None: the largest again."""
+        self._tracker.set_primary(track_id)
+
+    def configure(self, settings: Settings) -> None:
+        """Take changed live settings between two frames."""
+        old, self.settings = self.settings, settings
+        self._tracker.keep_s = settings.track.keep_s
+        if settings.subject.height_m != old.subject.height_m:
+            self._subject_height_m = settings.subject.height_m
+        for track in self._tracker.tracks:
+            track.memory.smoother.configure(settings.smoothing)
+            if settings.subject.height_m != old.subject.height_m:
+                track.memory.smoother.forget_shape()
+                track.memory.heights.clear()
+            if settings.smoothing.enabled and not old.smoothing.enabled:
+                track.memory.smoother = self._new_smoother()
+        self._tell_regressor()
+
+    def reset(self) -> None:
+        """Forget everybody and everything measured on them. Ids and sequence numbers go on."""
+        self._tracker.reset()
+        self.regressor.reset()
+        self._last_ns = None
+        if self._subject_height_m != self.settings.subject.height_m:
+            self._subject_height_m = self.settings.subject.height_m
+            self._tell_regressor()
+
+    def close(self) -> None:
+        """Release the regressor. The object cannot be used afterwards."""
+        if self._owns_regressor:
+            self.regressor.close()
+
+    def __enter__(self) -> HumanStream:
+        return self
+
+    def __exit__(self, kind, error, trace) -> None:
+        self.close()
+
+    # One frame
+
+    def _check_clock(self, stamp_ns: int) -> None:
+        if self._last_ns is not None and stamp_ns < self._last_ns:
+            self.counters.clock_jumps += 1
+            self.reset()
+        self._last_ns = stamp_ns
+
+    def _usable(self, person: Regression) -> bool:
+        people = self.settings.people
+        if not (person.params.finite() and np.isfinite(person.bbox_xyxy).all()):
+            self.counters.dropped_people += 1
+            return False
+        # The longer side: someone who lies or is cut by the image is wide.
+        size = max(person.bbox_xyxy[2] - person.bbox_xyxy[0], person.bbox_xyxy[3] - person.bbox_xyxy[1])
+        return person.score >= people.min_score and size >= people.min_height_px
+
+    def _place(self, person: Regression, memory: _Memory, frame: Frame, camera: Camera) -> Regression:
+        """Move a person along the viewing ray to where the depth image has them."""
+        posed = self.body.pose_one(person.params, vertices=False)
+        if memory.surface is None:
+            memory.surface = TrunkSurface(self.body, person.params)
+        measured = measure_depth(frame.depth_m, camera, posed.joints, posed.joint_rotmats, memory.surface)
+        if measured is None:
+            return person
+        self._learn_height(memory, measured.ratio)
+        pelvis = posed.joints[0]
+        params = replace(person.params, transl=person.params.transl + np.float32(measured.ratio - 1) * pelvis)
+        return replace(person, params=params, metric_source=MetricSource.DEPTH_CAMERA, depth_sigma_m=measured.sigma_m)
+
+    def _learn_height(self, memory: _Memory, ratio: float) -> None:
+        """At the wrong distance the person has the wrong size: correct the height that the regressor assumes."""
+        memory.heights.append(ratio * self._subject_height_m)
+        if len(memory.heights) < HEIGHT_FRAMES:
+            return
+        height = float(np.clip(np.median(memory.heights), 0.5, 2.5))
+        memory.heights.clear()
+        if abs(height / self._subject_height_m - 1) > HEIGHT_CHANGE:
+            self._subject_height_m = height
+            memory.surface = None
+            memory.smoother.forget_shape()
+            self._tell_regressor()
+
+    def _smooth(self, person: Regression, memory: _Memory, stamp_ns: int) -> HumanParams:
+        return memory.smoother.update(person, stamp_ns) if self.settings.smoothing.enabled else person.params
+
+    def _estimate(self, track: Track, person: Regression, params: HumanParams, camera: Camera, stamp_ns: int) -> None:
+        posed = self.body.pose_one(params, vertices=False)
+        memory = track.memory
+        velocity = _velocity(memory, posed.joints[0], posed.joint_rotmats[0], stamp_ns)
+        keypoints2d = np.empty((len(posed.joints), 3), np.float32)
+        keypoints2d[:, :2] = project(posed.joints, camera)
+        keypoints2d[:, 2] = np.where(np.isnan(keypoints2d[:, 0]), 0, person.joint_score)
+        memory.estimate = HumanEstimate(
+            track.id, track.state, False, person, params, posed.joints, posed.joint_rotmats, keypoints2d, velocity
+        )
+        memory.stamp_ns, memory.velocity = stamp_ns, velocity
+
+    def _published(self, track: Track) -> HumanEstimate:
+        memory, primary = track.memory, track.id == self._tracker.primary
+        last = memory.estimate
+        if track.state in (TrackState.PREDICTED, TrackState.LOST) and last.state is not track.state:
+            last = _unseen(last, track.state)
+        if last.primary != primary:
+            last = replace(last, primary=primary)
+        memory.estimate = last
+        return last
+
+    # Around it
+
+    def _memory(self, track: Track) -> _Memory:
+        if track.memory is None:
+            track.memory = _Memory(self._new_smoother())
+        return track.memory
+
+    def _new_smoother(self) -> PoseSmoother:
+        return PoseSmoother(self.settings.smoothing, self._rest_pelvis, self.counters.smoothing)
+
+    def _tell_regressor(self) -> None:
+        subject = replace(self.settings.subject, height_m=self._subject_height_m)
+        self.regressor.configure(replace(self.settings, subject=subject))
+
+    @contextmanager
+    def _timed(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self._stage_ms[stage] = (time.perf_counter() - start) * 1e3
+
+
+class _CameraChoice:
+    """Which camera a frame is seen with. Says once what it had to assume; keeps its last answer."""
+
+    def __init__(self) -> None:
+        self._key: tuple[Any, ...] = ()
+        self._given: Camera | None = None
+        self._answer: Camera | None = None
+        self._said: set[str] = set()
+
+    def of(self, frame: Frame, settings: Settings) -> Camera:
+        key = (frame.image_hw, frame.frame_id, settings.camera)
+        if self._answer is None or key != self._key or frame.camera is not self._given:
+            self._answer = self._choose(frame, settings)
+            self._key, self._given = key, frame.camera
+        return self._answer
+
+    def _choose(self, frame: Frame, settings: Settings) -> Camera:
+        if frame.camera is not None:
+            try:
+                camera = frame.camera.scaled(frame.image_hw)
+                return camera if settings.camera.rectify else replace(camera, dist=np.zeros(5), model="plumb_bob")
+            except InvalidIntrinsics as error:
+                self._say(f"camera intrinsics are not used: {error}")
+        hfov = settings.camera.assumed_hfov_deg
+        self._say(f"no usable camera intrinsics: a horizontal field of view of {hfov:g} degrees is assumed")
+        return Camera.from_hfov(hfov, frame.image_hw, frame.frame_id)
+
+    def _say(self, text: str) -> None:
+        if text not in self._said and len(self._said) < 100:
+            self._said.add(text)
+            log.warning(text)
+
+
+def _unseen(estimate: HumanEstimate, state: TrackState) -> HumanEstimate:
+    """Return the last estimate of a person who is not seen now: held, with every score at zero."""
+    keypoints2d = estimate.keypoints2d.copy()
+    keypoints2d[:, 2] = 0
+    seen = estimate.regression
+    nothing = replace(
+        seen,
+        score=0.0,
+        joint_score=np.zeros_like(seen.joint_score),
+        part_score=np.zeros_like(seen.part_score),
+        parts=Part.NONE,
+        mask=None,
+        mask_A_crop_img=None,
+    )
+    return replace(estimate, state=state, regression=nothing, keypoints2d=keypoints2d, root_velocity=None)
+
+
+def _velocity(memory: _Memory, pelvis: Array, rotmat: Array, stamp_ns: int) -> Array | None:
+    """Return the root's velocity (6,) [m/s, rad/s], camera frame; None before the second sighting or after a gap."""
+    before = memory.estimate
+    dt = (stamp_ns - memory.stamp_ns) / 1e9
+    if before is None or dt > VELOCITY_GAP_S:
+        return None
+    if dt <= 0:
+        return memory.velocity
+    turn = rotmat_to_rotvec((rotmat @ before.joint_rotmats[0].T).astype(np.float64))
+    now = np.concatenate([pelvis - before.joints[0], turn]) / dt
+    if memory.velocity is not None:
+        now = memory.velocity + low_pass_gain(VELOCITY_CUTOFF_HZ, dt) * (now - memory.velocity)
+    return now.astype(np.float32)
+
+
+def _rest_pelvis_map(body: Any):
+    """Return the function betas -> pelvis of the shaped template, (3,) [m]: it is linear, so one batch tells it."""
+    n = body.n_betas
+    zero = {
+        "expression": np.zeros(body.n_expression, np.float32),
+        "head_betas": np.zeros(body.n_head_betas, np.float32),
+        "head_expression": np.zeros(body.n_head_expression, np.float32),
+    }
+    shapes = [HumanParams(betas=row, **zero) for row in np.eye(n + 1, n, -1, dtype=np.float32)]
+    pelvis = body(EhmParams.from_human(shapes), vertices=False).joints[:, 0].detach().cpu().numpy()
+    offset, slopes = pelvis[0], pelvis[1:] - pelvis[0]
+    return lambda betas: offset + betas @ slopes[: len(betas)]
