@@ -106,10 +106,9 @@ class ImageInput:
             self._matched = matched
             self._subscribe()
         if self.silent_s > SILENT_S:
+            publishers = qos.describe_publishers(self._node, self.topic)
             self._notices.warn(
-                "silent",
-                f"no image for {self.silent_s:.0f} s on {self.topic}: {qos.describe_publishers(self._node, self.topic)}",
-                every_s=30.0,
+                "silent", f"no image for {self.silent_s:.0f} s on {self.topic}, published by {publishers}", every_s=30.0
             )
         else:
             self._notices.forget("silent")

@@ -111,7 +111,8 @@ class GuardedLifecycleNode(LifecycleNode):
         wanted = request.transition.label or request.transition.id
         if wanted not in (allowed.values() if request.transition.label else allowed):
             self.get_logger().warning(
-                f"transition {wanted!r} is not possible while {self.state_label}; possible: {', '.join(allowed.values())}"
+                f"transition {wanted!r} is not possible while {self.state_label}; "
+                f"possible: {', '.join(allowed.values())}"
             )
             response.success = False
             return response

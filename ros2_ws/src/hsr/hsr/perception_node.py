@@ -281,9 +281,9 @@ def _linger(executor: SingleThreadedExecutor) -> None:
         executor.spin_once(timeout_sec=0.05)
 
 
-def main(open_stream: OpenStream = open_stream) -> None:
+def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
     rclpy.init()
-    spin(PerceptionNode(open_stream))
+    spin(node(open_stream))
 
 
 if __name__ == "__main__":

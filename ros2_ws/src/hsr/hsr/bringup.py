@@ -1,0 +1,334 @@
+"""Start the whole system: a camera, the perception node, the web view; say how it goes; stop it without leftovers.
+
+python -m hsr.bringup [--source SOURCE] [--for SECONDS] [--no-view] [--json]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import rclpy
+from rclpy.executors import SingleThreadedExecutor
+from rclpy.signals import SignalHandlerOptions
+
+from .environment import transport_environment
+from .lifecycle import LifecycleClient
+from .meter import Meter
+from .processes import NodeProcess, cpu_s, stop_all, worth_showing
+
+PERCEPTION = "/human/perception"
+CONFIGURE_LIMIT_S = 300.0
+FIRST_FRAME_LIMIT_S = 30.0
+KEPT_LOG_FOLDERS = 10
+TOPICS = (
+    ("/human/people", "everybody of each frame: parameters, 55 joints"),
+    ("/human/mesh", "the mesh, for RViz"),
+    ("/human/skeleton", "the joints, for RViz"),
+    ("/human/joint_states", "165 joint angles of the primary person"),
+    ("/human/overlay", "the image with the people drawn over it"),
+    ("/human/stats", "what each frame cost"),
+)
+
+
+class BringupError(Exception):
+    """The system did not come up, or did not stay up; the text says which part and why."""
+
+
+@dataclass(frozen=True)
+class Camera:
+    """Where images come from.
+
+    Attributes:
+        topic: Image topic, without `/compressed`.
+        info: Camera info topic.
+        source: For the source node; "" = somebody else publishes.
+        compressed: Subscribe to JPEG images.
+    """
+
+    topic: str
+    info: str
+    source: str
+    compressed: bool = False
+
+    @classmethod
+    def parse(cls, text: str) -> Camera:
+        kind, _, topic = text.partition(":")
+        if kind != "topic":
+            return cls("/camera/image_raw", "/camera/camera_info", text or "clip")
+        if not topic.startswith("/"):
+            raise BringupError(f"{text!r}: a topic is given in full, as in topic:/my/camera/image_raw")
+        compressed = topic.endswith("/compressed")
+        base = topic.removesuffix("/compressed")
+        return cls(base, f"{base.rpartition('/')[0]}/camera_info", "", compressed)
+
+
+class Bringup:
+    """The processes, and this process's own node that drives and measures them."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self._options = options
+        self._camera = Camera.parse(options.source)
+        self._stop = False
+        self._processes: dict[str, NodeProcess] = {}
+        self._address = ""
+        os.environ.update(transport_environment(options.dds_profile))
+        self._log_dir = _new_log_dir(options.log_dir)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+
+    def run(self) -> int:
+        """Run until told to stop; return the exit code."""
+        failure, codes = "", {}
+        try:
+            self._start_processes()
+            self._prepare_body()
+            self._open_node()
+            self._drive("configure", CONFIGURE_LIMIT_S)
+            self._drive("activate", 30.0)
+            self._greet()
+            self._watch()
+        except BringupError as error:
+            failure = str(error)
+        except BrokenPipeError:  # the terminal went away
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        finally:
+            summary = self._summary() if hasattr(self, "_meter") else {}
+            codes = self._close()
+        if failure:
+            print(f"\nfailed: {failure}\nlogs: {self._log_dir}", file=sys.stderr, flush=True)
+        if self._options.json:
+            print(json.dumps({"ok": not failure, "error": failure, **summary, "returncodes": codes}), flush=True)
+        return 1 if failure else 0
+
+    def _on_signal(self, number: int, frame: object) -> None:
+        self._stop = True
+
+    # Up
+
+    def _start_processes(self) -> None:
+        camera, options = self._camera, self._options
+        if camera.source:
+            self._start("source", "hsr.source_node", [*_set("source", camera.source), *_set("hfov_deg", options.hfov)])
+        if options.view:
+            self._start("view", "hsr.view_node", [*_set("port", options.port), *_set("image", camera.topic)])
+        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
+        if camera.compressed:
+            arguments += _set("input.transport", "compressed")
+        for pair in options.set:
+            arguments += ["-p", pair]
+        if options.params:
+            arguments += ["--params-file", options.params]
+        self._start("perception", options.perception_module, arguments)
+
+    def _start(self, name: str, module: str, arguments: list[str]) -> None:
+        ros_arguments = ["--ros-args", *arguments]
+        self._processes[name] = NodeProcess(name, module, ros_arguments, self._log_dir, os.environ)
+
+    def _prepare_body(self) -> None:
+        """Build the open body once, where its progress can be seen."""
+        if self._options.perception_module != "hsr.perception_node":
+            return
+        path = next((pair.partition(":=")[2] for pair in self._options.set if pair.startswith("body_model.path:=")), "")
+        command = "import sys; from hsr_core.body import load_body; load_body(sys.argv[1])"
+        child = subprocess.Popen([sys.executable, "-c", command, path])
+        while child.poll() is None:
+            if self._stop:
+                child.terminate()
+                child.wait()
+                return
+            self._check_alive()
+            time.sleep(0.05)
+        if child.returncode:
+            raise BringupError("the body model could not be loaded; see above")
+
+    def _open_node(self) -> None:
+        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        self._node = rclpy.create_node("bringup", namespace="human")
+        self._executor = SingleThreadedExecutor()
+        self._executor.add_node(self._node)
+        self._meter = Meter(self._node)
+        self._lifecycle = LifecycleClient(self._node, self._executor, PERCEPTION)
+
+    def _drive(self, transition: str, limit_s: float) -> None:
+        if self._stop:
+            return
+        done = self._lifecycle.change(transition, limit_s, alive=self._still_up)
+        self._show_logs()
+        if not done and not self._stop:
+            self._check_alive()
+            tail = self._processes["perception"].tail()
+            raise BringupError(f"the perception node did not {transition}; the end of its log:\n{tail}")
+
+    def _greet(self) -> None:
+        if self._stop:
+            return
+        camera = self._camera
+        topic = f"{camera.topic}/compressed" if camera.compressed else camera.topic
+        print(f"camera  {topic} ({camera.source or 'not started here'})")
+        for topic, text in TOPICS:
+            print(f"topic   {topic:<22} {text}")
+        print(f"logs    {self._log_dir}", flush=True)
+
+    # Running
+
+    def _watch(self) -> None:
+        started = time.monotonic()
+        self._cpu_start = self._cpu()
+        report_s, seen, ended = started + 1.0, (0, 0), False
+        while not self._stop and not ended:
+            self._executor.spin_once(timeout_sec=0.1)
+            now = time.monotonic()
+            if now < report_s:
+                continue
+            report_s += 1.0
+            self._check_alive()
+            self._show_logs()
+            seen = self._report(now - started, seen)
+            if self._meter.stats is None and self._camera.source and now - started > FIRST_FRAME_LIMIT_S:
+                raise BringupError(f"no frame was processed within {FIRST_FRAME_LIMIT_S:.0f} s")
+            ended = self._options.seconds > 0 and now - started >= self._options.seconds
+
+    def _report(self, elapsed_s: float, seen: tuple[int, int]) -> tuple[int, int]:
+        """Print the line of this second; return what the next one starts from."""
+        stats, meter = self._meter.stats, self._meter
+        if stats is None:
+            print(f"{elapsed_s:5.0f} s  no frame processed yet", flush=True)
+            return seen
+        received, meshes = seen
+        p50, p99, _ = meter.percentiles(meshes)
+        print(
+            f"{elapsed_s:5.0f} s  in {stats.received:5d} (+{stats.received - received})  processed {stats.processed:5d}"
+            f"  dropped: busy {stats.dropped_busy} stale {stats.dropped_stale} bad {stats.dropped_bad} "
+            f"lost {stats.dropped_gap}  latency p50 {p50:.0f} p99 {p99:.0f} ms  people {stats.people}",
+            flush=True,
+        )
+        return stats.received, len(meter.latency_ms)
+
+    def _still_up(self) -> bool:
+        return not self._stop and all(process.returncode is None for process in self._processes.values())
+
+    def _check_alive(self) -> None:
+        for name, process in self._processes.items():
+            if process.returncode is not None and not self._stop:
+                raise BringupError(
+                    f"the {name} node ended with code {process.returncode}; the end of its log:\n{process.tail()}"
+                )
+
+    def _show_logs(self) -> None:
+        for name, process in self._processes.items():
+            for line in process.new_lines():
+                if name == "view" and line.startswith("view: "):
+                    print(f"\n{line}\n", flush=True)
+                elif worth_showing(line):
+                    print(f"[{name}] {line}", file=sys.stderr, flush=True)
+
+    def _cpu(self) -> tuple[float, dict[str, float]]:
+        used = {name: process.cpu_s() for name, process in self._processes.items()}
+        return time.monotonic(), {**used, "bringup": cpu_s(os.getpid())}
+
+    # Down
+
+    def _summary(self) -> dict:
+        stats, meter = self._meter.stats, self._meter
+        p50, p99, largest = (_number(value) for value in meter.percentiles())
+        summary = {
+            "source": self._camera.source or self._camera.topic,
+            "seconds": _number(time.monotonic() - self._cpu_start[0]) if hasattr(self, "_cpu_start") else 0.0,
+            "frames": {"in": 0, "processed": 0, "dropped": {"busy": 0, "stale": 0, "bad": 0, "lost": 0}},
+            "fps_processed": _number(meter.processed_hz()),
+            "latency_ms": {"p50": p50, "p99": p99, "max": largest, "meshes": len(meter.latency_ms)},
+            "people": stats.people if stats else 0,
+            "perception_rss_mb": _number(self._processes["perception"].rss_mb()),
+            "cpu_percent": self._cpu_percent(),
+        }
+        if stats:
+            summary["frames"] = {
+                "in": stats.received,
+                "processed": stats.processed,
+                "dropped": {
+                    "busy": stats.dropped_busy,
+                    "stale": stats.dropped_stale,
+                    "bad": stats.dropped_bad,
+                    "lost": stats.dropped_gap,
+                },
+            }
+        return summary
+
+    def _cpu_percent(self) -> dict[str, float | None]:
+        if not hasattr(self, "_cpu_start"):
+            return {}
+        (begin, used), (end, now_used) = self._cpu_start, self._cpu()
+        return {name: _number(100 * (now_used[name] - used[name]) / max(end - begin, 1e-3)) for name in used}
+
+    def _close(self) -> dict[str, int | None]:
+        """Clear the displays, stop the processes; return their exit codes."""
+        try:
+            perception = self._processes.get("perception")
+            if hasattr(self, "_lifecycle") and perception and perception.returncode is None:
+                self._lifecycle.change("deactivate", 2.0)
+        finally:
+            codes = stop_all(self._processes.values())
+            if hasattr(self, "_node"):
+                self._executor.shutdown()
+                self._node.destroy_node()
+                rclpy.try_shutdown()
+        return codes
+
+
+def _set(name: str, value: object) -> list[str]:
+    """Return arguments that set a parameter; none for an empty value."""
+    return ["-p", f"{name}:={value}"] if value not in ("", None) else []
+
+
+def _number(value: float) -> float | None:
+    """Round for JSON, which has no NaN."""
+    return None if value != value else round(value, 2)
+
+
+def _new_log_dir(folder: str) -> Path:
+    """Make a log folder named by the time; the oldest ones go."""
+    base = Path(folder or os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hsr" / "log"
+    path = base / time.strftime("%Y%m%d-%H%M%S")
+    path = path.with_name(f"{path.name}-{os.getpid()}")
+    path.mkdir(parents=True)
+    for old in sorted(base.iterdir())[:-KEPT_LOG_FOLDERS]:
+        shutil.rmtree(old, ignore_errors=True)
+    return path
+
+
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hsr.bringup", description=__doc__.splitlines()[0])
+    parser.add_argument("--source", default="", help="path.mp4, webcam:0, synthetic, topic:/my/camera/image_raw; "
+                        "empty: the bundled clip")  # fmt: skip
+    parser.add_argument("--for", dest="seconds", type=float, default=0.0, help="stop after so many seconds; 0 = never")
+    parser.add_argument("--view", action=argparse.BooleanOptionalAction, default=True, help="start the web view")
+    parser.add_argument("--port", type=int, default=8080, help="port of the web view")
+    parser.add_argument("--json", action="store_true", help="print a summary as the last line")
+    parser.add_argument("--hfov", type=float, default=None, help="field of view of an uncalibrated source [deg]")
+    parser.add_argument("--params", default="", help="parameter file for the perception node")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME:=VALUE", help="a perception parameter")
+    parser.add_argument("--dds-profile", default="auto", help="auto, none, or the path of a Fast DDS profile")
+    parser.add_argument("--log-dir", default="", help="where log folders go")
+    parser.add_argument("--perception-module", default="hsr.perception_node", help=argparse.SUPPRESS)
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    try:
+        return Bringup(_arguments(argv)).run()
+    except (BringupError, FileNotFoundError) as error:
+        print(f"bringup: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,61 @@
+"""What a user of the stack sees: a subscriber in another process that measures rate, latency and drops."""
+
+from __future__ import annotations
+
+import struct
+import time
+
+import numpy as np
+from hsr_msgs.msg import FrameStats
+from rclpy.node import Node
+from visualization_msgs.msg import Marker
+
+from . import qos
+
+_STAMP = struct.Struct("<iI")
+_CDR_HEADER_BYTES = 4
+_LEAST_MESH_BYTES = 4096
+"""Shorter markers are deletions."""
+
+
+class Meter:
+    """Listens to `mesh` and `stats` of a perception node.
+
+    Attributes:
+        stats: The newest FrameStats, or None.
+        latency_ms: Camera stamp to receipt of the mesh message, one for each mesh [ms].
+    """
+
+    def __init__(self, node: Node, namespace: str = "/human") -> None:
+        self.stats: FrameStats | None = None
+        self.first: tuple[float, FrameStats] | None = None
+        self.last_s = 0.0
+        self.latency_ms: list[float] = []
+        # Raw: deserialising a mesh in Python would take longer than making it.
+        node.create_subscription(Marker, f"{namespace}/mesh", self._on_mesh, qos.mesh(1), raw=True)
+        node.create_subscription(FrameStats, f"{namespace}/stats", self._on_stats, qos.stats())
+
+    def percentiles(self, since: int = 0) -> tuple[float, float, float]:
+        """Return p50, p99 and the largest latency of the meshes from number `since` on [ms]; NaN without any."""
+        values = self.latency_ms[since:]
+        if not values:
+            return (float("nan"),) * 3
+        return tuple(float(value) for value in np.percentile(values, (50, 99, 100)))
+
+    def processed_hz(self) -> float:
+        """Return frames processed per second, from the first to the last one seen."""
+        if self.first is None or self.last_s <= self.first[0]:
+            return 0.0
+        return (self.stats.processed - self.first[1].processed) / (self.last_s - self.first[0])
+
+    def _on_mesh(self, data: bytes) -> None:
+        now_ns = time.time_ns()
+        if len(data) < _LEAST_MESH_BYTES:
+            return
+        sec, nanosec = _STAMP.unpack_from(data, _CDR_HEADER_BYTES)
+        self.latency_ms.append((now_ns - sec * 1_000_000_000 - nanosec) * 1e-6)
+
+    def _on_stats(self, msg: FrameStats) -> None:
+        self.stats, self.last_s = msg, time.monotonic()
+        if self.first is None:
+            self.first = (self.last_s, msg)

@@ -1,0 +1,216 @@
+"""Plays a clip, a webcam or a drawn figure as a camera: /camera/image_raw and /camera/camera_info.
+
+    python -m hsr.source_node --ros-args -p source:=walk.mp4
+
+A clip that fits into memory is decoded once, before it plays: a camera costs its host no decoding either.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator
+
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from hsr_core.errors import HsrError
+from hsr_core.sources import open_source
+from hsr_core.types import Camera, Frame
+
+from . import qos
+from .convert import camera_to_info, image_to_msg
+
+DECODED_AHEAD = 4
+"""Frames that a clip too long for memory is decoded ahead, so that its pace stays even."""
+
+_PARAMETERS = (
+    ("source", "clip", "Video file, folder of images, webcam:N, synthetic, or clip (the bundled recording)", None),
+    ("rate_hz", 0.0, "Images per second; 0 = the source's own rate [Hz]", (0.0, 1000.0)),
+    ("loop", True, "Play again from the start; false: stop at the end", None),
+    ("frame_id", "camera_color_optical_frame", "frame_id of the images", None),
+    ("hfov_deg", 0.0, "Publish camera info with this field of view; 0 = only a calibrated one [deg]", (0.0, 150.0)),
+    ("cache_mb", 1024.0, "A clip that fits into this is kept decoded [MB]", (0.0, 65536.0)),
+)
+
+
+class Clip:
+    """Messages of a source, again and again.
+
+    Raises:
+        SourceError: The source cannot be opened.
+    """
+
+    def __init__(self, text: str, frame_id: str, loop: bool, cache_mb: float) -> None:
+        self._text, self._frame_id, self._loop = text, frame_id, loop
+        self._source = open_source(text)
+        self.fps = self._source.fps
+        self.live = text.startswith("webcam")
+        height, width = self._source.image_hw
+        frames = self._source.frame_count
+        self._fits = not self.live and frames is not None and 3 * height * width * frames <= cache_mb * 1e6
+
+    def __iter__(self) -> Iterator[tuple[Image, Camera | None]]:
+        if self.live:
+            return self._decode()
+        return self._from_memory() if self._fits else iter(_Ahead(self._decode_loop()))
+
+    def close(self) -> None:
+        self._source.close()
+
+    def _from_memory(self) -> Iterator[tuple[Image, Camera | None]]:
+        decoded = list(self._decode())
+        yield from decoded
+        while self._loop:
+            yield from decoded
+
+    def _decode_loop(self) -> Iterator[tuple[Image, Camera | None]]:
+        yield from self._decode()
+        while self._loop:
+            self._source = open_source(self._text)
+            yield from self._decode()
+
+    def _decode(self) -> Iterator[tuple[Image, Camera | None]]:
+        try:
+            for frame in self._source:
+                yield self._to_msg(frame), frame.camera
+        finally:
+            self._source.close()
+
+    def _to_msg(self, frame: Frame) -> Image:
+        encoding = {"bgr": "bgr8", "rgb": "rgb8", "mono": "mono8"}[frame.order]
+        return image_to_msg(frame.image, frame.stamp_ns, self._frame_id, encoding)
+
+
+class _Ahead:
+    """Runs an iterator a few items ahead in a thread of its own."""
+
+    def __init__(self, items: Iterable) -> None:
+        self._items = items
+        self._ready: queue.Queue = queue.Queue(DECODED_AHEAD)
+        threading.Thread(target=self._run, name="decode", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            for item in self._items:
+                self._ready.put((item, None))
+            self._ready.put((None, StopIteration()))
+        except Exception as error:  # raised again where the items are used
+            self._ready.put((None, error))
+
+    def __iter__(self) -> Iterator:
+        while True:
+            item, error = self._ready.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item
+
+
+class SourceNode(Node):
+    """`/human/source`. The images are stamped when they are sent, as if exposed then.
+
+    Attributes:
+        finished: Set when the source has ended, and `error` says why if that was not its end.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("source", namespace="human", **kwargs)
+        for name, default, text, span in _PARAMETERS:
+            ranges = [FloatingPointRange(from_value=span[0], to_value=span[1], step=0.0)] if span else []
+            # Read once, at the start.
+            described = ParameterDescriptor(description=text, read_only=True, floating_point_range=ranges)
+            self.declare_parameter(name, default, described)
+        self.finished = threading.Event()
+        self.error = ""
+        self._clip = Clip(self._value("source"), self._value("frame_id"), self._value("loop"), self._value("cache_mb"))
+        options = {"qos_overriding_options": qos.OVERRIDES}
+        self._image = self.create_publisher(Image, "/camera/image_raw", qos.image_input(reliable=True), **options)
+        self._info = self.create_publisher(
+            CameraInfo, "/camera/camera_info", qos.camera_info_input(reliable=True), **options
+        )
+        self._thread = threading.Thread(target=self._play, name="play", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        self.finished.set()
+        self._thread.join(5.0)
+        self._clip.close()
+
+    def _value(self, name: str):
+        return self.get_parameter(name).value
+
+    def _play(self) -> None:
+        try:
+            self._publish_all()
+        except Exception as error:  # the main thread tells and exits
+            self.error = f"{type(error).__name__}: {error}"
+        self.finished.set()
+
+    def _publish_all(self) -> None:
+        pace = _Pace(0.0 if self._clip.live else self._value("rate_hz") or self._clip.fps)
+        frames = iter(self._clip)
+        for msg, camera in frames:
+            if self.finished.is_set() or not pace.wait(self.finished):
+                return
+            if not self._clip.live:
+                msg.header.stamp = self.get_clock().now().to_msg()
+            camera = camera or self._assumed_camera(msg)
+            if camera is not None:
+                info = camera_to_info(camera, 0)
+                info.header = msg.header
+                self._info.publish(info)
+            self._image.publish(msg)
+
+    def _assumed_camera(self, msg: Image) -> Camera | None:
+        hfov_deg = self._value("hfov_deg")
+        return Camera.from_hfov(hfov_deg, (msg.height, msg.width)) if hfov_deg > 0 else None
+
+
+class _Pace:
+    """Waits for one deadline after another; a deadline that was missed by a whole period is given up."""
+
+    def __init__(self, rate_hz: float) -> None:
+        self._period_s = 1.0 / rate_hz if rate_hz > 0 else 0.0
+        self._due_s: float | None = None
+
+    def wait(self, stop: threading.Event) -> bool:
+        """Return True at the next deadline, False when stopped before it."""
+        now = time.monotonic()
+        if self._due_s is None or now - self._due_s > self._period_s:
+            self._due_s = now
+        stopped = stop.wait(max(0.0, self._due_s - now))
+        self._due_s += self._period_s
+        return not stopped
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING)  # the library's own warnings: damaged packets, early end
+    rclpy.init()
+    try:
+        node = SourceNode()
+    except HsrError as error:
+        rclpy.try_shutdown()
+        sys.exit(f"source: {error}")
+    try:
+        while rclpy.ok() and not node.finished.is_set():
+            rclpy.spin_once(node, timeout_sec=0.5)
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        node.stop()
+        node.destroy_node()
+        rclpy.try_shutdown()
+    if node.error:
+        sys.exit(f"source: {node.error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,16 @@
+"""Fixtures of the node tests: one DDS domain a module."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("rclpy", reason="ROS 2 is not installed: run `make setup`")
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory):
+    from harness import Rig
+
+    rig = Rig(tmp_path_factory.mktemp("nodes"))
+    yield rig
+    rig.close()
