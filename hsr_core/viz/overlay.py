@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..body.joints import JOINT_NAMES, LEFT_HAND, PARENTS
+from ..body.joints import JOINT_NAMES, LEFT_HAND, PARENTS, J
 from ..types import Array, Camera, Frame, FrameResult, HumanEstimate, MetricSource
 from .colors import person_rgb
 from .raster import Topology, image_points, rasterize, shade, tone
@@ -18,6 +18,9 @@ MeshOf = Callable[[HumanEstimate], "Array | None"]
 MESH_OPACITY = 0.85
 MAX_MESH_PX = 60_000
 """A person's box larger than this is rasterised at a lower resolution and enlarged: a body is smooth, time is short."""
+
+MIN_HAND_PX = 24
+"""Fingers are drawn when the hand is at least this long; in a smaller one they would hide it."""
 
 _SIDE_BGR = {"left": (80, 200, 255), "right": (255, 190, 60), "": (235, 235, 235)}
 _HEAD_JOINTS = {"jaw", "left_eye_smplhf", "right_eye_smplhf"}
@@ -188,13 +191,23 @@ def _draw_skeleton(canvas: Image, person: HumanEstimate, to_canvas: _Resize) -> 
         drawable = (np.abs(points) < limit).all(axis=1) & (person.keypoints2d[:, 2] > 0)
     fixed = np.where(drawable[:, None], points * 16, 0).astype(np.int32)
     thick = max(1, round(canvas.shape[0] / 400))
-    for bones, thickness in ((_BODY_BONES, thick), (_HAND_BONES, 1)):
+    layers = [(_BODY_BONES, thick)]
+    if _hand_length(points) >= MIN_HAND_PX:
+        layers.append((_HAND_BONES, 1))
+    for bones, thickness in layers:
         for color, pairs in bones.items():
             lines = [fixed[[a, b]] for a, b in pairs if drawable[a] and drawable[b]]
             if lines:
                 cv2.polylines(canvas, lines, False, color, thickness, cv2.LINE_AA, shift=4)
     for x, y in fixed[: LEFT_HAND.start][drawable[: LEFT_HAND.start]]:
         cv2.circle(canvas, (int(x), int(y)), 24 * thick, (30, 30, 30), -1, cv2.LINE_AA, shift=4)
+
+
+def _hand_length(points: Array) -> float:
+    """Return the longer distance from wrist to middle finger in the picture [px]; 0 when not finite."""
+    wrists, tips = points[[J["left_wrist"], J["right_wrist"]]], points[[J["left_middle3"], J["right_middle3"]]]
+    length = np.linalg.norm(wrists - tips, axis=1)
+    return float(np.max(length, initial=0, where=np.isfinite(length)))
 
 
 def _draw_label(canvas: Image, person: HumanEstimate, to_canvas: _Resize) -> None:
