@@ -31,7 +31,7 @@ from hsr_core.viz.web import WebView
 from . import convert, qos
 from .view_feed import ViewFeed
 
-IMAGES = ("overlay", "camera", "none")
+PICTURES = ("overlay", "camera", "none")
 CAMERA_HZ = 5.0
 """How often a raw image is taken: each costs several milliseconds to copy and encode."""
 
@@ -68,10 +68,10 @@ class ViewNode(Node):
         host = self._declare("host", "127.0.0.1", "Address to listen on; 0.0.0.0 shows the camera to the network")
         port = self._declare("port", 8080, "First port to try; 0 = any", low=0, high=65535)
         rate_hz = self._declare("max_rate_hz", 15.0, "Most drawings per second", low=0.5, high=60.0)
-        self._image = self._declare("image", "overlay", "Picture in the camera: overlay, camera or none")
+        self._picture = self._declare("picture", "overlay", "Picture in the camera: overlay, camera or none")
         perception = self._declare("perception", "perception", "Name of the node that the sliders set")
-        if self._image not in IMAGES:
-            raise ConfigError(f"image must be one of {', '.join(IMAGES)}, not {self._image!r}")
+        if self._picture not in PICTURES:
+            raise ConfigError(f"picture must be one of {', '.join(PICTURES)}, not {self._picture!r}")
         self._feed = ViewFeed()
         self._perception = AsyncParameterClient(self, perception)
         self.view = WebView(host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing)
@@ -115,9 +115,9 @@ class ViewNode(Node):
         on(HumanArray, "people", self._on_people, qos.people(), raw=True)
         on(HumanMesh, "mesh_compact", self._on_mesh, qos.mesh_compact(_PEOPLE_MAX), raw=True)
         on(FrameStats, "stats", self._feed.add_stats, qos.stats())
-        if self._image == "overlay":
+        if self._picture == "overlay":
             on(CompressedImage, "overlay/compressed", self._on_overlay, qos.overlay())
-        elif self._image == "camera":
+        elif self._picture == "camera":
             reliable = qos.match_reliability(self, self.resolve_topic_name("image"))
             on(Image, "image", self._on_image, qos.image_input(reliable), callback_group=Throttled(CAMERA_HZ))
 
