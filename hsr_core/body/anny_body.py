@@ -17,14 +17,19 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from ..types import Array
-from .anny_head import expression_space, head_part, head_region, signs
+from .anny_head import expression_space, fade_jaw, head_part, head_region, signs
 from .anny_pose import finger_tips, joint_weights, smplx_joints, t_pose
 from .anny_source import read_anny, sample_quantiles
 from .joints import JOINT_NAMES, N_JOINTS, PARENTS, J, mirror_index
 
 N_SAMPLES = 384
+N_FITTED = 64
+"""Sampled people that the joint regressor is fitted to."""
 N_SHAPE = 10
 NEUTRAL_STATURE_M = 1.70
+RIDGE = 0.1
+"""Penalty on a regressor's weights [m]: enough to use skin all round a joint."""
+SUM_WEIGHT = 10.0
 
 STEPS = ("reading anny", "sampling adults", "T-pose", "shape", "face", "joint regressor", "head")
 
@@ -35,34 +40,30 @@ def stature_of(vertices: Array) -> Array:
     return y.max(axis=-1) - y.min(axis=-1)
 
 
-def shape_space(vertices: Array, joints: Array) -> tuple[Array, Array, Array, Array]:
+def shape_space(vertices: Array) -> tuple[Array, Array]:
     """Find the template and ten components with unit-variance coefficients.
 
     The first component is what changes with stature (the regression on it); the others are the principal components
     of what stature does not explain, so that they leave it alone.
 
+    Args:
+        vertices: (n, V, 3) people in the T-pose [m].
+
     Returns:
-        template (V, 3), shapedirs (V, 3, 10), and the same for the joints: (55, 3), (55, 3, 10). [m]
+        template (V, 3), shapedirs (V, 3, 10) [m].
     """
     n = len(vertices)
-    everything = np.concatenate([vertices, joints], axis=1).reshape(n, -1)
     stature = stature_of(vertices)
-    spread = stature.std()
-    z = (stature - stature.mean()) / spread
-    mean = everything.mean(axis=0)
-    centred = everything - mean
-    by_stature = z @ centred / n
-    rest = centred - np.outer(z, by_stature)
-    n_skin = 3 * vertices.shape[1]
-    gram = rest[:, :n_skin] @ rest[:, :n_skin].T
-    vectors = np.linalg.eigh(gram)[1]
-    scores = vectors[:, ::-1][:, : N_SHAPE - 1] * np.sqrt(n)
-    components = np.concatenate([by_stature[None], scores.T @ rest / n])
-    components[1:] *= signs(components[1:])
-    template = mean + by_stature * (NEUTRAL_STATURE_M - stature.mean()) / spread
-    v, dirs = template.reshape(-1, 3), components.T.reshape(-1, 3, N_SHAPE)
-    skin = vertices.shape[1]
-    return v[:skin], dirs[:skin], v[skin:], dirs[skin:]
+    z = (stature - stature.mean()) / stature.std()
+    flat = vertices.reshape(n, -1)
+    mean = flat.mean(axis=0)
+    by_stature = z @ (flat - mean) / n
+    rest = flat - mean - np.outer(z, by_stature)
+    vectors = np.linalg.eigh(rest @ rest.T)[1][:, ::-1][:, : N_SHAPE - 1]
+    others = vectors.T @ rest / np.sqrt(n)
+    components = np.concatenate([by_stature[None], others * signs(others)])
+    template = mean + by_stature * (NEUTRAL_STATURE_M - stature.mean()) / stature.std()
+    return template.reshape(-1, 3), components.T.reshape(-1, 3, N_SHAPE)
 
 
 def mirror_vertices(template: Array) -> Array:
@@ -70,69 +71,58 @@ def mirror_vertices(template: Array) -> Array:
     return cKDTree(template).query(template * [-1.0, 1.0, 1.0])[1]
 
 
-def fit_regressor(
-    template: Array, shapedirs: Array, joints: Array, joint_dirs: Array, weights: Array, mobile: Array, mirror: Array
-) -> Array:
+def fit_regressor(vertices: Array, joints: Array, weights: Array, mobile: Array, mirror: Array) -> Array:
     """Fit a sparse row-normalised joint regressor that follows shape.
 
-    Per joint: non-negative weights of nearby skin, summing to one, that give the joint for the template and every
-    shape component at once. The right side mirrors the left.
+    Per joint: non-negative weights of nearby skin, summing to one, that give the joint for every sampled person; a
+    ridge spreads them over many vertices. The right side mirrors the left.
 
     Args:
+        vertices: (n, V, 3), joints: (n, 55, 3) of people in the T-pose [m].
+        weights: (V, 55) of the skin.
         mobile: (V,) bool, skin that moves with jaw, lids or expression: of no use for joints.
+        mirror: (V,) the vertex on the other side.
 
     Returns:
-        (55, V) dense with few entries, rows sum to one.
+        (55, V), few entries of a row are not zero, rows sum to one.
     """
-    regressor = np.zeros((N_JOINTS, len(template)))
+    regressor = np.zeros((N_JOINTS, vertices.shape[1]))
     other = mirror_index()
+    template = vertices.mean(axis=0)
     for j in range(N_JOINTS):
         if other[j] < j:
             regressor[j, mirror] = regressor[other[j]]
             continue
-        near = _candidates(j, template, joints[j], weights, mobile)
-        # Unknown w: one row per coordinate of the template and of each component (centred: w sums to one).
-        A = [template[near].T - joints[j][:, None]]
-        b = [np.zeros(3)]
-        for k in range(shapedirs.shape[2]):
-            A.append(shapedirs[near, :, k].T)
-            b.append(joint_dirs[j, :, k])
-        if other[j] == j:  # on the midline: the two sides weigh the same
-            A = [(block + _swap(block, near, mirror)) / 2 for block in A]
-        A.append(np.full((1, len(near)), 10.0))
-        b.append(np.array([10.0]))
-        A.append(np.eye(len(near)) * 1e-4)  # prefers many small weights to a few large ones
-        b.append(np.zeros(len(near)))
-        w, _ = nnls(np.concatenate(A), np.concatenate(b), maxiter=30 * len(near))
-        if other[j] == j:
-            w = (w + _swap(w[None], near, mirror)[0]) / 2
-        regressor[j, near] = w / w.sum()
-    regressor[regressor < 1e-5] = 0.0
+        near = _candidates(j, template, joints[:, j].mean(axis=0), weights, mobile, mirror)
+        # As the weights sum to one, skin relative to the joint must average to zero: rows (n * 3), unknowns w.
+        A = (vertices[:, near] - joints[:, j, None]).transpose(0, 2, 1).reshape(-1, len(near))
+        twin = np.searchsorted(near, mirror[near]) if other[j] == j else np.arange(len(near))
+        A = (A + A[:, twin]) / 2  # on the midline both sides weigh the same
+        A = np.concatenate([A, np.full((1, len(near)), SUM_WEIGHT), RIDGE * np.eye(len(near))])
+        b = np.zeros(len(A))
+        b[-1 - len(near)] = SUM_WEIGHT
+        w = nnls(A, b, maxiter=30 * len(near))[0]
+        regressor[j, near] = (w + w[twin]) / 2
+    regressor[regressor < 1e-4] = 0.0
     return regressor / regressor.sum(axis=1, keepdims=True)
 
 
-def _swap(block: Array, near: Array, mirror: Array) -> Array:
-    """Reorder columns of `block` (candidates) to those of the mirrored candidates."""
-    position = {v: i for i, v in enumerate(near)}
-    return block[:, [position[mirror[v]] for v in near]]
+def _candidates(
+    j: int, template: Array, joint: Array, weights: Array, mobile: Array, mirror: Array, n: int = 24
+) -> Array:
+    """Return vertices that may carry joint `j`: in each octant the `n` nearest that its or its parent's weight holds.
 
-
-def _candidates(j: int, template: Array, joint: Array, weights: Array, mobile: Array, n: int = 160) -> Array:
-    """Return vertices that may carry joint `j`: those near it that its own or its parent's weight holds."""
+    Octants, because a joint can only be an average of skin that lies on all sides of it.
+    """
     if JOINT_NAMES[j].endswith("eye_smplhf"):
         return np.flatnonzero(weights[:, j] > 0.5)
-    family = [j, max(PARENTS[j], 0)]
-    if JOINT_NAMES[j] == "jaw":
-        family = [J["head"]]
-    held = (weights[:, family].sum(axis=1) > 0.5) & ~mobile
-    distance = np.where(held, np.linalg.norm(template - joint, axis=1), np.inf)
-    near = np.argsort(distance, kind="stable")[:n]
-    if mirror_index()[j] == j:  # symmetric on the midline
-        radius = distance[near[-1]]
-        near = np.flatnonzero(distance <= radius + 1e-9)
-        sides = mirror_vertices(template)
-        near = np.unique(np.concatenate([near, sides[near]]))
-    return np.sort(near[np.isfinite(distance[near])])
+    family = [J["head"]] if JOINT_NAMES[j] == "jaw" else [j, max(PARENTS[j], 0)]
+    held = np.flatnonzero((weights[:, family].sum(axis=1) > 0.5) & ~mobile)
+    offset = template[held] - joint
+    octant = (offset > 0) @ [1, 2, 4]
+    nearest = np.argsort(np.linalg.norm(offset, axis=1), kind="stable")
+    near = held[np.concatenate([nearest[octant[nearest] == o][:n] for o in range(8)])]
+    return np.union1d(near, mirror[near]) if mirror_index()[j] == j else np.sort(near)
 
 
 def surface_points(template: Array, joints: Array, weights: Array, tips: dict[str, int]) -> dict[str, int]:
@@ -180,11 +170,14 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
     posed, moved = t_pose(source, vertices, heads, tips)
     jaw = jaw + moved[:, head_bone] - heads[:, head_bone]  # the head does not turn
     progress("shape")
-    template, shapedirs, joints, joint_dirs = shape_space(posed, smplx_joints(source, moved, jaw))
-    del vertices, posed  # 200 MB each
+    template, shapedirs = shape_space(posed)
+    people = slice(None, None, len(posed) // N_FITTED)
+    posed, joints = posed[people].copy(), smplx_joints(source, moved, jaw)[people]
+    del vertices  # 120 MB
     progress("face")
     weights = joint_weights(source)
-    replaced = head_region(source)
+    replaced = head_region(source, template, joints.mean(axis=0), weights)
+    weights = fade_jaw(weights, source.faces, replaced)
     on_head = replaced.astype(float)
     expression, from_actions = expression_space(source.actions, source.action_names, on_head)
     lids = np.stack([source.actions[source.action_names.index(f"eyeBlink{side}")] for side in ("Left", "Right")])
@@ -193,11 +186,11 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
     mobile = (weights[:, J["jaw"]] > 0.02) | (np.abs(lids).max(axis=(0, 2)) > 1e-5)
     mobile |= np.abs(expression).max(axis=(1, 2)) > 1e-4
     mirror = mirror_vertices(template)
-    regressor = fit_regressor(template, shapedirs, joints, joint_dirs, weights, mobile, mirror)
+    regressor = fit_regressor(posed, joints, weights, mobile, mirror)
     progress("head")
     head = head_part(source.faces, template, shapedirs, expression, lids, weights, regressor, replaced)
     head |= {"expression_from_actions": from_actions, "action_names": np.array(source.action_names)}
-    points = surface_points(template, joints, weights, tips)
+    points = surface_points(template, regressor @ template, weights, tips)
     body = {
         "v_template": template,
         "f": source.faces,

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ..types import Array
+from .anny_seam import above, neck_loop, rings
 from .anny_source import AnnySource
 from .joints import J
 
 N_EXPRESSION = 10
+JAW_FADE_RINGS = 4
 
 _NOT_EXPRESSION = ("jaw", "eyeBlink", "eyeLook", "mouthClose", "tongueOut")
 """Facial actions left to the jaw joint, the eyelids and the eye joints (mouthClose presumes an open jaw)."""
@@ -43,25 +45,36 @@ def expression_space(actions: Array, names: list[str], on_head: Array) -> tuple[
     return (unit * size).T.reshape(-1, 3, N_EXPRESSION), from_actions
 
 
-def rings(faces: Array, inside: Array, n: int = 1) -> Array:
-    """Grow a set of vertices (V,) bool by `n` rings of neighbours."""
-    for _ in range(n):
-        touched = faces[inside[faces].any(axis=1)]
-        inside = inside.copy()
-        inside[touched] = True
-    return inside
-
-
 def signs(components: Array) -> Array:
     """Return +-1 per row (n, 1): what makes its largest entry positive. A decomposition leaves the sign open."""
     pivot = np.take_along_axis(components, np.abs(components).argmax(axis=1)[:, None], axis=1)
     return np.where(pivot < 0, -1.0, 1.0)
 
 
-def head_region(source: AnnySource) -> Array:
-    """Return the skin that the head part replaces: the head and the upper neck, where the rim is narrow. (V,) bool."""
-    bones = ["head", "eye.L", "eye.R", "neck03", "neck02"]
-    return source.bone_weights[:, [source.bone(bone) for bone in bones]].sum(axis=1) > 0.5
+def head_region(source: AnnySource, template: Array, joints: Array, weights: Array) -> Array:
+    """Return the skin that the head part replaces: all above the neck, eyes and tongue. (V,) bool."""
+    bones = [source.bone(f"neck0{i}") for i in (1, 2, 3)]
+    on_neck = source.bone_weights[:, bones].sum(axis=1) > 0.5
+    axis_z = joints[[J["neck"], J["head"]], 2].mean()
+    nape = np.flatnonzero(on_neck & (np.abs(template[:, 0]) < 1e-4) & (template[:, 2] < axis_z))
+    loop = neck_loop(source.faces, template, axis_z, nape, weights[:, J["jaw"]])
+    inside = above(source.faces, loop, int(template[:, 1].argmax()))
+    apart = weights[:, [J["jaw"], J["left_eye_smplhf"], J["right_eye_smplhf"], J["head"]]].sum(axis=1) > 0.999
+    return inside | (apart & ~above(source.faces, loop, int(template[:, 1].argmin())))
+
+
+def fade_jaw(weights: Array, faces: Array, replaced: Array) -> Array:
+    """Let the jaw's weight fade to nothing over the last rings above the seam: below it nothing follows the jaw."""
+    inside = ~replaced
+    keep = np.ones(len(weights))
+    for step in range(JAW_FADE_RINGS):
+        grown = rings(faces, inside)
+        keep[inside if step == 0 else grown & ~inside] = step / JAW_FADE_RINGS
+        inside = grown if step else inside
+    out = weights.copy()
+    out[:, J["head"]] += out[:, J["jaw"]] * (1 - keep)
+    out[:, J["jaw"]] *= keep
+    return out
 
 
 def head_part(
