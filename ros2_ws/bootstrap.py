@@ -22,8 +22,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Callable, Iterable, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 WS = ROOT / "ros2_ws"
@@ -80,7 +80,7 @@ def find_python(wanted: str = "") -> dict:
     Raises:
         SetupError: None is fit; the message names what each lacks and the packages to install.
     """
-    names = [wanted] if wanted else [*("python%d.%d" % version for version in SUPPORTED), "python3"]
+    names = [wanted] if wanted else [*(f"python{major}.{minor}" for major, minor in SUPPORTED), "python3"]
     found = [info for info in map(probe, names) if info]
     fit = [info for info in found if tuple(info["version"]) in SUPPORTED and info["venv"] and info["headers"]]
     if fit:
@@ -92,7 +92,7 @@ def explain_missing_python(wanted: str, found: list[dict]) -> str:
     """Say why none of the Pythons can be used, and what to install."""
     lines = []
     for info in found:
-        version = "%d.%d" % tuple(info["version"])
+        version = ".".join(map(str, info["version"]))
         if tuple(info["version"]) not in SUPPORTED:
             lines.append(f"{info['executable']} is {version}: 3.10, 3.11 or 3.12 is needed")
             continue
@@ -209,7 +209,7 @@ def check_overlay() -> None:
 
 # Sorts before ros_wheels_bootstrapper.pth, which restarts the interpreter once with LD_LIBRARY_PATH set.
 PTH_NAME = "hsr_overlay"
-OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: lets every process of this venv find the ROS packages in ros2_ws."""
+OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: every process of this venv finds the ROS packages in ros2_ws."""
 
 import os
 
@@ -271,7 +271,7 @@ def run(command: list[str], title: str, cwd: Path = ROOT, env: dict[str, str] | 
             log.flush()
             tail = [*tail[-39:], line.rstrip()]
             elapsed = time.monotonic() - start
-            if elapsed - last > 10:
+            if elapsed - last > 10 and line.strip() and not line.startswith("WARNING"):
                 last = elapsed
                 print(f"   {elapsed:3.0f} s  {line.strip()[:90]}", flush=True)
     if process.wait() != 0:
