@@ -1,0 +1,206 @@
+"""The `hsr` command. The only place in the library that prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from .errors import ConfigError, HsrError, MissingPackage
+
+LAZY = {
+    "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
+    "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
+}
+"""Commands whose module makes its own parser: imported only when they are called."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 2 wrong input, 130 stopped by the user."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s", stream=sys.stderr)
+    try:
+        args = _parser(argv).parse_args(argv)
+        return args.run(args)
+    except HsrError as error:
+        print(f"hsr: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:  # `hsr ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="hsr", description="Expressive 3D humans from one camera.")
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_run(commands)
+    bench = commands.add_parser("bench", help="measure speed, accuracy, or the mesh message")
+    benches = bench.add_subparsers(required=True, metavar="WHAT")
+    _add_speed(benches)
+    _add_lazy(benches, "accuracy", argv)
+    _add_marker(benches)
+    _add_lazy(commands, "doctor", argv)
+    return parser
+
+
+def _add_lazy(commands: Any, name: str, argv: Sequence[str]) -> None:
+    module_name, text = LAZY[name]
+    if name not in argv:
+        commands.add_parser(name, help=text)
+        return
+    try:
+        module = import_module(module_name)
+    except ImportError as error:
+        raise MissingPackage(f"`hsr {name}` cannot start: {error}; run `make setup`") from error
+    parser = module.add_parser(commands)
+    (parser or commands.choices[name]).set_defaults(run=module.run)
+
+
+# hsr run
+
+
+def _add_run(commands: Any) -> None:
+    from .sources import HELP
+
+    run = commands.add_parser("run", help="process a recording or a camera without ROS")
+    run.add_argument("source", metavar="SOURCE", help=HELP)
+    run.add_argument("--out", type=Path, metavar="PEOPLE.npz", help="write everybody's parameters and joints")
+    run.add_argument("--overlay", type=Path, metavar="OVERLAY.mp4", help="write a video with the people drawn over it")
+    run.add_argument("--cameras", type=Path, metavar="FILE", help="camera calibration, .json or .toml")
+    run.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
+    run.add_argument("--height", type=float, metavar="M", help="the person's height in metres (subject.height_m)")
+    run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    _add_settings(run)
+    run.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    run.set_defaults(run=_run)
+
+
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--regressor", metavar="NAME", help="auto, landmarks, fake, or a plug-in's name")
+    parser.add_argument("--settings", type=Path, metavar="FILE.yaml", help="settings file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting; may be repeated"
+    )
+
+
+def _settings(args: argparse.Namespace):
+    """Settings file, then --set, then the options that have a name of their own."""
+    import yaml
+
+    from .config import Settings, load_settings
+
+    settings = load_settings(args.settings) if args.settings else Settings()
+    values: dict[str, Any] = {}
+    for text in args.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set wants GROUP.NAME=VALUE, not {text!r}")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {name}: {value!r} is not a value: {error}") from error
+    if args.regressor:
+        values["regressor"] = args.regressor
+    if getattr(args, "height", None) is not None:
+        values["subject.height_m"] = args.height
+    return settings.with_values(values)
+
+
+def _run(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+    from tqdm.contrib.logging import logging_redirect_tqdm
+
+    from .run import run
+    from .sources import open_source
+    from .sources.calibration import load_camera
+    from .stream import HumanStream
+
+    if args.camera and not args.cameras:
+        raise ConfigError("--camera names a camera of the file given by --cameras")
+    if args.max_frames is not None and args.max_frames < 1:
+        raise ConfigError(f"--max-frames must be at least 1, not {args.max_frames}")
+    settings = _settings(args)
+    camera = load_camera(args.cameras, args.camera) if args.cameras else None
+    with open_source(args.source, camera=camera) as source, HumanStream(settings) as stream:
+        limits = [n for n in (source.frame_count, args.max_frames) if n is not None]
+        with logging_redirect_tqdm(), tqdm(total=min(limits, default=None), unit="frame", disable=None) as bar:
+            summary = run(
+                source,
+                stream,
+                out=args.out,
+                overlay=args.overlay,
+                max_frames=args.max_frames,
+                on_frame=lambda frame, result: bar.update(),
+            )
+        facts = {"source": args.source, "regressor": stream.regressor.name, "body_model": stream.body.model_id}
+    _show(summary.as_dict() | facts | _written(args), args.json)
+    return 130 if summary.interrupted else 0
+
+
+def _written(args: argparse.Namespace) -> dict[str, str]:
+    return {name: str(path) for name in ("out", "overlay") if (path := getattr(args, name)) is not None}
+
+
+def _show(values: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(values), flush=True)
+        return
+    for name, value in values.items():
+        if isinstance(value, dict):
+            print(f"{name}:")
+            for key, inner in value.items():
+                print(f"  {key}: {inner}")
+        else:
+            print(f"{name}: {value}")
+
+
+# hsr bench
+
+
+def _add_speed(benches: Any) -> None:
+    speed = benches.add_parser("speed", help="time per stage, body model, memory growth on a clip played in a loop")
+    speed.add_argument("--source", default="clip", help="a video file; default: the bundled clip")
+    speed.add_argument("--frames", type=int, default=300, help="frames to process (default 300)")
+    _add_settings(speed)
+    speed.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    speed.set_defaults(run=_speed)
+
+
+def _speed(args: argparse.Namespace) -> int:
+    from tqdm import tqdm
+
+    from .bench import measure_speed
+
+    with tqdm(total=args.frames, unit="frame", disable=None) as bar:
+        values = measure_speed(_settings(args), args.source, args.frames, on_frame=bar.update)
+    _show(values, args.json)
+    return 0
+
+
+def _add_marker(benches: Any) -> None:
+    marker = benches.add_parser("marker", help="building and publishing the mesh message (needs ROS 2)")
+    marker.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    marker.set_defaults(run=_marker)
+
+
+def _marker(args: argparse.Namespace) -> int:
+    if find_spec("hsr") is None:
+        raise MissingPackage(
+            "`hsr bench marker` needs the ROS package `hsr`: run `make setup`, or source the workspace"
+        )
+    command = [sys.executable, "-m", "hsr.bench_marker", *(["--json"] if args.json else [])]
+    return subprocess.run(command, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
