@@ -3,7 +3,7 @@
 The folder holds `cameras.json`, one video per camera, and `reference_3d.npz` with `joints` (T, J, 3) [m] in the world
 of the cameras, `names` (J,) and `fps`.
 
-Protocol `limb-12`: shoulders, elbows, wrists, hips, knees, ankles by name; hip-aligned by the midpoint of the hips; mean
+Protocol `limb-12`: shoulders, elbows, wrists, hips, knees, ankles by name; hip-aligned by the middle of the hips; mean
 over joints, then over all frames with a person; frames without the person lower `found`.
 """
 

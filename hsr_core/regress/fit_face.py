@@ -37,8 +37,9 @@ _UPPER_LIP, _LOWER_LIP = 13, 14
 _BELOW_LIP = 17
 """A point that moves with the jaw alone; the inner edges touch on a closed template and cannot be told apart there."""
 
-_RIDGE = 0.05
-"""Prior deviation of a unit-variance expression coefficient against 2 mm of landmark error, squared over."""
+_LANDMARK_SIGMA_M = 0.002
+_CORRELATED = 5.0
+"""Neighbouring landmarks err together: so many count as one."""
 _DEPTH_WEIGHT = 0.4
 """The network's depth is less sure than its pixels."""
 _LID_OPEN, _LID_CLOSED = 0.28, 0.08
@@ -88,6 +89,7 @@ class FaceFitter:
         def moved(**change: Array) -> Array:
             return points.at(body.rest(replace(neutral, **change))[0]) - self._neutral
 
+        self._closed_gap = float(np.linalg.norm(self._neutral[_LOWER_LIP] - self._neutral[_UPPER_LIP]))
         self._jaw = moved(jaw_pose=np.array([0.2, 0, 0], np.float32)) / 0.2
         unit = np.eye(self._n, dtype=np.float32)
         basis = np.stack([moved(head_expression=unit[i]) for i in range(self._n)], -1)
@@ -97,9 +99,8 @@ class FaceFitter:
         self._basis = basis
         weight = np.array([1, 1, _DEPTH_WEIGHT])
         A = (basis[self._used] * weight[None, :, None]).reshape(-1, self._n)
-        sigma = 0.002
-        normal = A.T @ A / sigma**2 + np.eye(self._n) * (_RIDGE / sigma) ** 2
-        self._solve = np.linalg.solve(normal, A.T / sigma**2)
+        variance = _CORRELATED * _LANDMARK_SIGMA_M**2  # against a prior of unit variance per coefficient
+        self._solve = np.linalg.solve(A.T @ A / variance + np.eye(self._n), A.T / variance)
         self._weight = weight
         self.reset()
 
@@ -122,7 +123,7 @@ class FaceFitter:
         local = (observed - t) @ R / scale - self._neutral
         own = self._own * (self._frames / (self._frames + _OWN_FACE_FRAMES))
 
-        gap = np.linalg.norm(observed[_LOWER_LIP] - observed[_UPPER_LIP]) / scale
+        gap = np.linalg.norm(observed[_LOWER_LIP] - observed[_UPPER_LIP]) / scale - self._closed_gap
         jaw = float(np.clip(gap / np.linalg.norm(self._jaw[_BELOW_LIP]), 0.0, _JAW_MAX))
         left = local - jaw * self._jaw - own
         expression = np.clip(self._solve @ (left[self._used] * self._weight).ravel(), -3, 3)

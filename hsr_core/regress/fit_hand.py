@@ -14,6 +14,8 @@ from ..types import Array
 
 _FINGERS = ("index", "middle", "pinky", "ring", "thumb")
 _FIRST_POINT = {"thumb": 1, "index": 5, "middle": 9, "ring": 13, "pinky": 17}
+_HINGES = slice(0, 4)
+"""Of all fingers but the thumb, the second and third joint turn about z alone."""
 _CHAIN = np.array([[_FIRST_POINT[f] + i for i in range(4)] for f in _FINGERS])
 """(5, 4) landmark of each finger's three joints and its tip."""
 
@@ -76,13 +78,24 @@ class HandFitter:
         out = np.empty((5, 3, 3))
         for i in range(3):
             target = np.einsum("fba,fb->fa", frame, seen[:, i])
-            out[:, i] = np.clip(_swing(self._bones[:, i], target), self._low[:, i], self._high[:, i])
+            turn = _swing(self._bones[:, i], target)
+            if i > 0:
+                turn[_HINGES] = _hinge(self._bones[_HINGES, i], target[_HINGES])
+            out[:, i] = np.clip(turn, self._low[:, i], self._high[:, i])
             frame = frame @ rotvec_to_rotmat(out[:, i])
         return out.reshape(15, 3)
 
 
 def _unit(v: Array) -> Array:
     return v / np.maximum(np.linalg.norm(v, axis=-1, keepdims=True), 1e-9)
+
+
+def _hinge(a: Array, b: Array) -> Array:
+    """Return the rotation vectors about z that bring unit vectors a nearest to b. Shape (N, 3)."""
+    out = np.zeros_like(a)
+    angle = np.arctan2(a[:, 0] * b[:, 1] - a[:, 1] * b[:, 0], a[:, 0] * b[:, 0] + a[:, 1] * b[:, 1])
+    out[:, 2] = angle
+    return out
 
 
 def _swing(a: Array, b: Array) -> Array:

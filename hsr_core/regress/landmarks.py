@@ -21,7 +21,7 @@ from ..geometry.camera import undistort_points
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec
 from ..types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
 from .crop import Roi
-from .face_network import FaceLandmarks, FaceNetwork
+from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks, FaceNetwork
 from .face_network import roi_from_pose as face_roi_from_pose
 from .fit_body import LANDMARKS, BodyFitter, BodyObservation
 from .fit_face import FaceFit, FaceFitter
@@ -62,6 +62,8 @@ _MIRROR = np.array(
 )
 _TORSO = np.array([L["left_shoulder"], L["right_shoulder"], L["left_hip"], L["right_hip"]])
 _SIDES = ("left", "right")
+_FACE_POINTS = {"nose": [1], "left_eye": list(LEFT_EYE_CORNERS), "right_eye": list(RIGHT_EYE_CORNERS)}
+"""Body landmarks that the face network places better, and its points for them."""
 
 
 @dataclass
@@ -206,10 +208,9 @@ class LandmarkRegressor:
 
     def _fit(self, frame: Frame, camera: Camera, parts: _Parts) -> Regression:
         person, pose = self._person, parts.pose
-        uv = undistort_points(pose.uv, camera) if self._settings.camera.rectify else pose.uv
+        uv = self._rectify(pose.uv, camera)
         R_ray = _ray_rotation(uv[_TORSO].mean(0), camera.K)
-        weight = _weights(pose, frame.image_hw)
-        uv, world, weight = uv.copy(), pose.world @ R_ray.T, weight
+        uv, world, weight = uv.copy(), pose.world @ R_ray.T, _weights(pose, frame.image_hw)
         dt = (frame.stamp_ns - person.stamp_ns) / 1e9
         if self._flipped(world, dt):
             uv, world, weight = uv[_MIRROR], world[_MIRROR], weight[_MIRROR]
@@ -220,6 +221,8 @@ class LandmarkRegressor:
                 hands[side] = hand.world @ _ray_rotation(hand.uv[0], camera.K).T
                 self._place_hand(uv, world, weight, hand, hands[side], side, camera)
         face = self._face_fit(parts.face, camera)
+        if face is not None:
+            self._place_face(uv, weight, parts.face, camera)
         head = None if face is None else face.head_rotation
         seen = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
         fit = self._solve(seen, dt)
@@ -244,12 +247,22 @@ class LandmarkRegressor:
         self, uv: Array, world: Array, weight: Array, hand: HandLandmarks, turned: Array, side: str, camera: Camera
     ) -> None:
         """Let the hand network's palm replace the body network's coarse hand points, in place."""
-        points = undistort_points(hand.uv, camera) if self._settings.camera.rectify else hand.uv
+        points = self._rectify(hand.uv, camera)
         for name, index in (("index", 5), ("pinky", 17), ("thumb", 2)):
             i = L[f"{side}_{name}"]
             uv[i] = points[index]
             world[i] = world[L[f"{side}_wrist"]] + turned[index] - turned[0]
             weight[i] = hand.score
+
+    def _place_face(self, uv: Array, weight: Array, face: FaceLandmarks, camera: Camera) -> None:
+        """Let the face network's nose and eyes replace the body network's, in place."""
+        points = self._rectify(face.points[:, :2], camera)
+        for name, indices in _FACE_POINTS.items():
+            uv[L[name]] = points[indices].mean(0)
+            weight[L[name]] = face.score
+
+    def _rectify(self, uv: Array, camera: Camera) -> Array:
+        return undistort_points(uv, camera) if self._settings.camera.rectify else uv
 
     def _face_fit(self, face: FaceLandmarks | None, camera: Camera) -> FaceFit | None:
         if face is None:
