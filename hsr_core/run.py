@@ -113,7 +113,7 @@ def run(
                 result = _process(frame, stream, summary)
                 if result is None:
                     continue
-                if recorder:
+                if recorder is not None:
                     recorder.add(result)
                 if draw:
                     draw(frame, result)
@@ -127,7 +127,7 @@ def run(
         finally:
             summary.skipped, summary.truncated = source.skipped, source.truncated
             summary.counters = asdict(stream.counters)
-            if recorder:
+            if recorder is not None:
                 recorder.save(complete=complete and not source.truncated)
     return summary
 

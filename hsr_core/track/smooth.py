@@ -26,8 +26,9 @@ SHAPE_FRAMES = 30
 """Good frames after which the shape is frozen: shape flicker must not become motion."""
 GOOD_SCORE = 0.5
 """Least part score of a frame that counts for the shape."""
-GATE_M, GATE_M_PER_S = 0.3, 2.5
-"""A pelvis that is farther than this from where it was filtered to has teleported."""
+GATE_M, GATE_M_PER_S, GATE_RANGE = 0.3, 2.5, 0.06
+"""A pelvis that is farther than this from where it was filtered to has teleported; along the viewing ray at least
+this share of the distance is allowed, since the error of a distance grows with it."""
 GATE_FRAMES = 5
 """A teleport is believed when so many measurements in a row agree with each other."""
 
@@ -159,20 +160,27 @@ class PoseSmoother:
         self._step_pelvis(pelvis, dt_s)
 
     def _step_pelvis(self, pelvis: Array, dt_s: float) -> None:
+        held, distance = self._pelvis.value, np.linalg.norm(self._pelvis.value)
+        ray = pelvis / max(np.linalg.norm(pelvis), 1e-9)
+        along = (pelvis - held) @ ray
+        across = np.linalg.norm(pelvis - held - along * ray)
         reach = GATE_M + GATE_M_PER_S * dt_s
-        if np.linalg.norm(pelvis - self._pelvis.value) <= reach:
+        far = abs(along) > max(reach, GATE_RANGE * distance)
+        if not far and across <= reach:
             self._away.clear()
             self._pelvis.step(pelvis, dt_s)
             return
-        if self._away and np.linalg.norm(pelvis - self._away[-1]) > reach:
+        if self._away and np.linalg.norm(pelvis - self._away[-1]) > max(reach, GATE_RANGE * distance):
             self._away.clear()
         self._away.append(pelvis)
-        if len(self._away) < GATE_FRAMES:
-            self.counters.gated += 1
+        if len(self._away) >= GATE_FRAMES:
+            self._away.clear()
+            self.counters.resets += 1
+            self._pelvis.reset(pelvis)
             return
-        self._away.clear()
-        self.counters.resets += 1
-        self._pelvis.reset(pelvis)
+        self.counters.gated += 1
+        if across <= reach:  # only the distance jumped: the direction is still good
+            self._pelvis.step(distance * ray, dt_s)
 
     def _shape(self, regression: Regression) -> dict[str, Array]:
         out = {}
