@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,89 +74,3 @@ def _vertex_set(data: Mapping[str, Any], name: str, n: int, where: Path) -> NDAr
     if ids.size == 0 or ids.min() < 0 or ids.max() >= n or len(np.unique(ids)) != len(ids):
         raise BadFile(f"{where}: {name} must hold different vertex ids in 0..{n - 1}")
     return ids
-
-
-# --- FLAME's pickles --------------------------------------------------------------------------------------------
-
-
-class _Chumpy:
-    """Stands for a chumpy object of an old pickle: keeps its state, from which `array_of` takes the numbers."""
-
-    def __init__(self, *args: Any) -> None: ...
-
-    def __setstate__(self, state: Any) -> None:
-        self.__dict__.update(state if isinstance(state, dict) else {"x": state})
-
-
-def _reconstructor(cls: type, base: type, state: Any) -> Any:
-    """`copyreg._reconstructor` for plain objects of the admitted classes only."""
-    return cls.__new__(cls)
-
-
-_NUMPY = {
-    ("multiarray", "_reconstruct"): np.core.multiarray._reconstruct,
-    ("multiarray", "scalar"): np.core.multiarray.scalar,
-    ("", "ndarray"): np.ndarray,
-    ("", "dtype"): np.dtype,
-}
-_SPARSE = ("csc_matrix", "csr_matrix", "coo_matrix")
-_PLAIN = {"set": set, "frozenset": frozenset, "slice": slice, "bytearray": bytearray, "complex": complex}
-
-
-class _NumbersOnly(pickle.Unpickler):
-    """Admits numpy arrays, scipy's sparse matrices and plain containers; nothing that could run code."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        tail = module.removeprefix("numpy").removeprefix(".core").removeprefix("._core").removeprefix(".")
-        if module.split(".")[0] == "numpy" and (tail, name) in _NUMPY:
-            return _NUMPY[tail, name]
-        if module.split(".")[:2] == ["scipy", "sparse"] and name in _SPARSE:
-            import scipy.sparse
-
-            return getattr(scipy.sparse, name)
-        if module.split(".")[0] == "chumpy":
-            return _Chumpy
-        if module in ("builtins", "__builtin__") and (name == "object" or name in _PLAIN):
-            return _PLAIN.get(name, object)
-        if (module, name) == ("_codecs", "encode"):
-            import _codecs
-
-            return _codecs.encode
-        if module in ("copyreg", "copy_reg") and name == "_reconstructor":
-            return _reconstructor
-        if (module, name) == ("collections", "OrderedDict"):
-            from collections import OrderedDict
-
-            return OrderedDict
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither numbers nor a container")
-
-
-def array_of(value: Any) -> Any:
-    """Return the numbers behind a chumpy object (its `x`, or a selection of another's), anything else unchanged."""
-    if not isinstance(value, _Chumpy):
-        return value
-    state = vars(value)
-    if "x" in state:
-        return np.asarray(array_of(state["x"]))
-    if {"a", "idxs"} <= state.keys():  # chumpy's Select: flat indices into another array
-        picked = np.asarray(array_of(state["a"])).ravel()[np.asarray(array_of(state["idxs"]))]
-        return picked.reshape(state["preferred_shape"]) if "preferred_shape" in state else picked
-    raise pickle.UnpicklingError(f"a chumpy object without its array (it has {', '.join(sorted(state)) or 'nothing'})")
-
-
-def read_pickle(path: Path) -> dict[str, Any]:
-    """Read a model pickle (Python 2, chumpy and scipy inside) without running anything it names.
-
-    Returns:
-        Name -> array, sparse matrix or plain value.
-
-    Raises:
-        BadFile: Truncated, not a pickle of a dictionary, or it holds anything but numbers and containers.
-    """
-    try:
-        tree = _NumbersOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        if not isinstance(tree, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(tree).__name__}, not a dictionary")
-        return {str(name): array_of(value) for name, value in tree.items()}
-    except Exception as error:  # a torn pickle may raise nearly anything
-        raise BadFile(f"cannot read {path}: {error}; download it again") from error

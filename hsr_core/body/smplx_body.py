@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from ..errors import BadFile
 from ..types import Array
 from .joints import N_JOINTS, PARENTS
+from .numbers_pickle import read_object_array
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,23 +39,29 @@ class SkinnedMesh:
 
 
 def read_npz(path: Path) -> dict[str, Any]:
-    """Read every array of an npz without unpickling; object arrays are left out.
+    """Read an npz without unpickling at large.
+
+    Of object arrays only `J_regressor` is read, which some files keep as a scipy sparse matrix; the others (name
+    tables) are left out.
 
     Raises:
         BadFile: Truncated or not an npz.
     """
+    out: dict[str, Any] = {}
     try:
         with np.load(path, allow_pickle=False) as data:
-            out = {}
             for name in data.files:
                 try:
                     out[name] = data[name]
-                except ValueError as error:  # an object array: never needed, never unpickled
+                except ValueError as error:
                     if "allow_pickle" not in str(error):
                         raise
-            return out
-    except (ValueError, EOFError, OSError, zipfile.BadZipFile, KeyError) as error:
-        raise BadFile(f"{path} is truncated or not an npz ({error}); download it again") from error
+                    if name == "J_regressor":
+                        with data.zip.open(f"{name}.npy") as file:
+                            out[name] = read_object_array(file)
+    except (ValueError, EOFError, OSError, AttributeError, zipfile.BadZipFile, zlib.error, KeyError) as error:
+        raise BadFile(f"{path} is truncated or not an npz ({error}); get it again") from error
+    return out
 
 
 def take(
