@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-pytest.importorskip("rclpy", reason="ROS 2 is not installed: run `make setup`")
-
 
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory):

@@ -30,7 +30,7 @@ from hsr_core.types import Camera
 LIMIT_S = 20.0
 FRAME_ID = "camera_optical_frame"
 HERE = Path(__file__).parent
-_domains = itertools.count(os.getpid() % 60)
+_domains = (1 + (os.getpid() * 7 + 50 + i) % 100 for i in itertools.count())
 
 
 class Rig:
@@ -38,7 +38,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.domain = 20 + next(_domains) % 80
+        self.domain = next(_domains)
         self.environ = {
             **os.environ,
             **transport_environment(),
@@ -75,7 +75,12 @@ class Rig:
     def listen(self, kind: type, topic: str, profile: Any = 10, **options: Any) -> list:
         """Return a list that grows by what arrives on a topic."""
         heard: list = []
-        self.node.create_subscription(kind, topic, heard.append, profile, **options)
+
+        def hear(msg: Any) -> None:
+            if msg != b"":  # now and then a raw take of rclpy gives nothing
+                heard.append(msg)
+
+        self.node.create_subscription(kind, topic, hear, profile, **options)
         return heard
 
     def call(self, kind: type, name: str, limit_s: float = LIMIT_S, **fields: Any) -> Any:

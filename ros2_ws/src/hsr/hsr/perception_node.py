@@ -40,9 +40,9 @@ OpenStream = Callable[[Settings], Stream]
 
 def open_stream(settings: Settings) -> Stream:
     """Return the library's stream with the body and the regressor that the settings name."""
-    from hsr_core import stream  # torch and the networks: only when configuring
+    from hsr_core.stream import HumanStream  # torch and the networks: only when configuring
 
-    return stream.open_stream(settings)
+    return HumanStream(settings)
 
 
 class PerceptionNode(GuardedLifecycleNode):
