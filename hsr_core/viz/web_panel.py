@@ -42,9 +42,11 @@ class Panel:
         for handle in (self._enabled, self._min_cutoff, self._beta):
             handle.on_update(self._changed)
         with gui.add_folder("Show"):
-            self.skeleton = gui.add_checkbox("skeleton", True)
+            self.skeleton = gui.add_checkbox(
+                "skeleton", True, hint="Beside an opaque mesh, inside a clear one; grey = not seen"
+            )
             self.image = gui.add_checkbox("camera image", True)
-            self.opacity = gui.add_slider("mesh opacity", 0.0, 1.0, 0.05, 0.85)
+            self.opacity = gui.add_slider("mesh opacity", 0.0, 1.0, 0.05, 1.0)
         with gui.add_folder("Credits", expand_by_default=False):
             gui.add_markdown(CREDITS + ("\n" + note if note else ""))
         self.say("waiting for people …")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..body.joints import JOINT_NAMES, PARENTS, J
-from ..types import Array, Camera
+from ..types import Array
 from .colors import person_rgb
 from .snapshot import PersonView, ViewSnapshot
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     import viser
 
 MAX_PEOPLE = 8
-IMAGE_PLANE_M = 0.75
-"""Where the live picture floats, in front of the camera."""
+IMAGE_PLANE = 0.25
+"""Where the live picture floats: between the camera and the first person, at this part of the way."""
 
 T_LEVEL_CAM = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.0]])
 """A level camera in a world with x where it looks, y to its left and z up."""
@@ -28,8 +28,11 @@ _GROUND_FRAMES = 45
 _SOLE_M = 0.07
 """Height of the foot joints (the balls of the feet) and more so of the ankles above the floor, roughly."""
 
-_SIDE_RGB = {"left": (255, 176, 59), "right": (66, 165, 245), "": (245, 245, 245)}
-_UNSEEN_RGB = (150, 150, 150)
+_SIDE_RGB = {"left": (236, 120, 0), "right": (0, 96, 224), "": (70, 76, 84)}
+_UNSEEN_RGB = (176, 180, 184)
+
+BESIDE_M = 0.75
+"""A skeleton inside an opaque mesh cannot be seen: it is drawn this far to the camera's right."""
 _DRAWN_BONES = [
     (parent, child)
     for child, (name, parent) in enumerate(zip(JOINT_NAMES, PARENTS, strict=True))
@@ -47,7 +50,7 @@ class PersonNodes:
         self._root = self._scene.add_frame(self._path, show_axes=False, visible=False)
         bones = np.zeros((len(_BONES), 2, 3), np.float32)
         self._skeleton = self._scene.add_line_segments(
-            f"{self._path}/skeleton", bones, np.zeros((len(_BONES), 2, 3), np.uint8), thickness=0.012
+            f"{self._path}/skeleton", bones, np.zeros((len(_BONES), 2, 3), np.uint8), thickness=0.018
         )
         self._label = self._scene.add_label(f"{self._path}/label", "", position=(0.0, 0.0, 0.0))
         self._mesh: viser.MeshHandle | None = None
@@ -56,14 +59,18 @@ class PersonNodes:
 
     def hide(self) -> None:
         self._root.visible = False
+        self._label.visible = False  # a label does not follow its parent
 
     def draw(self, person: PersonView, faces: NDArray[np.integer] | None, opacity: float, skeleton: bool) -> None:
         self._draw_mesh(person, faces, opacity)
         self._skeleton.visible = skeleton
         if skeleton:
+            hidden = opacity >= 1 and person.vertices is not None and faces is not None
+            self._skeleton.position = (BESIDE_M if hidden else 0.0, 0.0, 0.0)
             self._draw_skeleton(person)
         self._label.position = tuple(float(v) for v in person.joints[J["head"]] - np.array([0, 0.32, 0]))
         self._label.text = f"#{person.track_id}  {'~' if person.assumed else ''}{person.distance_m:.1f} m"
+        self._label.visible = True
         self._root.visible = True
 
     def _draw_mesh(self, person: PersonView, faces: NDArray[np.integer] | None, opacity: float) -> None:
@@ -105,20 +112,23 @@ class Scene:
         scene = server.scene
         scene.set_up_direction("+z")
         self._ground = scene.add_grid(
-            "/ground", 20, 20, cell_size=0.5, section_size=1.0, fade_distance=18, cell_color=(214, 218, 222),
+            "/ground", 20, 20, cell_size=0.5, section_size=1.0, fade_distance=25, cell_color=(214, 218, 222),
             section_color=(178, 184, 190), plane_color=(246, 247, 248), plane_opacity=0.0, shadow_opacity=0.25,
         )  # fmt: skip
         self._camera = scene.add_frame("/camera", axes_length=0.15, axes_radius=0.006, show_axes=True)
-        self._frustum = scene.add_camera_frustum("/camera/image", 0.8, 1.5, thickness=0.006, color=(60, 66, 74))
+        self._frustum = scene.add_camera_frustum(
+            "/camera/image", 0.8, 1.5, thickness=1.2, thickness_units="screen", color=(120, 128, 138), cast_shadow=False
+        )
         self._people: list[PersonNodes] = []
         self._lens: tuple[float, float] | None = None
+        self._image_plane_m = 0.0
         self._heights: deque[float] = deque(maxlen=_GROUND_FRAMES)
         self.mesh_opacity, self.show_skeleton, self.show_image = 0.85, True, True
 
     def draw(self, snapshot: ViewSnapshot) -> None:
         """Show a snapshot: moves and fills nodes that exist, makes new ones only for a new slot or another body."""
         self._place(snapshot)
-        self._draw_camera(snapshot.camera, snapshot.image)
+        self._draw_camera(snapshot)
         people = [p for p in snapshot.people if np.isfinite(p.joints).all()][:MAX_PEOPLE]
         while len(self._people) < len(people):
             self._people.append(PersonNodes(self._server, len(self._people)))
@@ -141,10 +151,10 @@ class Scene:
         forward /= distance
         right = np.array([forward[1], -forward[0], 0.0])
         with client.atomic():
-            client.camera.fov = 0.75
+            client.camera.fov = max(0.42, 2 * float(np.arctan(0.9 / distance)))  # a near person fits too
             client.camera.up_direction = (0.0, 0.0, 1.0)
-            client.camera.position = eye - 1.1 * forward + 1.0 * right + np.array([0, 0, 0.9])
-            client.camera.look_at = 0.35 * eye + 0.65 * pelvis + 0.12 * distance * right
+            client.camera.position = eye - 0.36 * distance * forward + 0.44 * distance * right + [0, 0, 0.22 * distance]
+            client.camera.look_at = 0.4 * eye + 0.6 * pelvis + 0.07 * distance * right - [0, 0, 0.02 * distance]
 
     def _T_world_cam(self, snapshot: ViewSnapshot) -> Array:
         if snapshot.T_world_cam is not None:
@@ -172,16 +182,17 @@ class Scene:
         if snapshot.T_world_cam is not None and self._heights:
             self._ground.position = (0.0, 0.0, self._ground_z())
 
-    def _draw_camera(self, camera: Camera, image: bytes | NDArray[np.uint8] | None) -> None:
-        height, width = camera.image_hw
-        lens = 2 * float(np.arctan(0.5 * height / camera.K[1, 1])), width / height
+    def _draw_camera(self, snapshot: ViewSnapshot) -> None:
+        height, width = snapshot.camera.image_hw
+        lens = 2 * float(np.arctan(0.5 * height / snapshot.camera.K[1, 1])), width / height
         if lens != self._lens:
             self._lens = self._frustum.fov, self._frustum.aspect = lens
-            depth = self._frustum.compute_canonical_frustum_size()[2]
-            self._frustum.scale = IMAGE_PLANE_M / depth
+        if snapshot.people and not self._image_plane_m:
+            self._image_plane_m = IMAGE_PLANE * snapshot.people[0].distance_m
+            self._frustum.scale = self._image_plane_m / self._frustum.compute_canonical_frustum_size()[2]
         self._frustum.visible = self.show_image
-        if image is not None and self.show_image:
-            set_picture(self._frustum, image)
+        if snapshot.image is not None and self.show_image:
+            set_picture(self._frustum, snapshot.image)
 
 
 def set_picture(frustum: viser.CameraFrustumHandle, image: bytes | NDArray[np.uint8]) -> None:
