@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ..types import Camera, Frame
 from .calibration import CalibratedCamera
 
@@ -59,12 +62,13 @@ class Closing:
         self.close()
 
 
-def camera_for(camera: CameraLike, image_hw: tuple[int, int]) -> Camera | None:
-    """Return the camera for images of this size, or None without one.
+def camera_for(camera: CameraLike, image: NDArray[np.uint8]) -> Camera | None:
+    """Return the camera for images like this one, or None without one.
 
     Raises:
         InvalidIntrinsics: The calibration is for another picture.
     """
     if camera is None:
         return None
-    return camera.scaled(image_hw) if isinstance(camera, Camera) else camera.camera(image_hw)
+    size = image.shape[0], image.shape[1]
+    return camera.scaled(size) if isinstance(camera, Camera) else camera.camera(size, image)

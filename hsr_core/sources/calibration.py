@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..errors import BadFile, InvalidIntrinsics, MissingFile
 from ..types import Array, Camera, IntrinsicsSource
@@ -17,7 +18,9 @@ from ..types import Array, Camera, IntrinsicsSource
 log = logging.getLogger(__name__)
 
 MAX_CROPPED_PX = 16
-"""Encoders work in blocks of 16 px: a picture that lost fewer columns or rows than that was cut, not resized."""
+"""Encoders work in blocks of 16 px: a picture that lost fewer columns or rows than that was not simply resized."""
+DARK = 24
+"""Mean brightness of a row below which it is a bar and no picture."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,24 +44,57 @@ class CalibratedCamera:
     t_cam_world: Array | None = None
     source: IntrinsicsSource = IntrinsicsSource.CAMERA_INFO
 
-    def camera(self, image_hw: tuple[int, int]) -> Camera:
+    def camera(self, image_hw: tuple[int, int], image: NDArray[np.uint8] | None = None) -> Camera:
         """Return the intrinsics for images of this size.
 
-        A uniform change of size scales K. An image that only lacks a few columns or rows at its right or lower edge
-        (a video encoder's block padding cut off) keeps K. A file without a size is taken to be for images as they come.
+        A uniform change of size scales K. Where the image lacks a few columns or rows (an encoder wants whole blocks),
+        `image` tells which of two things happened: dark bars of the right width say that the picture was shrunk to fit
+        and padded; without them it was cut at its right and lower edge. A file without a size is taken to be for
+        images as they come.
+
+        Args:
+            image_hw: (height, width) [px].
+            image: One of the images, (H, W, ...) uint8, to look for bars in.
 
         Raises:
             InvalidIntrinsics: K is unusable, or the image is not the calibrated picture resized.
         """
         size = self.size_hw or image_hw
         lost = (size[0] - image_hw[0], size[1] - image_hw[1])
-        if lost != (0, 0) and min(lost) == 0 and max(lost) < MAX_CROPPED_PX:
-            log.warning(
-                "camera %s is calibrated for %dx%d, the image is %dx%d: taken as cut at its right and lower edge",
-                self.name, size[1], size[0], image_hw[1], image_hw[0],
-            )  # fmt: skip
-            size = image_hw
-        return Camera(self.K, size, self.dist, self.model, self.source).scaled(image_hw)
+        whole = Camera(self.K, size, self.dist, self.model, self.source)
+        if min(lost) != 0 or not 0 < max(lost) < MAX_CROPPED_PX:
+            return whole.scaled(image_hw)
+        fitted = image is not None and _has_bars(image, size)
+        how = "shrunk to fit between dark bars" if fitted else "cut at its right and lower edge"
+        log.warning(
+            "camera %s is calibrated for %dx%d, the image is %dx%d: taken as %s",
+            self.name, size[1], size[0], image_hw[1], image_hw[0], how,
+        )  # fmt: skip
+        K = _shrunk(self.K, size, image_hw) if fitted else self.K
+        return Camera(K, image_hw, self.dist, self.model, self.source)
+
+
+def _shrunk(K: Array, size: tuple[int, int], image_hw: tuple[int, int]) -> Array:
+    """Return K for a picture of `size` shrunk uniformly into `image_hw` and centred there."""
+    scale = min(image_hw[0] / size[0], image_hw[1] / size[1])
+    out = K.copy()
+    out[:2] *= scale
+    for axis, (full, fitted) in enumerate(zip(size[::-1], image_hw[::-1], strict=True)):
+        # Edges at -0.5: pixel centres are at integers.
+        out[axis, 2] = (K[axis, 2] + 0.5) * scale - 0.5 + (fitted - full * scale) / 2
+    return out
+
+
+def _has_bars(image: NDArray[np.uint8], size: tuple[int, int]) -> bool:
+    """True when the image is dark where a picture of `size` shrunk into it would leave bars, and not beyond."""
+    height, width = image.shape[:2]
+    scale = min(height / size[0], width / size[1])
+    bars = ((height - size[0] * scale) / 2, (width - size[1] * scale) / 2)
+    axis = int(np.argmax(bars))
+    brightness = image.reshape(height, width, -1).max(axis=2).mean(axis=1 - axis)
+    bar = int(bars[axis])  # whole rows; the next one mixes bar and picture
+    beyond = brightness[bar + 2 : -bar - 2]
+    return bar >= 2 and max(brightness[: bar - 1].max(), brightness[1 - bar :].max()) < DARK < beyond.mean()
 
 
 def load_cameras(path: str | os.PathLike[str]) -> dict[str, CalibratedCamera]:

@@ -49,7 +49,7 @@ class ImageFolderSource(Closing):
         if first is None:
             raise SourceError(f"{path} holds no image that decodes; wanted: {', '.join(sorted(EXTENSIONS))}")
         self.image_hw = first.shape[:2]
-        camera_for(camera, self.image_hw)  # a wrong calibration is refused at once
+        camera_for(camera, first)  # a wrong calibration is refused at once
 
     def __iter__(self) -> Iterator[Frame]:
         for index, path in enumerate(self._paths):
@@ -61,7 +61,7 @@ class ImageFolderSource(Closing):
             yield Frame(image, round(index * 1e9 / self.fps), "bgr", camera=self._camera_of(image), index=index)
 
     def _camera_of(self, image: NDArray[np.uint8]):
-        return camera_for(self._camera, image.shape[:2])
+        return camera_for(self._camera, image)
 
     def close(self) -> None:
         self._paths = []

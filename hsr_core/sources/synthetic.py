@@ -30,10 +30,10 @@ class SyntheticSource(Closing):
     ) -> None:
         self.image_hw, self.fps, self.frame_count = image_hw, fps, frame_count
         self.skipped, self.truncated = 0, False
-        self._camera = camera_for(camera, image_hw)
         noise = np.random.default_rng(0).integers(90, 130, (image_hw[0] // 8 + 1, image_hw[1] // 8 + 1), np.uint8)
         wall = cv2.resize(noise, (image_hw[1], image_hw[0]), interpolation=cv2.INTER_CUBIC)
         self._wall = cv2.merge([wall, wall, wall])
+        self._camera = camera_for(camera, self._wall)
         self._open = True
 
     def __iter__(self) -> Iterator[Frame]:

@@ -64,7 +64,7 @@ class VideoSource(Closing):
         if self._first is None:
             raise SourceError(f"{self.name} holds no frame that decodes ({self.skipped} damaged packets)")
         self.image_hw = self._first[0].shape[:2]
-        self._camera = camera_for(camera, self.image_hw)
+        self._camera = camera_for(camera, self._first[0])
 
     def __iter__(self) -> Iterator[Frame]:
         index = 0

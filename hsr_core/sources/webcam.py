@@ -44,7 +44,7 @@ class WebcamSource(Closing):
         self.image_hw = image.shape[:2]
         self.frame_count: int | None = None
         self.skipped, self.truncated = 0, False
-        self._camera = camera_for(camera, self.image_hw)
+        self._camera = camera_for(camera, image)
         self._open = True
 
     def __iter__(self) -> Iterator[Frame]:
