@@ -38,8 +38,8 @@ _FACE_MIN_PX = 28
 _REDETECT_S = 0.5
 _LARGER = 1.5
 """A person who is this much larger than the one followed takes over."""
-_FLIP_COS = -0.3
-"""Facing more than 107 degrees off the last frame's is left and right confused, not a turn."""
+_TURN_S = 0.2
+"""Within this time nobody turns by more than 90 degrees: the landmarks have left and right confused."""
 _FLIP_BELIEVED_S = 1.5
 """When the landmarks insist for so long, the fit was wrong and starts afresh."""
 _GAP_S = 0.5
@@ -232,9 +232,9 @@ class LandmarkRegressor:
     def _flipped(self, world: Array, dt: float) -> bool:
         """True when left and right are confused: the body faces the other way within one frame."""
         person = self._person
-        if person.local is None:
+        if person.local is None or dt > _TURN_S:
             return False
-        if _facing(world) @ person.local[0][:, 2] > _FLIP_COS:
+        if _facing(world) @ person.local[0][:, 2] > 0:
             person.flipped_s = max(0.0, person.flipped_s - 2 * dt)
             return False
         person.flipped_s += dt
