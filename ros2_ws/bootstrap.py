@@ -21,8 +21,11 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,10 +261,11 @@ def run(command: list[str], title: str, cwd: Path = ROOT, env: dict[str, str] | 
         SetupError: It failed; the message holds the end of its output.
     """
     LOG.parent.mkdir(parents=True, exist_ok=True)
-    start, last, tail = time.monotonic(), 0.0, []
     print(f"-- {title}", flush=True)
-    with open(LOG, "a") as log:
+    tail: deque[str] = deque(maxlen=40)
+    with open(LOG, "a") as log, heartbeat(tail):
         log.write(f"\n## {title}\n{' '.join(command)}\n")
+        log.flush()
         process = subprocess.Popen(
             command, cwd=cwd, env=env or clean_environ(), stdin=subprocess.DEVNULL, text=True, errors="replace",
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
@@ -269,13 +273,29 @@ def run(command: list[str], title: str, cwd: Path = ROOT, env: dict[str, str] | 
         for line in process.stdout or ():
             log.write(line)
             log.flush()
-            tail = [*tail[-39:], line.rstrip()]
-            elapsed = time.monotonic() - start
-            if elapsed - last > 10 and line.strip() and not line.startswith("WARNING"):
-                last = elapsed
-                print(f"   {elapsed:3.0f} s  {line.strip()[:90]}", flush=True)
+            if line.strip() and not line.startswith("WARNING"):
+                tail.append(line.rstrip())
     if process.wait() != 0:
         raise SetupError("\n".join([*tail, f"{title}: failed (exit {process.returncode}); whole log: {LOG}"]))
+
+
+@contextmanager
+def heartbeat(tail: deque[str]) -> Iterator[None]:
+    """Print the time and the last line every ten seconds until the step ends."""
+    done = threading.Event()
+
+    def beat() -> None:
+        start = time.monotonic()
+        while not done.wait(10.0):
+            print(f"   {time.monotonic() - start:3.0f} s  {tail[-1].strip()[:90] if tail else ''}", flush=True)
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def fingerprint(*parts: str | Path) -> str:
@@ -336,11 +356,10 @@ def setup(wanted: str) -> None:
     if wanted or not PYTHON.exists() or read_stamps().get("root") != str(ROOT):
         make_venv(wanted)
     version = (VENV / "pyvenv.cfg").read_text()
-    me = Path(__file__).resolve()
     installed = fingerprint(version, str(ROOT), project_requirements(), ROOT / "requirements")
     step("install", installed, [install_packages, patch_venv])
     src = WS / "src"
-    messages = fingerprint(installed, me, src / "hsr_msgs")
+    messages = fingerprint(installed, OVERLAY_MODULE, src / "hsr_msgs")
     step("hsr_msgs", messages, [write_pth, lambda: build_package("hsr_msgs"), check_overlay])
     hsr = src / "hsr"
     parts = [hsr / name for name in ("package.xml", "setup.py", "setup.cfg", "config", "rviz")]
