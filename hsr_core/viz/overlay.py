@@ -212,9 +212,10 @@ def _hand_length(points: Array) -> float:
 
 def _draw_label(canvas: Image, person: HumanEstimate, to_canvas: _Resize) -> None:
     corners = to_canvas(np.asarray(person.regression.bbox_xyxy, np.float32).reshape(2, 2))
-    if not np.isfinite(corners).all():
-        return
     height, width = canvas.shape[:2]
+    (left, top), (right, bottom) = corners
+    if not (np.isfinite(corners).all() and right > 0 and bottom > 0 and left < width and top < height):
+        return
     corners = np.clip(corners, -2, [width + 2, height + 2])
     (left, top), (right, bottom) = np.rint(corners).astype(int).tolist()
     color = person_rgb(person.track_id)[::-1]
