@@ -47,6 +47,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     bench = commands.add_parser("bench", help="measure speed, accuracy, or the mesh message")
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     _add_speed(benches)
+    _add_smoothing(benches)
     _add_lazy(benches, "accuracy", argv)
     _add_marker(benches)
     _add_lazy(commands, "doctor", argv)
@@ -184,6 +185,23 @@ def _speed(args: argparse.Namespace) -> int:
     with tqdm(total=args.frames, unit="frame", disable=None) as bar:
         values = measure_speed(_settings(args), args.source, args.frames, on_frame=bar.update)
     _show(values, args.json)
+    return 0
+
+
+def _add_smoothing(benches: Any) -> None:
+    smoothing = benches.add_parser("smoothing", help="delay and jitter of the smoothing on a known motion with noise")
+    smoothing.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="frame rate (default 30)")
+    _add_settings(smoothing)
+    smoothing.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    smoothing.set_defaults(run=_smoothing)
+
+
+def _smoothing(args: argparse.Namespace) -> int:
+    from .bench_smoothing import measure_smoothing
+
+    if not 5 <= args.rate <= 240:
+        raise ConfigError(f"--rate must lie in 5..240 Hz, not {args.rate:g}")
+    _show(measure_smoothing(_settings(args).smoothing, args.rate), args.json)
     return 0
 
 

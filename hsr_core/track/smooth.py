@@ -34,13 +34,13 @@ GATE_FRAMES = 5
 
 SCALE = {
     "across": (1.0, 1.0),
-    "along": (0.7 / 1.5, 1.0),
+    "along": (0.7 / 1.5, 1 / 2),
     "body": (2 / 1.5, 3 / 4),
     "fingers": (1 / 1.5, 1 / 4),
     "face": (2 / 1.5, 1.0),
 }
 """Factors on (smoothing.min_cutoff_hz, smoothing.beta) per group. With the default settings (1.5 Hz, 4) they give
-0.7 Hz along the viewing ray, (2, 3) for body rotations, (1, 1) for fingers and (2, 4) for jaw, eyes and expression."""
+(0.7, 2) along the viewing ray, (2, 3) for body rotations, (1, 1) for fingers and (2, 4) for jaw, eyes and expression."""
 
 _ROTATIONS = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
 _ROWS = {"global_orient": 1, "body_pose": 21, "left_hand_pose": 15, "right_hand_pose": 15}
