@@ -1,0 +1,138 @@
+"""Who is who, and the life of a track."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from hsr_core.track.track import Tracker, box_iou
+from hsr_core.types import TrackState
+
+FRAME_NS = 33_333_333
+
+
+def box(x: float, size: float = 100.0) -> np.ndarray:
+    return np.array([x, 0, x + size / 2, size])
+
+
+def at(x: float) -> tuple[np.ndarray, np.ndarray]:
+    """A person x metres to the right, three metres away, where 1 m is 200 px."""
+    return box(200 * x), np.array([x, 0.0, 3.0])
+
+
+def update(tracker: Tracker, frame: int, *xs: float):
+    people = [at(x) for x in xs]
+    return tracker.update(frame * FRAME_NS, [p[0] for p in people], [p[1] for p in people])
+
+
+def test_a_person_is_new_then_tracked_then_predicted_then_lost_once():
+    tracker = Tracker(keep_s=0.1)
+    states = []
+    for frame in range(12):
+        update(tracker, frame, *([0.0] if frame < 4 else []))
+        states.append([track.state for track in tracker.tracks])
+    assert states[0] == [TrackState.NEW]
+    assert states[1:4] == [[TrackState.TRACKED]] * 3
+    assert states[4:7] == [[TrackState.PREDICTED]] * 3  # seen last at frame 3; 3 frames are 0.1 s
+    assert states[7] == [TrackState.LOST]
+    assert states[8:] == [[]] * 4
+
+
+def test_a_person_who_returns_in_time_keeps_the_id_and_later_gets_a_new_one():
+    tracker = Tracker(keep_s=0.2)
+    first = update(tracker, 0, 0.0)[0].id
+    update(tracker, 3)
+    assert update(tracker, 5, 0.1)[0].id == first
+    update(tracker, 20)
+    assert update(tracker, 21, 0.0)[0].id > first
+
+
+def test_ids_are_never_reused_even_after_a_reset():
+    tracker = Tracker(keep_s=0.1)
+    seen = []
+    for frame in range(5):
+        seen.append(update(tracker, frame, 0.0)[0].id)
+        tracker.reset()
+    assert len(set(seen)) == 5
+
+
+def test_two_people_who_cross_keep_their_ids():
+    tracker = Tracker(keep_s=0.4)
+    ids = []
+    for frame in range(41):
+        x = -1 + 0.05 * frame
+        places = [np.array([x, 0, 2.7]), np.array([-x, 0, 3.3])]  # one passes before the other
+        boxes = [box(200 * x, 110), box(-200 * x, 90)]
+        order = [0, 1] if frame % 2 else [1, 0]
+        tracks = tracker.update(frame * FRAME_NS, [boxes[i] for i in order], [places[i] for i in order])
+        ids.append({i: track.id for i, track in zip(order, tracks, strict=True)})
+    assert all(pair == ids[0] for pair in ids)
+
+
+def test_order_of_detections_does_not_matter():
+    rng = np.random.default_rng(0)
+    tracker = Tracker(keep_s=0.4)
+    homes = np.arange(10) * 1.5
+    ids = {home: track.id for home, track in zip(homes, update(tracker, 0, *homes), strict=True)}
+    for frame in range(1, 20):
+        order = rng.permutation(10)
+        tracks = update(tracker, frame, *(homes[order] + rng.normal(0, 0.02, 10)))
+        assert [track.id for track in tracks] == [ids[homes[i]] for i in order]
+
+
+def test_a_far_jump_is_another_person():
+    tracker = Tracker(keep_s=0.4)
+    first = update(tracker, 0, 0.0)[0].id
+    assert update(tracker, 1, 5.0)[0].id != first
+    assert {track.state for track in tracker.tracks} == {TrackState.PREDICTED, TrackState.NEW}
+
+
+def test_a_wrong_distance_does_not_end_a_track_while_the_box_agrees():
+    tracker = Tracker(keep_s=0.4)
+    first = update(tracker, 0, 0.0)[0].id
+    track = tracker.update(FRAME_NS, [box(0)], [np.array([0.0, 0, 6.0])])[0]
+    assert track.id == first
+
+
+def test_the_primary_is_the_largest_and_equals_do_not_take_turns():
+    tracker = Tracker(keep_s=0.1)
+    place = np.array([0.0, 0, 3]), np.array([3.0, 0, 3])
+    a, b = tracker.update(0, [box(0, 100), box(600, 90)], place)
+    assert tracker.primary == a.id
+    tracker.update(FRAME_NS, [box(0, 100), box(600, 110)], place)
+    assert tracker.primary == a.id
+    tracker.update(2 * FRAME_NS, [box(0, 100), box(600, 140)], place)
+    assert tracker.primary == b.id
+
+
+def test_a_locked_primary_is_replaced_by_nobody():
+    tracker = Tracker(keep_s=0.1)
+    a, b = update(tracker, 0, 0.0, 3.0)
+    tracker.set_primary(b.id)
+    assert tracker.primary == b.id
+    for frame in range(1, 10):
+        update(tracker, frame, 0.0)
+    assert tracker.primary is None
+    tracker.set_primary(None)
+    assert tracker.primary == a.id
+
+
+def test_nobody_at_all():
+    tracker = Tracker(keep_s=0.1)
+    assert tracker.update(0, [], []) == []
+    assert tracker.primary is None
+
+
+@pytest.mark.parametrize(
+    ("other", "iou"),
+    [((0, 0, 10, 10), 1.0), ((5, 0, 15, 10), 1 / 3), ((10, 0, 20, 10), 0.0), ((2, 2, 4, 4), 0.04), ((3, 3, 3, 3), 0.0)],
+)
+def test_overlap_by_hand(other, iou):
+    assert box_iou(np.array([[0, 0, 10, 10.0]]), np.array([other], float)).item() == pytest.approx(iou)
+
+
+def test_many_people_for_a_long_time_leave_nothing_behind():
+    tracker = Tracker(keep_s=0.1)
+    for frame in range(300):
+        update(tracker, frame, *([10.0 * (frame % 7)] if frame % 3 else []))
+    assert len(tracker.tracks) < 10
