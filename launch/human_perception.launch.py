@@ -21,6 +21,7 @@ from launch.actions import (
     OpaqueFunction,
     RegisterEventHandler,
     SetEnvironmentVariable,
+    TimerAction,
 )
 from launch.conditions import IfCondition
 from launch.event_handlers import OnProcessStart
@@ -32,9 +33,10 @@ from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
-from launch import LaunchContext, LaunchDescription, SomeSubstitutionsType, Substitution
+from launch import Action, LaunchContext, LaunchDescription, SomeSubstitutionsType, Substitution
 
 RESPAWN_DELAY_S = 2.0
+ASK_AGAIN_S = 5.0
 
 # name, default, description, choices
 ARGUMENTS = (
@@ -127,6 +129,7 @@ def _perception() -> LifecycleNode:
     return LifecycleNode(
         package="hsr",
         executable="perception_node",
+        exec_name="perception",
         name="perception",
         namespace="",
         parameters=[str(share_dir() / "config" / "perception.yaml"), UserFile(), ParameterFile(overrides)],
@@ -146,27 +149,56 @@ def _common() -> dict:
     }
 
 
-def _autostart(node: LifecycleNode) -> list[RegisterEventHandler]:
-    """Configure the node whenever its process starts, also after a respawn, and activate it once configured."""
-    autostart = IfCondition(LaunchConfiguration("autostart"))
+class _Autostart:
+    """Configure the node whenever its process starts, and activate it once it is configured.
 
-    def change(transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(node), transition_id=transition))
+    After a crash the middleware takes the dead process's services for alive until its lease ends (20 s), and a request
+    may go there: a respawned node is asked again until it is heard of.
+    """
 
-    configure = OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])
-    activate = OnStateTransition(
-        target_lifecycle_node=node,
-        start_state="configuring",
-        goal_state="inactive",
-        entities=[change(Transition.TRANSITION_ACTIVATE)],
-    )
-    return [RegisterEventHandler(handler, condition=autostart) for handler in (configure, activate)]
+    def __init__(self, node: LifecycleNode) -> None:
+        self._node = node
+        self._starts = 0
+        self._heard = False
+
+    def handlers(self) -> list[RegisterEventHandler]:
+        enabled = IfCondition(LaunchConfiguration("autostart"))
+        node = self._node
+        activate = self._change(Transition.TRANSITION_ACTIVATE)
+        handlers = (
+            OnProcessStart(target_action=node, on_start=[OpaqueFunction(function=self._started)]),
+            OnStateTransition(
+                target_lifecycle_node=node, goal_state="configuring", entities=[OpaqueFunction(function=self._hear)]
+            ),
+            OnStateTransition(
+                target_lifecycle_node=node, start_state="configuring", goal_state="inactive", entities=[activate]
+            ),
+        )
+        return [RegisterEventHandler(handler, condition=enabled) for handler in handlers]
+
+    def _started(self, context: LaunchContext) -> list[Action]:
+        self._starts += 1
+        self._heard = False
+        return self._ask(context) if self._starts > 1 else [self._change(Transition.TRANSITION_CONFIGURE)]
+
+    def _hear(self, context: LaunchContext) -> None:
+        self._heard = True
+
+    def _ask(self, context: LaunchContext) -> list[Action]:
+        if self._heard or context.is_shutdown:
+            return []
+        again = TimerAction(period=ASK_AGAIN_S, actions=[OpaqueFunction(function=self._ask)])
+        return [self._change(Transition.TRANSITION_CONFIGURE), again]
+
+    def _change(self, transition: int) -> EmitEvent:
+        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(self._node), transition_id=transition))
 
 
 def _source() -> Node:
     return Node(
         package="hsr",
         executable="source_node",
+        exec_name="source",
         name="source",
         parameters=[{"source": LaunchConfiguration("source")}],
         remappings=[
@@ -182,6 +214,7 @@ def _view() -> Node:
     return Node(
         package="hsr",
         executable="view_node",
+        exec_name="view",
         name="view",
         remappings=[("image", LaunchConfiguration("image"))],
         condition=IfCondition(LaunchConfiguration("view")),
@@ -212,7 +245,7 @@ def generate_launch_description() -> LaunchDescription:
             OpaqueFunction(function=_environment),
             PushRosNamespace(LaunchConfiguration("namespace")),
             SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
-            *_autostart(perception),
+            *_Autostart(perception).handlers(),
             perception,
             _source(),
             _view(),
