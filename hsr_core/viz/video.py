@@ -26,7 +26,8 @@ class VideoWriter:
     """
 
     def __init__(self, path: str | os.PathLike[str], fps: float) -> None:
-        try:
+        try:  # FFmpeg opens the file at the first picture only
+            open(path, "wb").close()
             self._container = av.open(os.fspath(path), "w", format="mp4")
         except (av.FFmpegError, OSError) as error:
             raise SourceError(f"cannot write a video to {path}: {error}") from error
