@@ -171,7 +171,7 @@ class Perception:
         until: Callable[[], Any],
         what: str,
         *,
-        make: Callable[[], Image] = image,
+        make: Callable[[], Image | None] = image,
         info: Callable[[Image], CameraInfo | None] = lambda msg: None,
         hz: float = 40.0,
         limit_s: float = LIMIT_S,
@@ -184,7 +184,8 @@ class Perception:
             if time.monotonic() >= due:
                 due = max(due + 1 / hz, time.monotonic() - 1 / hz)
                 msg = make()
-                self.send(msg, info(msg))
+                if msg is not None:
+                    self.send(msg, info(msg))
             return until()
 
         return self.rig.wait(step, what, limit_s)

@@ -137,7 +137,7 @@ class ImageInput:
                 self._on_image,
                 qos.image_input(self.reliable),
                 event_callbacks=events(message_lost=self._on_lost, incompatible_qos=self._on_incompatible),
-                qos_overriding_options=qos.OVERRIDES,
+                qos_overriding_options=qos.INPUT_OVERRIDES,
             ),
             node.create_subscription(
                 CameraInfo,
@@ -145,7 +145,7 @@ class ImageInput:
                 self._cameras.put,
                 qos.camera_info_input(self._matched[1]),
                 event_callbacks=events(incompatible_qos=self._on_incompatible),
-                qos_overriding_options=qos.OVERRIDES,
+                qos_overriding_options=qos.INPUT_OVERRIDES,
             ),
         ]
 
@@ -193,7 +193,7 @@ class ImageInput:
         if not self._one_camera.takes(key, now_s):
             self._mixed_s = now_s
             self._notices.warn(
-                "mixed",
+                ("mixed", key),
                 f"different cameras on {self.topic}: using {_name(self._one_camera.key)}, dropping {_name(key)}; "
                 f"{qos.describe_publishers(self._node, self.topic)}",
                 every_s=30.0,

@@ -8,11 +8,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSPolicyKind, QoSProfile, ReliabilityPolicy
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
 OVERRIDES = QoSOverridingOptions.with_default_policies()
 """Lets users override an endpoint by the standard qos_overrides parameters."""
+
+INPUT_OVERRIDES = QoSOverridingOptions(
+    [kind for kind in QoSOverridingOptions.with_default_policies().policy_kinds if kind != QoSPolicyKind.RELIABILITY]
+)
+"""For subscriptions that follow their publishers: rclpy would hold the reliability of the first one for ever."""
 
 
 def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoSProfile:
