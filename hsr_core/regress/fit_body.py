@@ -19,7 +19,7 @@ import numpy as np
 from ..body.joints import PARENTS, J
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array
-from .kinematics import ANCESTORS, forward, log_jacobian, point_jacobian
+from .kinematics import ANCESTORS, forward, forward_offsets, log_jacobian, point_jacobian
 from .pose_network import L
 
 SOLVED = np.array(
@@ -127,6 +127,12 @@ _REST[_ROW[J["left_shoulder"]], 2], _REST[_ROW[J["right_shoulder"]], 2] = -1.2, 
 """Mean of the pose prior: the body's zero pose with the arms hanging. What is not seen stays there."""
 
 
+def _named_points(joints: Array, surface: dict[str, Array]) -> Array:
+    """Return the places of `LANDMARKS` at rest (or their derivatives), joints and surface points by name."""
+    names = [place for _, place in _HEAD + _AT_JOINT + _HAND + _FOOT]
+    return np.stack([np.asarray(joints[J[n]] if n in J else surface[n], np.float64) for n in names])
+
+
 @dataclass(frozen=True)
 class BodyFitWeights:
     """Standard deviations of the residuals.
@@ -197,15 +203,38 @@ class BodyFitter:
     def set_body(self, rest_joints: Array, surface: dict[str, Array]) -> None:
         """Take a shape: rest joints (55, 3) and the rest positions of the named surface points [m]."""
         self._rest = np.asarray(rest_joints, np.float64)
-        named = {
-            **{name: self._rest[i] for name, i in J.items()},
-            **{k: np.asarray(v, np.float64) for k, v in surface.items()},
-        }
-        names = [b for _, b in _HEAD + _AT_JOINT + _HAND + _FOOT]
-        # "left_eye" is the surface point (the eyeball's joint is left_eye_smplhf); the rest carry unique names.
-        self._offsets = np.stack([named[name] for name in names]) - self._rest[CARRIERS]
+        self._offsets = _named_points(self._rest, surface) - self._rest[CARRIERS]
         ends = self._offsets + self._rest[CARRIERS]
         self._bone_length = np.linalg.norm(ends[_BONE_B] - ends[_BONE_A], axis=1)
+
+    def set_shape_basis(self, rest_basis: Array, surface_basis: dict[str, Array]) -> None:
+        """Take how the rest joints (55, 3, n) and the surface points (3, n) change with n shape coefficients."""
+        named = _named_points(rest_basis, surface_basis)
+        self._rest_basis = np.moveaxis(np.asarray(rest_basis, np.float64), -1, 0)
+        self._offset_basis = np.moveaxis(named, -1, 0) - self._rest_basis[:, CARRIERS]
+
+    def shape_system(self, seen: BodyObservation, fit: BodyFit) -> tuple[Array, Array]:
+        """Return normal matrix (n, n) and gradient (n,) of the reprojection error by shape, the pose taken out."""
+        rotations, joints = forward(fit.local, self._rest, fit.transl)
+        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
+        moved = forward_offsets(rotations, self._rest_basis)[:, CARRIERS]
+        moved += np.einsum("nab,inb->ina", rotations[CARRIERS], self._offset_basis)
+        pose = np.empty((len(points), 3, _N))
+        pose[:, :, :3] = np.eye(3)
+        pose[:, :, 3:] = point_jacobian(points, CARRIERS, rotations, joints, SOLVED).reshape(len(points), 3, -1)
+        pixels, d_pixels = _project(points, seen.K)
+        scale = 1 / (self.weights.pixel * seen.size_px)
+        error = (pixels - seen.uv[LANDMARKS]) * scale
+        c2 = self.weights.robust**2
+        root = (np.sqrt(seen.weight[LANDMARKS]) * c2 / (c2 + (error**2).sum(1)))[:, None]
+        by_shape = (np.einsum("nab,inb->nai", d_pixels, moved) * (scale * root)[:, :, None]).reshape(-1, len(moved))
+        by_pose = (np.einsum("nab,nbk->nak", d_pixels, pose) * (scale * root)[:, :, None]).reshape(-1, _N)
+        cross = by_pose.T @ by_shape
+        pose_normal, pose_gradient, _, _ = self._linearise(seen, fit.local, fit.transl, None)
+        solved = np.linalg.solve(pose_normal + 1e-6 * np.eye(_N), np.column_stack([cross, pose_gradient]))
+        normal = by_shape.T @ by_shape - cross.T @ solved[:, :-1]
+        gradient = by_shape.T @ (error * root).ravel() - cross.T @ solved[:, -1]
+        return normal, gradient
 
     def start(self, seen: BodyObservation) -> tuple[Array, Array]:
         """Return a first guess: every bone turned to its observed direction, the body placed by least squares."""

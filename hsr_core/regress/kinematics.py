@@ -59,6 +59,25 @@ def forward(local: Array, rest: Array, transl: Array) -> tuple[Array, Array]:
     return rotations, points
 
 
+def forward_offsets(rotations: Array, rest_basis: Array) -> Array:
+    """Return how the joints move when the rest joints do, the rotations held: the same chain, linear in the bones.
+
+    Args:
+        rotations: (55, 3, 3) global.
+        rest_basis: (n, 55, 3) changes of the rest joints.
+
+    Returns:
+        (n, 55, 3) changes of the posed joints.
+    """
+    moved = np.empty_like(rest_basis)
+    moved[:, 0] = rest_basis[:, 0]
+    for level in LEVELS:
+        parent = _PARENT[level]
+        bones = rest_basis[:, level] - rest_basis[:, parent]
+        moved[:, level] = moved[:, parent] + np.einsum("jab,njb->nja", rotations[parent], bones)
+    return moved
+
+
 def point_jacobian(points: Array, carriers: Array, rotations: Array, joints: Array, solved: Array) -> Array:
     """Return the derivative of points on the skeleton by the increments of the solved joints.
 

@@ -7,10 +7,7 @@ gives, then rotations by `fit_body`, `fit_hand` and `fit_face`. Parts that are n
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,193 +17,95 @@ from ..config import Settings
 from ..geometry.camera import undistort_points
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec
 from ..types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
-from .crop import Roi
-from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks, FaceNetwork
-from .face_network import roi_from_pose as face_roi_from_pose
-from .fit_body import LANDMARKS, BodyFitter, BodyObservation
+from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks
+from .fit_body import LANDMARKS, BodyFit, BodyFitter, BodyObservation
 from .fit_face import FaceFit, FaceFitter
 from .fit_hand import HandFitter
-from .hand_network import HandLandmarks, HandNetwork
+from .hand_network import HandLandmarks
 from .kinematics import forward
-from .person_detector import PersonDetector
-from .pose_network import NAMES, L, PoseLandmarks, PoseNetwork
+from .observe import SIDES, Observation, Observer, person_box
+from .pose_network import NAMES, L, PoseLandmarks
+from .shape import ShapeEstimator
 
-_HAND_MIN, _FACE_MIN = 0.5, 0.5
-"""Scores under which a hand or a face counts as not seen."""
-_FACE_MIN_PX = 28
-"""Narrower faces hold no expression."""
-_REDETECT_S = 0.5
-_LARGER = 1.5
-"""A person who is this much larger than the one followed takes over."""
 _TURN_S = 0.2
 """Within this time nobody turns by more than 90 degrees: the landmarks have left and right confused."""
 _FLIP_BELIEVED_S = 1.5
 """When the landmarks insist for so long, the fit was wrong and starts afresh."""
-_GAP_S = 0.5
 _HEIGHT_SIGMA = 0.05
 """Relative deviation of the distance when the height is assumed: that of adults' statures."""
 _REFIT_ERROR = 2.5
 """Median landmark error, in deviations, over which the warm start is given up."""
 
-_MIRROR = np.array(
-    [
-        NAMES.index(
-            name.replace("left", "right")
-            if "left" in name
-            else name.replace("right", "left")
-            if "right" in name
-            else name
-        )
-        for name in NAMES
-    ]
-)
+_OTHER_SIDE = {"left": "right", "right": "left"}
+_MIRROR = np.array([NAMES.index("_".join(_OTHER_SIDE.get(word, word) for word in name.split("_"))) for name in NAMES])
+"""For each landmark the one on the other side."""
 _TORSO = np.array([L["left_shoulder"], L["right_shoulder"], L["left_hip"], L["right_hip"]])
-_SIDES = ("left", "right")
+_LIMBS = np.array([L[f"{s}_{n}"] for s in SIDES for n in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")])
 _FACE_POINTS = {"nose": [1], "left_eye": list(LEFT_EYE_CORNERS), "right_eye": list(RIGHT_EYE_CORNERS)}
 """Body landmarks that the face network places better, and its points for them."""
 
 
 @dataclass
 class _Person:
-    """What is remembered of the person followed."""
+    """The last pose of the person followed; `local` is None when there is none to start from."""
 
-    roi: Roi
-    stamp_ns: int
-    detected_ns: int
     local: Array | None = None
     transl: Array | None = None
+    stamp_ns: int = 0
     flipped_s: float = 0.0
-    hands: dict[str, Roi | None] = field(default_factory=lambda: {"left": None, "right": None})
-    face: Roi | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class _Parts:
-    """Networks' answers for one frame; None = not seen."""
-
-    pose: PoseLandmarks
-    hands: dict[str, HandLandmarks | None]
-    face: FaceLandmarks | None
 
 
 class LandmarkRegressor:
-    """See the module. One person: the largest."""
+    """See the module. Follows one person: the largest when the search began.
+
+    Attributes:
+        name, stage_ms: As the protocol says; stages: detect, pose, hands_face, fit.
+    """
 
     name = "landmarks"
 
     def __init__(self, settings: Settings, body: Any) -> None:
         self.stage_ms: dict[str, float] = {}
         self._settings, self._body = settings, body
-        self._detector, self._pose = PersonDetector(), PoseNetwork()
-        self._hands = {side: HandNetwork(threads=1) for side in _SIDES}
-        self._face = FaceNetwork(threads=1)
-        self._workers = ThreadPoolExecutor(1, thread_name_prefix="landmarks")
+        self._observer = Observer()
         self._fit_body = BodyFitter()
-        self._fit_hand = {side: HandFitter(side) for side in _SIDES}
-        self._fit_face = FaceFitter(body, self._face)
-        self._person: _Person | None = None
+        self._fit_hand = {side: HandFitter(side) for side in SIDES}
+        self._fit_face = FaceFitter(body, self._observer.face_network)
+        self._shape = ShapeEstimator(body.n_betas)
+        self._person = _Person()
         self._set_shape(settings.subject.height_m)
+        self._set_shape_basis()
 
     def configure(self, settings: Settings) -> None:
-        if settings.subject.height_m != self._settings.subject.height_m:
-            self._set_shape(settings.subject.height_m)
-        self._settings = settings
+        """Take live settings; another height keeps the person's proportions."""
+        old, self._settings = self._settings, settings
+        if settings.subject.height_m != old.subject.height_m:
+            self._set_shape(settings.subject.height_m, self._betas.astype(np.float64))
 
     def reset(self) -> None:
-        self._person = None
-        self._fit_face.reset()
+        """Forget the person: where, who, pose and shape."""
+        self._observer.reset()
+        self._new_person()
 
     def close(self) -> None:
-        self._workers.shutdown(wait=True)
+        """Release networks and threads."""
+        self._observer.close()
 
     def regress(self, frame: Frame, camera: Camera) -> list[Regression]:
-        self.stage_ms = {}
-        parts = self._observe(frame)
-        if parts is None:
-            self._person = None
+        """Return the person followed, or nobody."""
+        seen = self._observer.observe(frame, self._settings.people)
+        self.stage_ms = self._observer.stage_ms
+        if seen is None:
+            self._person.local = None
             return []
-        with self._timed("fit"):
-            return [self._fit(frame, camera, parts)]
+        if seen.new:
+            self._new_person()
+        start = time.perf_counter()
+        found = self._fit(frame, camera, seen)
+        self.stage_ms["fit"] = (time.perf_counter() - start) * 1e3
+        return [found]
 
-    # Seeing
-
-    def _observe(self, frame: Frame) -> _Parts | None:
-        """Follow or find the person and run all networks; None when there is nobody."""
-        with self._timed("detect"):
-            self._follow(frame)
-        with self._timed("pose"):
-            pose = self._run_pose(frame)
-            if pose is None and self._person is not None:  # lost: look again in this same frame
-                self._person = None
-                self._follow(frame)
-                pose = self._run_pose(frame)
-        if pose is None:
-            return None
-        self._person.roi = pose.next_roi
-        with self._timed("hands_face"):
-            right = self._workers.submit(self._run_hand, frame, pose, "right")
-            left, face = self._run_hand(frame, pose, "left"), self._run_face(frame, pose)
-            return _Parts(pose, {"left": left, "right": right.result()}, face)
-
-    def _follow(self, frame: Frame) -> None:
-        """Set `_person`: whoever is followed, or the largest person found."""
-        person = self._person
-        if person is not None and not -1 < frame.stamp_ns - person.stamp_ns < _GAP_S * 1e9:
-            person = None
-        if person is not None and frame.stamp_ns - person.detected_ns < _REDETECT_S * 1e9:
-            return
-        found = self._detector.detect(frame)
-        if person is not None:
-            person.detected_ns = frame.stamp_ns
-            if not found or not _replaces(found[0].roi, person.roi):
-                return
-        if person is not self._person or found:
-            self._fit_face.reset()
-        self._person = _Person(found[0].roi, frame.stamp_ns, frame.stamp_ns) if found else None
-
-    def _run_pose(self, frame: Frame) -> PoseLandmarks | None:
-        if self._person is None or not self._person.roi.usable(frame.image_hw):
-            return None
-        pose = self._pose.run(frame, self._person.roi)
-        if pose.score < max(self._settings.people.min_score, 0.05):
-            return None
-        x0, y0, x1, y1 = _box(pose, frame.image_hw)
-        return pose if max(y1 - y0, x1 - x0) >= self._settings.people.min_height_px else None
-
-    def _run_hand(self, frame: Frame, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
-        network, rois = self._hands[side], self._person.hands
-        wrist = L[f"{side}_wrist"]
-        roi, rois[side] = rois[side], None
-        if pose.presence[wrist] < 0.5:
-            return None
-        if roi is None or not _near(roi, pose.uv[wrist]):
-            roi = network.find(frame, pose, side)
-        if roi is None or not roi.usable(frame.image_hw):
-            return None
-        hand = network.run(frame, roi)
-        if hand.score < _HAND_MIN or not _near(hand.next_roi, pose.uv[wrist]):
-            return None
-        rois[side] = hand.next_roi
-        return hand
-
-    def _run_face(self, frame: Frame, pose: PoseLandmarks) -> FaceLandmarks | None:
-        roi, self._person.face = self._person.face, None
-        if pose.presence[L["nose"]] < 0.5:
-            return None
-        if roi is None or not _near(roi, pose.uv[L["nose"]]):
-            roi = face_roi_from_pose(pose)
-        if not roi.usable(frame.image_hw):
-            return None
-        face = self._face.run(frame, roi)
-        width = np.ptp(face.points[:, 0])
-        if face.score < _FACE_MIN or width < _FACE_MIN_PX or not _near(face.next_roi, pose.uv[L["nose"]]):
-            return None
-        self._person.face = face.next_roi
-        return face
-
-    # Fitting
-
-    def _fit(self, frame: Frame, camera: Camera, parts: _Parts) -> Regression:
+    def _fit(self, frame: Frame, camera: Camera, parts: Observation) -> Regression:
         person, pose = self._person, parts.pose
         uv = self._rectify(pose.uv, camera)
         R_ray = _ray_rotation(uv[_TORSO].mean(0), camera.K)
@@ -227,6 +126,7 @@ class LandmarkRegressor:
         seen = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
         fit = self._solve(seen, dt)
         person.local, person.transl, person.stamp_ns = fit.local, fit.transl, frame.stamp_ns
+        self._learn_shape(seen, fit)
         return self._regression(frame, parts, fit, hands, face, weight)
 
     def _flipped(self, world: Array, dt: float) -> bool:
@@ -286,7 +186,7 @@ class LandmarkRegressor:
             side: self._fit_hand[side].fingers(hands[side], rotations[J[f"{side}_wrist"]])
             if side in hands
             else np.zeros((15, 3))
-            for side in _SIDES
+            for side in SIDES
         }
         body = self._body
         params = HumanParams(
@@ -297,7 +197,7 @@ class LandmarkRegressor:
             right_hand_pose=fingers["right"].astype(np.float32),
             betas=self._betas,
             expression=np.zeros(body.n_expression, np.float32),
-            head_betas=self._head_betas,
+            head_betas=self._head_betas(self._betas),
             head_expression=np.zeros(body.n_head_expression, np.float32),
         )
         if face is not None:
@@ -314,7 +214,7 @@ class LandmarkRegressor:
         pose = parts.pose
         return Regression(
             params=params,
-            bbox_xyxy=_box(pose, frame.image_hw),
+            bbox_xyxy=person_box(pose, frame.image_hw),
             score=pose.score,
             joint_score=_joint_score(weight, hand_score, face_score),
             part_score=np.array([pose.score, hand_score["left"], hand_score["right"], face_score], np.float32),
@@ -325,31 +225,57 @@ class LandmarkRegressor:
             mask_A_crop_img=pose.roi.transform(pose.mask.shape[0]),
         )
 
-    def _set_shape(self, height_m: float) -> None:
-        """Take the person's height: betas, rest joints and surface points for all fits."""
+    def _learn_shape(self, seen: BodyObservation, fit: BodyFit) -> None:
+        """Use the first frames that show the whole body for its proportions; they count from the next frame on."""
+        if self._shape.done or (seen.weight[_LIMBS] < 0.5).any():
+            return
+        betas = self._shape.add(self._fit_body.shape_system(seen, fit), self._betas.astype(np.float64))
+        if betas is not None:
+            self._set_shape(self._settings.subject.height_m, betas)
+
+    def _new_person(self) -> None:
+        """Forget what belongs to one person."""
+        self._person = _Person()
+        self._fit_face.reset()
+        if self._shape.frames:
+            self._shape.reset()
+            self._set_shape(self._settings.subject.height_m)
+
+    def _set_shape(self, height_m: float, betas: Array | None = None) -> None:
+        """Take a stature [m] and proportions: betas, rest joints and surface points for all fits."""
+        self._betas = np.asarray(self._body.betas_for_height(height_m, betas), np.float32)
+        self._rest_joints, surface = self._rest(self._betas)
+        for fitter in (self._fit_body, *self._fit_hand.values()):
+            fitter.set_body(self._rest_joints, surface)
+
+    def _set_shape_basis(self) -> None:
+        """Tell the body fit how the skeleton changes with the betas (exactly linear)."""
+        joints, surface = self._rest(np.zeros(self._body.n_betas, np.float32))
+        moved = [self._rest(unit) for unit in np.eye(self._body.n_betas, dtype=np.float32)]
+        self._fit_body.set_shape_basis(
+            np.stack([m[0] - joints for m in moved], -1),
+            {name: np.stack([m[1][name] - place for m in moved], -1) for name, place in surface.items()},
+        )
+
+    def _rest(self, betas: Array) -> tuple[Array, dict[str, Array]]:
+        """Return rest joints (55, 3) and surface points by name for a shape, float64 [m]."""
         body = self._body
-        self._betas = np.asarray(body.betas_for_height(height_m), np.float32)
-        self._head_betas = np.zeros(body.n_head_betas, np.float32)
-        n = min(len(self._betas), body.n_head_betas)
-        if body.family == "OPEN":  # the open head's components are the body's own
-            self._head_betas[:n] = self._betas[:n]
         shaped = HumanParams(
-            betas=self._betas,
-            head_betas=self._head_betas,
+            betas=betas,
+            head_betas=self._head_betas(betas),
             expression=np.zeros(body.n_expression, np.float32),
             head_expression=np.zeros(body.n_head_expression, np.float32),
         )
         vertices, joints = body.rest(shaped)
-        surface = {name: vertices[i] for name, i in body.surface_points.items()}
-        self._rest_joints = joints.astype(np.float64)
-        for fitter in (self._fit_body, *self._fit_hand.values()):
-            fitter.set_body(joints, surface)
+        return joints.astype(np.float64), {n: vertices[i].astype(np.float64) for n, i in body.surface_points.items()}
 
-    @contextmanager
-    def _timed(self, stage: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.stage_ms[stage] = (time.perf_counter() - start) * 1e3
+    def _head_betas(self, betas: Array) -> Array:
+        """Return the head part's shape: the open head's components are the body's own, a licensed head's are not."""
+        out = np.zeros(self._body.n_head_betas, np.float32)
+        if self._body.family == "OPEN":
+            n = min(len(betas), len(out))
+            out[:n] = betas[:n]
+        return out
 
 
 def create(settings: Settings, body: Any) -> LandmarkRegressor:
@@ -387,27 +313,6 @@ def _size(uv: Array, weight: Array) -> float:
     return float(np.ptp(seen, axis=0).max()) if len(seen) > 1 else 1.0
 
 
-def _box(pose: PoseLandmarks, image_hw: tuple[int, int]) -> Array:
-    """Return the person's box (4,) [px], cut at the image: the landmarks' box and a margin for head top and skin."""
-    height, width = image_hw
-    seen = pose.uv[pose.presence > 0.5] if (pose.presence > 0.5).sum() > 3 else pose.uv
-    low, high = seen.min(0), seen.max(0)
-    margin = 0.06 * (high - low).max()
-    box = [low[0] - margin, low[1] - 1.5 * margin, high[0] + margin, high[1] + margin]
-    return np.clip(box, 0, [width, height, width, height]).astype(np.float32)
-
-
-def _near(roi: Roi, uv: Array) -> bool:
-    """True when the point lies within the square's circle."""
-    return bool(np.hypot(uv[0] - roi.center[0], uv[1] - roi.center[1]) < 0.75 * roi.size_px)
-
-
-def _replaces(new: Roi, old: Roi) -> bool:
-    """True when a detection is another, clearly larger person than the one followed."""
-    apart = np.hypot(new.center[0] - old.center[0], new.center[1] - old.center[1])
-    return apart > 0.5 * old.size_px and new.size_px > _LARGER * old.size_px
-
-
 _BODY_SOURCES: dict[str, tuple[str, ...]] = {
     "pelvis": ("left_hip", "right_hip"),
     "spine1": ("left_hip", "right_hip"),
@@ -415,9 +320,9 @@ _BODY_SOURCES: dict[str, tuple[str, ...]] = {
     "spine3": ("left_shoulder", "right_shoulder"),
     "neck": ("left_shoulder", "right_shoulder"),
     "head": ("nose", "left_ear", "right_ear"),
-    **{f"{s}_collar": (f"{s}_shoulder",) for s in _SIDES},
-    **{f"{s}_foot": (f"{s}_foot_index",) for s in _SIDES},
-    **{f"{s}_{j}": (f"{s}_{j}",) for s in _SIDES for j in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")},
+    **{f"{s}_collar": (f"{s}_shoulder",) for s in SIDES},
+    **{f"{s}_foot": (f"{s}_foot_index",) for s in SIDES},
+    **{f"{s}_{j}": (f"{s}_{j}",) for s in SIDES for j in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")},
 }
 _BODY_SOURCE_INDEX = {J[name]: [L[source] for source in sources] for name, sources in _BODY_SOURCES.items()}
 
@@ -432,7 +337,7 @@ def _joint_score(weight: Array, hand_score: dict[str, float], face_score: float)
     return score
 
 
-def _parts_seen(weight: Array, parts: _Parts, face: FaceFit | None) -> Part:
+def _parts_seen(weight: Array, parts: Observation, face: FaceFit | None) -> Part:
     seen = Part.BODY if (weight > 0.3).sum() >= 4 else Part.NONE
     for side, part in (("left", Part.LEFT_HAND), ("right", Part.RIGHT_HAND)):
         if parts.hands[side] is not None:
