@@ -83,12 +83,12 @@ class Rig:
         self.node.create_subscription(kind, topic, hear, profile, **options)
         return heard
 
-    def call(self, kind: type, name: str, limit_s: float = LIMIT_S, **fields: Any) -> Any:
+    def call(self, kind: type, service: str, /, limit_s: float = LIMIT_S, **fields: Any) -> Any:
         """Call a service; return its answer."""
-        client = self.node.create_client(kind, name)
-        self.wait(client.service_is_ready, f"service {name}")
+        client = self.node.create_client(kind, service)
+        self.wait(client.service_is_ready, f"service {service}")
         future = client.call_async(kind.Request(**fields))
-        self.wait(future.done, f"answer of {name}", limit_s)
+        self.wait(future.done, f"answer of {service}", limit_s)
         self.node.destroy_client(client)
         return future.result()
 
