@@ -81,12 +81,22 @@ class _Mesh:
         return rotations, places
 
     def pose_offsets(self, rotmats: Array) -> Array | None:
-        """Return the pose blend shapes' displacement (3 V,), or None when it is zero."""
+        """Return the pose blend shapes' displacement (3 V,), or None when it is zero.
+
+        The product is bound by reading the basis: rows of joints that are still are not read, and runs of turned
+        joints are taken as views.
+        """
         if self.posedirs is None:
             return None
         feature = (rotmats[1:] - _EYE3).reshape(-1)
-        moved = np.flatnonzero(feature)
-        return feature[moved] @ self.posedirs[moved] if moved.size else None
+        turned = np.flatnonzero(feature.reshape(-1, 9).any(axis=1))
+        out = None
+        for run in np.split(turned, np.flatnonzero(np.diff(turned) > 1) + 1):
+            if run.size:
+                rows = slice(9 * run[0], 9 * run[-1] + 9)
+                part = feature[rows] @ self.posedirs[rows]
+                out = part if out is None else out + part
+        return out
 
 
 def _motions(rotations: Array, places: Array, joints: Array) -> Array:
