@@ -355,10 +355,11 @@ def setup(wanted: str) -> None:
     if wanted or not PYTHON.exists() or read_stamps().get("root") != str(ROOT):
         make_venv(wanted)
     version = (VENV / "pyvenv.cfg").read_text()
-    installed = fingerprint(version, str(ROOT), project_requirements(), ROOT / "requirements")
+    toolchain = fingerprint(version, str(ROOT), ROOT / "requirements")
+    installed = fingerprint(toolchain, project_requirements())
     step("install", installed, [install_packages, patch_venv])
     src = WS / "src"
-    messages = fingerprint(installed, OVERLAY_MODULE, src / "hsr_msgs")
+    messages = fingerprint(toolchain, OVERLAY_MODULE, src / "hsr_msgs")
     step("hsr_msgs", messages, [write_pth, lambda: build_package("hsr_msgs"), check_overlay])
     hsr = src / "hsr"
     parts = [hsr / name for name in ("package.xml", "setup.py", "setup.cfg", "config", "rviz")]
