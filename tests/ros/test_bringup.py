@@ -1,0 +1,140 @@
+"""The command behind `make run`: it starts, measures and stops everything, whatever happens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from harness import HERE
+from hsr.bringup import BringupError, Camera
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """Return the node processes that a bringup started, by module."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "hsr.child" in words and words[words.index("hsr.child") + 1] == str(pid):
+            found[words[words.index("hsr.child") + 2]] = int(path.parent.name)
+    return found
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait(condition, what: str, limit_s: float = 20.0):
+    deadline = time.monotonic() + limit_s
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
+        time.sleep(0.02)
+    return found
+
+
+@pytest.fixture
+def bring_up(ros_domain, tmp_path):
+    started = []
+
+    def start(*arguments: str) -> subprocess.Popen:
+        command = [
+            sys.executable, "-m", "hsr.bringup", "--no-view", "--json", "--log-dir", str(tmp_path),
+            "--perception-module", "scripted_node", *arguments,
+        ]  # fmt: skip
+        environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
+        process = subprocess.Popen(
+            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def running(process: subprocess.Popen) -> dict[str, int]:
+    """Wait until frames are processed; return the node processes."""
+    for line in process.stdout:
+        if "processed" in line and "no frame" not in line:
+            break
+    return children_of(process.pid)
+
+
+def test_a_timed_run_ends_by_itself_with_a_summary(bring_up):
+    process = bring_up("--source", "synthetic", "--for", "4")
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["ok"]
+    frames = summary["frames"]
+    assert frames["processed"] > 30
+    assert frames["in"] >= frames["processed"] + sum(frames["dropped"].values()) - frames["dropped"]["lost"] - 1
+    assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"] <= summary["latency_ms"]["max"]
+    assert summary["latency_ms"]["meshes"] > 30
+    assert summary["people"] == 1
+    assert summary["perception_rss_mb"] > 10
+    assert summary["returncodes"] == {"source": 0, "perception": 0}
+    assert "/human/mesh" in out
+    assert not children_of(process.pid)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_everything_well(bring_up, number):
+    process = bring_up("--source", "synthetic")
+    nodes = running(process)
+    assert len(nodes) == 2
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["returncodes"] == {"source": 0, "perception": 0}
+    assert not any(alive(pid) for pid in nodes.values())
+
+
+def test_nothing_outlives_a_bringup_that_is_killed(bring_up):
+    process = bring_up("--source", "synthetic")
+    nodes = running(process)
+    process.kill()
+    wait(lambda: not any(alive(pid) for pid in nodes.values()), "the nodes to end with their parent")
+
+
+@pytest.mark.parametrize("victim", ["scripted_node", "hsr.source_node"])
+def test_a_node_that_dies_is_named_and_ends_the_run(bring_up, victim):
+    process = bring_up("--source", "synthetic")
+    nodes = running(process)
+    os.kill(nodes[victim], signal.SIGKILL)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert f"the {'source' if 'source' in victim else 'perception'} node ended with code -9" in err
+    assert not json.loads(out.splitlines()[-1])["ok"]
+    assert not any(alive(pid) for pid in nodes.values())
+
+
+def test_a_source_that_is_not_there_is_said_with_the_reason(bring_up):
+    process = bring_up("--source", "/no/such/clip.mp4")
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "the source node ended" in err
+    assert "/no/such/clip.mp4" in err
+    assert not children_of(process.pid)
+
+
+def test_where_images_come_from_is_read_from_the_option():
+    assert Camera.parse("") == Camera("/camera/image_raw", "/camera/camera_info", "clip")
+    assert Camera.parse("webcam:0").source == "webcam:0"
+    assert Camera.parse("topic:/my/camera/image_raw") == Camera("/my/camera/image_raw", "/my/camera/camera_info", "")
+    assert Camera.parse("topic:/cam/image/compressed") == Camera("/cam/image", "/cam/camera_info", "", compressed=True)
+    with pytest.raises(BringupError, match="in full"):
+        Camera.parse("topic:image")
