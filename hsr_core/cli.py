@@ -1,4 +1,7 @@
-"""The `hsr` command. The only place in the library that prints."""
+"""The `hsr` command. The only place in the library that prints.
+
+A command's function takes the parsed arguments and returns what to show, a dictionary, or an exit status.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ LAZY = {
     "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
-"""Commands whose module makes its own parser: imported only when they are called."""
+"""Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -29,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s", stream=sys.stderr)
     try:
         args = _parser(argv).parse_args(argv)
-        return args.run(args)
+        answer = args.run(args)
     except HsrError as error:
         print(f"hsr: {error}", file=sys.stderr)
         return 2
@@ -38,6 +41,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `hsr ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    if isinstance(answer, int):
+        return answer
+    _show(answer, args.json)
+    return 130 if answer.get("interrupted") else 0
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -63,8 +70,8 @@ def _add_lazy(commands: Any, name: str, argv: Sequence[str]) -> None:
         module = import_module(module_name)
     except ImportError as error:
         raise MissingPackage(f"`hsr {name}` cannot start: {error}; run `make setup`") from error
-    parser = module.add_parser(commands)
-    (parser or commands.choices[name]).set_defaults(run=module.run)
+    module.add_parser(commands)
+    commands.choices[name].set_defaults(run=module.run)
 
 
 # hsr run
@@ -117,7 +124,7 @@ def _settings(args: argparse.Namespace):
     return settings.with_values(values)
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
@@ -144,8 +151,7 @@ def _run(args: argparse.Namespace) -> int:
                 on_frame=lambda frame, result: bar.update(),
             )
         facts = {"source": args.source, "regressor": stream.regressor.name, "body_model": stream.body.model_id}
-    _show(summary.as_dict() | facts | _written(args), args.json)
-    return 130 if summary.interrupted else 0
+    return summary.as_dict() | facts | _written(args)
 
 
 def _written(args: argparse.Namespace) -> dict[str, str]:
@@ -177,15 +183,13 @@ def _add_speed(benches: Any) -> None:
     speed.set_defaults(run=_speed)
 
 
-def _speed(args: argparse.Namespace) -> int:
+def _speed(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
 
     from .bench import measure_speed
 
     with tqdm(total=args.frames, unit="frame", disable=None) as bar:
-        values = measure_speed(_settings(args), args.source, args.frames, on_frame=bar.update)
-    _show(values, args.json)
-    return 0
+        return measure_speed(_settings(args), args.source, args.frames, on_frame=bar.update)
 
 
 def _add_smoothing(benches: Any) -> None:
@@ -196,13 +200,12 @@ def _add_smoothing(benches: Any) -> None:
     smoothing.set_defaults(run=_smoothing)
 
 
-def _smoothing(args: argparse.Namespace) -> int:
+def _smoothing(args: argparse.Namespace) -> dict[str, Any]:
     from .bench_smoothing import measure_smoothing
 
     if not 5 <= args.rate <= 240:
         raise ConfigError(f"--rate must lie in 5..240 Hz, not {args.rate:g}")
-    _show(measure_smoothing(_settings(args).smoothing, args.rate), args.json)
-    return 0
+    return measure_smoothing(_settings(args).smoothing, args.rate)
 
 
 def _add_marker(benches: Any) -> None:
