@@ -29,8 +29,8 @@ from .shape import ShapeEstimator
 
 _TURN_S = 0.2
 """Within this time nobody turns by more than 90 degrees: the landmarks have left and right confused."""
-_FLIP_BELIEVED_S = 1.5
-"""When the landmarks insist for so long, the fit was wrong and starts afresh."""
+_DOUBT_S = (0.2, 1.5)
+"""When the landmarks insist for as long as they agreed before, within these bounds, the fit starts afresh."""
 _HEIGHT_SIGMA = 0.05
 """Relative deviation of the distance when the height is assumed: that of adults' statures."""
 _REFIT_ERROR = 2.5
@@ -52,6 +52,7 @@ class _Person:
     local: Array | None = None
     transl: Array | None = None
     stamp_ns: int = 0
+    agreed_s: float = 0.0
     flipped_s: float = 0.0
 
 
@@ -106,11 +107,11 @@ class LandmarkRegressor:
         return [found]
 
     def _fit(self, frame: Frame, camera: Camera, parts: Observation) -> Regression:
-        person, pose = self._person, parts.pose
+        pose = parts.pose
         uv = self._rectify(pose.uv, camera)
         R_ray = _ray_rotation(uv[_TORSO].mean(0), camera.K)
         uv, world, weight = uv.copy(), pose.world @ R_ray.T, _weights(pose, frame.image_hw)
-        dt = (frame.stamp_ns - person.stamp_ns) / 1e9
+        dt = (frame.stamp_ns - self._person.stamp_ns) / 1e9
         if self._flipped(world, dt):
             uv, world, weight = uv[_MIRROR], world[_MIRROR], weight[_MIRROR]
             parts = replace(parts, hands={"left": parts.hands["right"], "right": parts.hands["left"]})
@@ -125,6 +126,7 @@ class LandmarkRegressor:
         head = None if face is None else face.head_rotation
         seen = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
         fit = self._solve(seen, dt)
+        person = self._person
         person.local, person.transl, person.stamp_ns = fit.local, fit.transl, frame.stamp_ns
         self._learn_shape(seen, fit)
         return self._regression(frame, parts, fit, hands, face, weight)
@@ -136,10 +138,11 @@ class LandmarkRegressor:
             return False
         if _facing(world) @ person.local[0][:, 2] > 0:
             person.flipped_s = max(0.0, person.flipped_s - 2 * dt)
+            person.agreed_s += dt
             return False
         person.flipped_s += dt
-        if person.flipped_s > _FLIP_BELIEVED_S:
-            person.local, person.flipped_s = None, 0.0
+        if person.flipped_s > np.clip(person.agreed_s, *_DOUBT_S):
+            self._person = _Person(stamp_ns=person.stamp_ns)
             return False
         return True
 
