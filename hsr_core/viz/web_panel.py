@@ -70,7 +70,10 @@ class Panel:
         return wanted
 
     def set_smoothing(self, smoothing: SmoothingSettings) -> None:
-        """Show the values in use."""
+        """Show the values in use, unless a visitor has just set others."""
+        with self._lock:
+            if self._wanted is not None:
+                return
         self._enabled.value = smoothing.enabled
         self._min_cutoff.value = smoothing.min_cutoff_hz
         self._beta.value = smoothing.beta

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import threading
 import time
@@ -12,10 +11,10 @@ import pytest
 
 pytest.importorskip("viser", reason="pip install 'hsr-core[view]'")
 import cv2
-import websockets.sync.client
 from chromium import EXECUTABLE, INSTALL, Chromium, wait_until
 from scipy.spatial.transform import Rotation
 from viz_scenes import camera, frame, person, result, sphere
+from web_visitor import Visitor
 
 from hsr_core.body.joints import N_JOINTS, J
 from hsr_core.config import SmoothingSettings
@@ -26,38 +25,6 @@ from hsr_core.viz.web import WebView
 from hsr_core.viz.web_scene import T_LEVEL_CAM, _wxyz
 
 LIMIT_S = 30.0
-
-
-class Visitor:
-    """A browser without a screen: connects to the page's socket, says where its camera is, reads everything."""
-
-    def __init__(self, view: WebView) -> None:
-        import msgspec
-        import viser
-
-        self.bytes = 0
-        self._socket = websockets.sync.client.connect(
-            view.address.replace("http", "ws"), subprotocols=[f"viser-v{viser.__version__}"], max_size=None
-        )
-        hello = {
-            "type": "ViewerCameraMessage", "wxyz": (1.0, 0.0, 0.0, 0.0), "position": (0.0, 0.0, 0.0),
-            "image_height": 480, "image_width": 640, "fov": 1.0, "near": 0.1, "far": 100.0,
-            "look_at": (1.0, 0.0, 0.0), "up_direction": (0.0, 0.0, 1.0),
-        }  # fmt: skip
-        self._socket.send(msgspec.msgpack.encode(hello))
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def _read(self) -> None:
-        try:
-            for message in self._socket:
-                self.bytes += len(message)
-        except websockets.ConnectionClosed:
-            pass
-
-    def leave(self) -> None:
-        self._socket.close()
-        self._thread.join(10)
 
 
 @pytest.fixture
@@ -85,7 +52,9 @@ def nodes(view: WebView) -> set[str]:
 def test_nothing_is_drawn_for_nobody(view):
     asked = threading.Event()
     view.show(lambda: asked.set() or snapshot())
-    visitor = Visitor(view)
+    wait_until(lambda: view._waiting is None, LIMIT_S, "the drawing thread to look at it")
+    assert not asked.is_set()
+    visitor = Visitor(view.address)
     wait_until(lambda: view.clients == 1, LIMIT_S, "connect")
     made = threading.Event()
     view.show(lambda: made.set() or snapshot())
@@ -100,7 +69,7 @@ def test_nothing_is_drawn_for_nobody(view):
 
 
 def test_fifty_updates_make_no_node_and_no_message_more(view):
-    visitor = Visitor(view)
+    visitor = Visitor(view.address)
     wait_until(lambda: view.clients == 1, LIMIT_S, "connect")
     jpeg = cv2.imencode(".jpg", frame(camera()).image)[1]
 
@@ -116,13 +85,14 @@ def test_fifty_updates_make_no_node_and_no_message_more(view):
         draw(number)
     assert nodes(view) == before
     assert len(view._server._websock_server._broadcast_buffer.message_from_id) <= kept + 10
-    assert visitor.bytes > 50 * SPHERE[0].nbytes / 2  # and they really went out
+    assert {("/camera/person_0/mesh", "vertices"), ("/camera/image", "_image_data")} <= set(visitor.updates)
+    assert visitor.bytes > 20 * 2 * SPHERE[0].nbytes  # and most really went out
     visitor.leave()
 
 
 def test_a_burst_is_dropped_and_the_newest_is_drawn():
     with WebView(port=0, max_rate_hz=10) as view:
-        visitor = Visitor(view)
+        visitor = Visitor(view.address)
         wait_until(lambda: view.clients == 1, LIMIT_S, "connect")
         drawn: list[int] = []
         start = time.monotonic()
@@ -158,8 +128,6 @@ def test_taken_port_is_skipped_and_only_this_machine_is_served():
         with WebView(port=port) as view:
             assert view.address.startswith("http://127.0.0.1:")
             assert int(view.address.rpartition(":")[2]) > port
-            listening = view._server._websock_server._background_event_loop
-            assert isinstance(listening, asyncio.AbstractEventLoop)
             with socket.socket() as probe:  # another address of this machine is still free
                 probe.bind(("127.0.0.2", int(view.address.rpartition(":")[2])))
 
@@ -172,28 +140,19 @@ def test_host_of_another_machine_is_refused():
 def test_sliders_tell_what_a_visitor_sets_and_not_what_the_program_sets():
     told: list[SmoothingSettings] = []
     with WebView(port=0, on_smoothing=told.append) as view:
-        visitor = Visitor(view)
+        visitor = Visitor(view.address)
         wait_until(lambda: view.clients == 1, LIMIT_S, "connect")
         view.set_smoothing(SmoothingSettings(True, 2.0, 7.0))
-        assert view._panel._beta.value == 7.0
-        by_visitor(view, view._panel._beta, 9.5)
+        wait_until(lambda: visitor.value("beta") == 7.0, LIMIT_S, "the slider to follow")
+        assert not told
+        visitor.set("beta", 9.5)
         wait_until(lambda: told, LIMIT_S, "the callback")
         assert told == [SmoothingSettings(True, 2.0, 9.5)]
         visitor.leave()
 
 
-def by_visitor(view: WebView, handle: object, value: object) -> None:
-    """Do what the page does when a visitor moves a slider."""
-    from viser._messages import GuiUpdateMessage
-
-    server = view._server
-    client = next(iter(server.get_clients()))
-    message = GuiUpdateMessage(handle._impl.uuid, {"value": value})
-    asyncio.run_coroutine_threadsafe(server.gui._handle_gui_updates(client, message), server._event_loop).result(10)
-
-
 def test_a_bad_snapshot_does_not_end_the_view(view, caplog):
-    visitor = Visitor(view)
+    visitor = Visitor(view.address)
     wait_until(lambda: view.clients == 1, LIMIT_S, "connect")
 
     def broken() -> ViewSnapshot:

@@ -48,12 +48,16 @@ class ViewFeed:
     licence_note = ""
 
     def add_people(self, data: bytes) -> None:
-        with self._lock:
-            self._people.append(data)
+        """Store a serialised HumanArray. A raw take that found nothing (b"") is ignored."""
+        if data:
+            with self._lock:
+                self._people.append(data)
 
     def add_mesh(self, data: bytes) -> None:
-        with self._lock:
-            self._meshes.append(data)
+        """Store a serialised HumanMesh."""
+        if data:
+            with self._lock:
+                self._meshes.append(data)
 
     def add_image(self, image: bytes | NDArray[np.uint8]) -> None:
         with self._lock:

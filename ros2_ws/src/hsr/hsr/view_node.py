@@ -76,7 +76,8 @@ class ViewNode(Node):
         self._perception = AsyncParameterClient(self, perception)
         self.view = WebView(host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing)
         self._subscribed: list[Any] = []
-        self._asked = False
+        self._asked = self._moved = False
+        self._wanted: SmoothingSettings | None = None
         self.create_timer(0.5, self._follow_visitors)
 
     def _declare(
@@ -98,10 +99,11 @@ class ViewNode(Node):
                 self.destroy_subscription(subscription)
             self._subscribed = []
             self._feed.clear()
-            self._asked = False
+            self._asked = self._moved = False
         if self._subscribed:
             self.view.set_stats(self._feed.stats())
             self._ask_smoothing()
+        self._serve_smoothing()
 
     def _subscribe(self) -> None:
         def on(kind: type, topic: str, callback: Any, profile: Any, **options: Any) -> None:
@@ -151,13 +153,25 @@ class ViewNode(Node):
 
     def _on_smoothing_known(self, future: Any) -> None:
         values = [parameter_value_to_python(value) for value in future.result().values]
-        if len(values) == len(_SMOOTHING) and None not in values:
+        if len(values) == len(_SMOOTHING) and None not in values and not self._moved:
             self.view.set_smoothing(SmoothingSettings(**dict(zip(_SMOOTHING, values, strict=True))))
 
     def _send_smoothing(self, wanted: SmoothingSettings) -> None:
-        if not self._perception.services_are_ready():
-            self.get_logger().warning("smoothing not changed: the perception node does not answer")
+        """Set perception's parameters, now or as soon as it answers. Called from the drawing thread."""
+        self._moved = True  # an answer that is still under way is older than this
+        self._wanted = wanted
+        self._serve_smoothing()
+
+    def _serve_smoothing(self) -> None:
+        wanted = self._wanted
+        if wanted is None:
             return
+        if not self._perception.services_are_ready():
+            self.get_logger().warning(
+                "smoothing waits: the perception node does not answer", throttle_duration_sec=10.0
+            )
+            return
+        self._wanted = None
         parameters = [Parameter(name, value=getattr(wanted, key)) for key, name in _SMOOTHING.items()]
         self._perception.set_parameters(parameters, self._on_smoothing_set)
 
