@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from hsr_core.body import EhmBody, EhmParams
+from hsr_core.body import EhmBody, EhmParams, load_body
 from hsr_core.body.joints import mirror_index
 from hsr_core.errors import ConfigError, ShapeError
 from hsr_core.geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
@@ -185,6 +185,16 @@ def test_a_batch_equals_its_rows(body, make_params):
     both = body(EhmParams.from_human(people)).vertices
     for i, person in enumerate(people):
         torch.testing.assert_close(body(EhmParams.from_human([person])).vertices[0], both[i], rtol=0, atol=FLOAT32_M)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and a CUDA build of torch")
+def test_the_gpu_gives_the_same(make_params):
+    body = load_body(device="cuda")
+    person = make_params(body, np.random.default_rng(10))
+    out = body(EhmParams.from_human([person], device="cuda"))
+    np.testing.assert_allclose(out.vertices[0].cpu(), body.pose_one(person).vertices, atol=1e-5)
+    few = body(EhmParams.from_human([person], device="cuda"), vertices=False)
+    np.testing.assert_allclose(few.joints.cpu(), out.joints.cpu(), atol=1e-5)
 
 
 def test_wrong_shapes_are_refused(open_body):
