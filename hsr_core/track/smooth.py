@@ -40,7 +40,7 @@ SCALE = {
     "face": (2 / 1.5, 1.0),
 }
 """Factors on (smoothing.min_cutoff_hz, smoothing.beta) per group. With the default settings (1.5 Hz, 4) they give
-(0.7, 2) along the viewing ray, (2, 3) for body rotations, (1, 1) for fingers and (2, 4) for jaw, eyes and expression."""
+(0.7, 2) along the viewing ray, (2, 3) for body rotations, (1, 1) for fingers, (2, 4) for jaw, eyes and expression."""
 
 _ROTATIONS = ("global_orient", "body_pose", "left_hand_pose", "right_hand_pose", "jaw_pose", "leye_pose", "reye_pose")
 _ROWS = {"global_orient": 1, "body_pose": 21, "left_hand_pose": 15, "right_hand_pose": 15}
