@@ -74,7 +74,7 @@ def running(process: subprocess.Popen) -> dict[str, int]:
 
 
 def test_a_timed_run_ends_by_itself_with_a_summary(bring_up):
-    process = bring_up("--source", "synthetic", "--for", "4")
+    process = bring_up("--source", "synthetic", "--hfov", "60", "--for", "4")
     out, err = process.communicate(timeout=60)
     assert process.returncode == 0, err
     summary = json.loads(out.splitlines()[-1])
@@ -91,9 +91,9 @@ def test_a_timed_run_ends_by_itself_with_a_summary(bring_up):
     assert not children_of(process.pid)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_a_signal_stops_everything_well(bring_up, number):
-    process = bring_up("--source", "synthetic")
+    process = bring_up("--source", "synthetic", "--hfov", "60")
     nodes = running(process)
     assert len(nodes) == 2
     process.send_signal(number)
@@ -104,7 +104,7 @@ def test_a_signal_stops_everything_well(bring_up, number):
 
 
 def test_nothing_outlives_a_bringup_that_is_killed(bring_up):
-    process = bring_up("--source", "synthetic")
+    process = bring_up("--source", "synthetic", "--hfov", "60")
     nodes = running(process)
     process.kill()
     wait(lambda: not any(alive(pid) for pid in nodes.values()), "the nodes to end with their parent")
@@ -112,7 +112,7 @@ def test_nothing_outlives_a_bringup_that_is_killed(bring_up):
 
 @pytest.mark.parametrize("victim", ["scripted_node", "hsr.source_node"])
 def test_a_node_that_dies_is_named_and_ends_the_run(bring_up, victim):
-    process = bring_up("--source", "synthetic")
+    process = bring_up("--source", "synthetic", "--hfov", "60")
     nodes = running(process)
     os.kill(nodes[victim], signal.SIGKILL)
     out, err = process.communicate(timeout=30)

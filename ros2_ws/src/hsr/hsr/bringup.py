@@ -246,6 +246,7 @@ class Bringup:
             "frames": {"in": 0, "processed": 0, "dropped": {"busy": 0, "stale": 0, "bad": 0, "lost": 0}},
             "fps_processed": _number(meter.processed_hz()),
             "latency_ms": {"p50": p50, "p99": p99, "max": largest, "meshes": len(meter.latency_ms)},
+            "stage_ms": {name: _number(value) for name, value in meter.stage_ms().items()},
             "people": stats.people if stats else 0,
             "perception_rss_mb": _number(self._processes["perception"].rss_mb()),
             "cpu_percent": self._cpu_percent(),

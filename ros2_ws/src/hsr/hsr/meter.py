@@ -14,6 +14,7 @@ from . import qos
 
 _STAMP = struct.Struct("<iI")
 _CDR_HEADER_BYTES = 4
+STAGES = ("receive", "decode", "detect", "regress", "body", "place", "smooth", "publish", "total", "image_age")
 _LEAST_MESH_BYTES = 4096
 """Shorter markers are deletions."""
 
@@ -31,6 +32,7 @@ class Meter:
         self.first: tuple[float, FrameStats] | None = None
         self.last_s = 0.0
         self.latency_ms: list[float] = []
+        self._stages: list[tuple[float, ...]] = []
         # Raw: deserialising a mesh in Python would take longer than making it.
         node.create_subscription(Marker, f"{namespace}/mesh", self._on_mesh, qos.mesh(1), raw=True)
         node.create_subscription(FrameStats, f"{namespace}/stats", self._on_stats, qos.stats())
@@ -48,6 +50,17 @@ class Meter:
             return 0.0
         return (self.stats.processed - self.first[1].processed) / (self.last_s - self.first[0])
 
+    def stage_ms(self) -> dict[str, float]:
+        """Return the median duration of each stage of a frame [ms], as the perception node measured it."""
+        if not self._stages:
+            return {}
+        table = np.array(self._stages)
+        return {
+            stage: float(np.nanmedian(column))
+            for stage, column in zip(STAGES, table.T, strict=True)
+            if not np.isnan(column).all()
+        }
+
     def _on_mesh(self, data: bytes) -> None:
         now_ns = time.time_ns()
         if len(data) < _LEAST_MESH_BYTES:
@@ -57,5 +70,6 @@ class Meter:
 
     def _on_stats(self, msg: FrameStats) -> None:
         self.stats, self.last_s = msg, time.monotonic()
+        self._stages.append(tuple(getattr(msg, f"{stage}_ms") for stage in STAGES))
         if self.first is None:
             self.first = (self.last_s, msg)

@@ -151,7 +151,8 @@ class SourceNode(Node):
         try:
             self._publish_all()
         except Exception as error:  # the main thread tells and exits
-            self.error = f"{type(error).__name__}: {error}"
+            if self.context.ok():  # else ROS was shut down while an image was being sent
+                self.error = f"{type(error).__name__}: {error}"
         self.finished.set()
 
     def _publish_all(self) -> None:
