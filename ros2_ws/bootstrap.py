@@ -209,8 +209,13 @@ def check_overlay() -> None:
 
 # --- 5. finding the overlay -----------------------------------------------------------------------------------
 
-# Sorts before ros_wheels_bootstrapper.pth, which restarts the interpreter once with LD_LIBRARY_PATH set.
-PTH_NAME = "hsr_overlay"
+# The live source, the build's metadata (the node scripts look up their entry points), the messages. The file sorts
+# before ros_wheels_bootstrapper.pth, which restarts the interpreter once with LD_LIBRARY_PATH set.
+PTH = """{ws}/src/hsr
+{ws}/build/hsr
+{overlay}
+import hsr_overlay
+"""
 OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: every process of this venv finds the ROS packages in ros2_ws."""
 
 import os
@@ -241,8 +246,8 @@ def write_pth() -> None:
     site = next((VENV / "lib").glob("python3.*/site-packages"))
     overlay = WS / "install" / "lib" / site.parent.name / "site-packages"
     prefixes = [str(WS / "install"), str(VENV)]
-    (site / f"{PTH_NAME}.py").write_text(OVERLAY_MODULE.format(prefixes=prefixes))
-    (site / f"{PTH_NAME}.pth").write_text(f"{WS / 'src' / 'hsr'}\n{overlay}\nimport {PTH_NAME}\n")
+    (site / "hsr_overlay.py").write_text(OVERLAY_MODULE.format(prefixes=prefixes))
+    (site / "hsr_overlay.pth").write_text(PTH.format(ws=WS, overlay=overlay))
 
 
 # --- running steps --------------------------------------------------------------------------------------------
@@ -359,7 +364,7 @@ def setup(wanted: str) -> None:
     installed = fingerprint(toolchain, project_requirements())
     step("install", installed, [install_packages, patch_venv])
     src = WS / "src"
-    messages = fingerprint(toolchain, OVERLAY_MODULE, src / "hsr_msgs")
+    messages = fingerprint(toolchain, PTH, OVERLAY_MODULE, src / "hsr_msgs")
     step("hsr_msgs", messages, [write_pth, lambda: build_package("hsr_msgs"), check_overlay])
     hsr = src / "hsr"
     parts = [hsr / name for name in ("package.xml", "setup.py", "setup.cfg", "config", "rviz")]
