@@ -25,16 +25,22 @@ _LOOP_GAP_NS = 2_000_000_000
 
 
 def looped(source: str) -> Iterator[Frame]:
-    """Yield a recording's frames for ever, with stamps that go on rising."""
-    offset_ns = last_ns = 0
-    index = 0
-    while True:
-        with open_source(source) as frames:
-            for frame in frames:
+    """Yield a video file's frames for ever, with stamps that go on rising.
+
+    Raises:
+        ConfigError: Not a video file.
+    """
+    if not Path(source).is_file() and source != "clip":
+        raise ConfigError(f"a loop needs a video file, not {source!r}")
+    offset_ns = last_ns = index = 0
+    with open_source(source) as video:
+        while True:
+            for frame in video:
                 last_ns = frame.stamp_ns + offset_ns
                 yield replace(frame, stamp_ns=last_ns, index=index)
                 index += 1
-        offset_ns = last_ns + _LOOP_GAP_NS
+            offset_ns = last_ns + _LOOP_GAP_NS
+            video.rewind()
 
 
 def measure_speed(

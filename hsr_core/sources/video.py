@@ -126,6 +126,14 @@ class VideoSource(Closing):
                 self.name, ended, decoded, self.frame_count or "?", self.skipped,
             )  # fmt: skip
 
+    def rewind(self) -> None:
+        """Start again from the first frame; what was skipped so far stays counted."""
+        self._pictures.close()
+        self._container.seek(0)
+        self.truncated = False
+        self._pictures = self._decode()
+        self._first = next(self._pictures, None)
+
     def close(self) -> None:
         self._first = None
         self._pictures.close()

@@ -80,6 +80,19 @@ def test_stamps_are_the_containers_and_colours_are_right(video):
     assert corners(frames[0].image) == [(0, 0, 1), (0, 1, 0), (1, 0, 0), (1, 1, 1)]
 
 
+def test_a_video_can_be_rewound(video):
+    with VideoSource(video) as source:
+        rounds = []
+        for _ in range(3):
+            rounds.append([(frame.index, frame.stamp_ns) for frame in source])
+            source.rewind()
+        next(iter(source))
+        source.rewind()  # in the middle
+        rounds.append([(frame.index, frame.stamp_ns) for frame in source])
+    assert len(rounds[0]) == 6
+    assert all(one == rounds[0] for one in rounds)
+
+
 def test_frames_outlive_the_source(video):
     with open_source(str(video)) as source:
         image = next(iter(source)).image
