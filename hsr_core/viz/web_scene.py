@@ -146,15 +146,18 @@ class Scene:
         """Put a visitor behind the camera's right shoulder, with its picture and the first person in view."""
         T = self._T_world_cam(snapshot)
         eye, pelvis = T[:3, 3], T[:3, :3] @ snapshot.people[0].joints[0] + T[:3, 3]
-        forward = (pelvis - eye) * [1, 1, 0]
-        distance = float(np.linalg.norm(forward)) or 1.0
-        forward /= distance
+        forward = T[:3, 2] * [1, 1, 0]  # along the camera and not towards the person, who will walk about
+        if np.linalg.norm(forward) < 0.1:  # it looks up or down
+            forward = (pelvis - eye) * [1, 1, 0]
+        forward = forward / max(np.linalg.norm(forward), 1e-6)
+        distance = max(1.0, float(forward @ (pelvis - eye)))
+        middle = np.array([*(eye + distance * forward)[:2], pelvis[2]])
         right = np.array([forward[1], -forward[0], 0.0])
         with client.atomic():
-            client.camera.fov = max(0.42, 2 * float(np.arctan(0.9 / distance)))  # a near person fits too
+            client.camera.fov = max(0.47, 2 * float(np.arctan(0.9 / distance)))  # a near person fits too
             client.camera.up_direction = (0.0, 0.0, 1.0)
             client.camera.position = eye - 0.36 * distance * forward + 0.44 * distance * right + [0, 0, 0.22 * distance]
-            client.camera.look_at = 0.4 * eye + 0.6 * pelvis + 0.07 * distance * right - [0, 0, 0.02 * distance]
+            client.camera.look_at = 0.4 * eye + 0.6 * middle + 0.12 * distance * right + [0, 0, 0.02 * distance]
 
     def _T_world_cam(self, snapshot: ViewSnapshot) -> Array:
         if snapshot.T_world_cam is not None:
