@@ -119,7 +119,7 @@ class Bringup:
         if camera.source:
             self._start("source", "hsr.source_node", [*_set("source", camera.source), *_set("hfov_deg", options.hfov)])
         if options.view:
-            self._start("view", "hsr.view_node", [*_set("port", options.port), *_set("image", camera.topic)])
+            self._start("view", "hsr.view_node", ["-r", f"image:={camera.topic}", *_set("port", options.port)])
         arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")

@@ -5,6 +5,12 @@ python -m hsr.perception_node --ros-args -r image:=/camera/image_raw -r camera_i
 
 from __future__ import annotations
 
+import os
+
+# Before numpy loads: the fits solve small systems, after each of which idle BLAS threads spin. One thread halves the
+# processor time of a frame on two cores.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
