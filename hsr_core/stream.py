@@ -161,6 +161,12 @@ class HumanStream:
         """Lock the primary person by track id; None: the largest again."""
         self._tracker.set_primary(track_id)
 
+    def lock_shape(self, track_id: int, locked: bool) -> None:
+        """Keep a person's shape as it is now; False: estimate it anew. Without smoothing shapes are never kept."""
+        for track in self._tracker.tracks:
+            if track.id == track_id and track.memory is not None:
+                track.memory.smoother.lock_shape(locked)
+
     def configure(self, settings: Settings) -> None:
         """Take changed live settings between two frames."""
         old, self.settings = self.settings, settings

@@ -87,6 +87,7 @@ class PoseSmoother:
         self._stamp_ns: int | None = None
         self._answer: HumanParams | None = None
         self._shapes: dict[str, _RunningMedian] = {}
+        self._shape_locked = False
         self._settings = settings
 
     def configure(self, settings: SmoothingSettings) -> None:
@@ -98,6 +99,12 @@ class PoseSmoother:
     def forget_shape(self) -> None:
         """Estimate the shape anew, for when the regressor's idea of the person changed."""
         self._shapes.clear()
+
+    def lock_shape(self, locked: bool) -> None:
+        """Keep the shape as it is now, as happens by itself after `SHAPE_FRAMES` good frames; False: estimate it anew."""
+        self._shape_locked = locked
+        if not locked:
+            self.forget_shape()
 
     def update(self, regression: Regression, stamp_ns: int) -> HumanParams:
         """Return the smoothed parameters of this frame.
@@ -189,7 +196,8 @@ class PoseSmoother:
             median = self._shapes.get(name)
             if median is None or median.value.shape != value.shape:
                 median = self._shapes[name] = _RunningMedian(value)
-            if part in regression.parts and regression.part_score[place] >= GOOD_SCORE:
+            seen = part in regression.parts and regression.part_score[place] >= GOOD_SCORE
+            if seen and not self._shape_locked:
                 median.add(value)
             out[name] = median.value
         return out

@@ -75,6 +75,8 @@ def test_the_primary_person_is_locked_by_id(perception):
 def test_locking_a_shape_sets_the_height_and_refuses_an_impossible_one(perception):
     perception.works()
     assert ask(perception, LockShape, "lock_shape", id="", lock=True, height_m=1.8).ok
+    assert ask(perception, LockShape, "lock_shape", id="", lock=True).ok
+    assert not ask(perception, LockShape, "lock_shape", id="zzzzz", lock=True).ok
     answer = ask(perception, LockShape, "lock_shape", id="", lock=True, height_m=9.0)
     assert not answer.ok
     assert "height" in answer.message or "range" in answer.message

@@ -32,6 +32,7 @@ from hsr_core.types import (
     IntrinsicsSource,
     MetricSource,
     Part,
+    TrackState,
 )
 
 from .images import (
@@ -338,7 +339,7 @@ def stats_to_msg(
     return FrameStats(
         header=header(result.stamp_ns, result.frame_id),
         seq=result.seq,
-        people=len(result.people),
+        people=sum(person.state != TrackState.LOST for person in result.people),
         time_source=FrameStats.ROS_TIME if ros_time else FrameStats.SYSTEM_TIME,
         **{name: int(counters.get(name, 0)) for name in _COUNTERS},
         **{f"{name}_ms": float(durations.get(name, math.nan)) for name in _STAGES},

@@ -92,8 +92,6 @@ class Services:
 
     async def _serve_set_primary(self, request: Any, response: Any) -> str:
         worker, pipeline, stream = self._active()
-        if not hasattr(stream, "set_primary"):
-            raise Refused("this stream chooses the primary person by itself")
         track_id = self._find(pipeline, request.id).track_id if request.id else None
         await self._finish(worker.call(lambda: stream.set_primary(track_id)))
         response.id = request.id or self._primary_id(pipeline)
@@ -101,15 +99,16 @@ class Services:
 
     async def _serve_lock_shape(self, request: Any, response: Any) -> str:
         worker, pipeline, stream = self._active()
-        if not hasattr(stream, "lock_shape"):
-            raise Refused("this stream cannot lock shapes")
         person = self._find(pipeline, request.id)
+        name = body_id(person.track_id)
         if request.height_m:
+            # A new height makes the library estimate the shape anew, and keep it after some frames.
             (outcome,) = self._node.set_parameters([Parameter("subject.height_m", value=request.height_m)])
             if not outcome.successful:
                 raise Refused(outcome.reason)
+            return f"height set to {request.height_m:g} m; the shape of {name} is estimated anew, then kept"
         await self._finish(worker.call(lambda: stream.lock_shape(person.track_id, request.lock)))
-        return f"shape of {body_id(person.track_id)} {'locked' if request.lock else 'released'}"
+        return f"the shape of {name} is {'kept' if request.lock else 'estimated anew'}"
 
     async def _serve_snapshot(self, request: Any, response: Any) -> str:
         worker, pipeline, _ = self._active()
