@@ -101,7 +101,7 @@ class PoseSmoother:
         self._shapes.clear()
 
     def lock_shape(self, locked: bool) -> None:
-        """Keep the shape as it is now, as happens by itself after `SHAPE_FRAMES` good frames; False: estimate it anew."""
+        """Keep the shape as it is now (after `SHAPE_FRAMES` good frames it is kept anyway); False: estimate it anew."""
         self._shape_locked = locked
         if not locked:
             self.forget_shape()
