@@ -30,7 +30,7 @@ from .convert import camera_to_info, image_to_msg
 DECODED_AHEAD = 4
 """Frames that a clip too long for memory is decoded ahead, so that its pace stays even."""
 
-_PARAMETERS = (
+PARAMETERS = (
     ("source", "clip", "Video file, folder of images, webcam:N, synthetic, or clip (the bundled recording)", None),
     ("rate_hz", 0.0, "Images per second; 0 = the source's own rate [Hz]", (0.0, 1000.0)),
     ("loop", True, "Play again from the start; false: stop at the end", None),
@@ -123,7 +123,7 @@ class SourceNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("source", namespace="human", **kwargs)
-        for name, default, text, span in _PARAMETERS:
+        for name, default, text, span in PARAMETERS:
             ranges = [FloatingPointRange(from_value=span[0], to_value=span[1], step=0.0)] if span else []
             # Read once, at the start.
             described = ParameterDescriptor(description=text, read_only=True, floating_point_range=ranges)

@@ -1,0 +1,44 @@
+"""The tables in docs/ros.md are the code's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hsr.source_node import PARAMETERS
+
+from hsr_core.config import describe
+
+ROWS = [
+    [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+    for line in (Path(__file__).parents[2] / "docs" / "ros.md").read_text().splitlines()
+    if line.startswith("| `")
+]
+
+
+def row(name: str) -> list[str]:
+    found = [cells for cells in ROWS if cells[0] == name]
+    assert len(found) == 1, f"{name} has {len(found)} rows"
+    return found[0]
+
+
+def shown(value) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+@pytest.mark.parametrize("spec", describe(), ids=lambda spec: spec.name)
+def test_a_setting_is_documented_as_it_is(spec):
+    allowed = ", ".join(spec.choices)
+    if spec.low is not None:
+        allowed = f"{spec.low:g} to {spec.high:g}"
+    _, _, limits, default, live, description = row(spec.name)
+    assert (limits, default, live) == (allowed, shown(spec.default), "yes" if spec.live else "")
+    assert description == spec.description
+
+
+@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter[0])
+def test_a_parameter_of_the_source_is_documented_as_it_is(parameter):
+    name, default, description, span = parameter
+    _, _, limits, shown_default, text = row(name)
+    assert limits == (f"{span[0]:g} to {span[1]:g}" if span else "")
+    assert (shown_default, text) == (shown(default), description)
