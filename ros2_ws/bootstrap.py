@@ -272,13 +272,18 @@ def run(command: list[str], title: str, cwd: Path = ROOT, env: dict[str, str] | 
         log.flush()
         process = subprocess.Popen(
             command, cwd=cwd, env=env or clean_environ(), stdin=subprocess.DEVNULL, text=True, errors="replace",
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, close_fds=False,
         )  # fmt: skip
-        for line in process.stdout or ():
-            log.write(line)
-            log.flush()
-            if line.strip() and not line.startswith("WARNING"):
-                tail.append(line.rstrip())
+        try:
+            for line in process.stdout or ():
+                log.write(line)
+                log.flush()
+                if line.strip() and not line.startswith("WARNING"):
+                    tail.append(line.rstrip())
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
     if process.wait() != 0:
         raise SetupError("\n".join([*tail, f"{title}: failed (exit {process.returncode}); whole log: {LOG}"]))
 
@@ -374,7 +379,13 @@ def setup(wanted: str) -> None:
 
 def main() -> int:
     with open(__file__) as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two runs at once would install over each other
+        # Two runs at once would install over each other. What a killed run has started keeps the lock until it ends.
+        os.set_inheritable(lock.fileno(), True)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("-- waiting for another make setup", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             setup(os.environ.get("PYTHON", ""))
         except SetupError as error:
