@@ -14,7 +14,7 @@ from ..config import SmoothingSettings
 from ..errors import ConfigError, MissingPackage
 from .snapshot import ViewSnapshot, ViewStats
 from .web_panel import Panel
-from .web_scene import Scene
+from .web_scene import Scene, drawable
 
 _log = logging.getLogger(__name__)
 
@@ -45,7 +45,6 @@ class WebView:
         max_rate_hz: float = 15.0,
         smoothing: SmoothingSettings | None = None,
         on_smoothing: Callable[[SmoothingSettings], None] | None = None,
-        note: str = "",
     ) -> None:
         """Start serving.
 
@@ -56,7 +55,6 @@ class WebView:
             max_rate_hz: Most drawings per second.
             smoothing: Values that the sliders start with.
             on_smoothing: Called from the drawing thread with what a visitor has set.
-            note: Added to the credits, for example the body model's licence.
 
         Raises:
             MissingPackage: viser is not installed.
@@ -71,9 +69,9 @@ class WebView:
         port = _free_port(host, port)
         with contextlib.redirect_stdout(sys.stderr):  # viser's banner; standard output belongs to the program
             self._server = viser.ViserServer(host=host, port=port, label="HSR", verbose=False)
-        shown = "127.0.0.1" if host in ("0.0.0.0", "") else host
+        shown = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._server.get_port()}"
-        self._panel = Panel(self._server, smoothing or SmoothingSettings(), note)
+        self._panel = Panel(self._server, smoothing or SmoothingSettings())
         self._scene = Scene(self._server)
         self._wake = threading.Condition()
         self._waiting: Source | None = None
@@ -102,6 +100,10 @@ class WebView:
     def set_smoothing(self, smoothing: SmoothingSettings) -> None:
         """Show these smoothing values; does not call `on_smoothing`."""
         self._panel.set_smoothing(smoothing)
+
+    def set_note(self, note: str) -> None:
+        """Add a line to the credits, for example the body model's licence."""
+        self._panel.set_note(note)
 
     def close(self) -> None:
         """Stop drawing and serving; the port is free afterwards."""
@@ -165,7 +167,7 @@ class WebView:
                 self._panel.show_people(snapshot.people)
                 self._panel.say("")
         self.drawn += 1
-        if snapshot.people:
+        if drawable(snapshot):
             for client_id, client in self._server.get_clients().items():
                 if client_id not in self._placed:
                     self._placed.add(client_id)
@@ -186,14 +188,14 @@ def _free_port(host: str, first: int) -> int:
         family, _, _, _, address = socket.getaddrinfo(host or None, first, type=socket.SOCK_STREAM)[0]
     except OSError as error:
         raise ConfigError(f"cannot listen on host {host!r}: {error}; use 127.0.0.1 or 0.0.0.0") from error
-    error: OSError | None = None
+    reason: OSError | None = None
     for port in range(first, min(first + _PORTS_TRIED, 65536)):
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind((address[0], port))
             except OSError as refused:
-                error = refused
+                reason = refused
                 continue
             return port
-    raise ConfigError(f"cannot listen on {host}, ports {first} to {first + _PORTS_TRIED - 1}: {error}")
+    raise ConfigError(f"cannot listen on {host}, ports {first} to {first + _PORTS_TRIED - 1}: {reason}")

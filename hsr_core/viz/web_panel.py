@@ -24,7 +24,7 @@ HSR, Apache-2.0. Page by [viser](https://viser.studio), Apache-2.0. Open body fr
 class Panel:
     """GUI elements. Callbacks of viser's threads only store; the drawing thread reads."""
 
-    def __init__(self, server: viser.ViserServer, smoothing: SmoothingSettings, note: str) -> None:
+    def __init__(self, server: viser.ViserServer, smoothing: SmoothingSettings) -> None:
         gui = server.gui
         gui.configure_theme(
             show_logo=False, show_share_button=False, control_width="medium", brand_color=(70, 120, 180)
@@ -48,7 +48,7 @@ class Panel:
             self.image = gui.add_checkbox("camera image", True)
             self.opacity = gui.add_slider("mesh opacity", 0.0, 1.0, 0.05, 1.0)
         with gui.add_folder("Credits", expand_by_default=False):
-            gui.add_markdown(CREDITS + ("\n" + note if note else ""))
+            self._credits = gui.add_markdown(CREDITS)
         self.say("waiting for people …")
         self.show_stats(ViewStats())
 
@@ -77,6 +77,10 @@ class Panel:
         self._enabled.value = smoothing.enabled
         self._min_cutoff.value = smoothing.min_cutoff_hz
         self._beta.value = smoothing.beta
+
+    def set_note(self, note: str) -> None:
+        """Add a line to the credits."""
+        self._credits.content = f"{CREDITS}\n{note}" if note else CREDITS
 
     def say(self, text: str) -> None:
         """Show one line about the state, "" = everything is fine."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from scipy.spatial.transform import Rotation
 
 from ..body.joints import JOINT_NAMES, PARENTS, J
 from ..types import Array
@@ -26,13 +27,14 @@ T_LEVEL_CAM = np.array([[0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1.
 
 _GROUND_FRAMES = 45
 _SOLE_M = 0.07
-"""Height of the foot joints (the balls of the feet) and more so of the ankles above the floor, roughly."""
+"""Height of the foot joints above the floor, roughly; used without a mesh."""
 
 _SIDE_RGB = {"left": (236, 120, 0), "right": (0, 96, 224), "": (70, 76, 84)}
 _UNSEEN_RGB = (176, 180, 184)
 
 BESIDE_M = 0.75
 """A skeleton inside an opaque mesh cannot be seen: it is drawn this far to the camera's right."""
+
 _DRAWN_BONES = [
     (parent, child)
     for child, (name, parent) in enumerate(zip(JOINT_NAMES, PARENTS, strict=True))
@@ -122,14 +124,15 @@ class Scene:
         self._people: list[PersonNodes] = []
         self._lens: tuple[float, float] | None = None
         self._image_plane_m = 0.0
+        self._level = True
         self._heights: deque[float] = deque(maxlen=_GROUND_FRAMES)
-        self.mesh_opacity, self.show_skeleton, self.show_image = 0.85, True, True
+        self.mesh_opacity, self.show_skeleton, self.show_image = 1.0, True, True
 
     def draw(self, snapshot: ViewSnapshot) -> None:
         """Show a snapshot: moves and fills nodes that exist, makes new ones only for a new slot or another body."""
         self._place(snapshot)
         self._draw_camera(snapshot)
-        people = [p for p in snapshot.people if np.isfinite(p.joints).all()][:MAX_PEOPLE]
+        people = drawable(snapshot)
         while len(self._people) < len(people):
             self._people.append(PersonNodes(self._server, len(self._people)))
         for nodes, person in zip(self._people, people, strict=False):
@@ -143,9 +146,9 @@ class Scene:
             nodes.hide()
 
     def look_from(self, client: viser.ClientHandle, snapshot: ViewSnapshot) -> None:
-        """Put a visitor behind the camera's right shoulder, with its picture and the first person in view."""
+        """Put a visitor behind the camera's right shoulder, with its picture and the first drawable person in view."""
         T = self._T_world_cam(snapshot)
-        eye, pelvis = T[:3, 3], T[:3, :3] @ snapshot.people[0].joints[0] + T[:3, 3]
+        eye, pelvis = T[:3, 3], T[:3, :3] @ drawable(snapshot)[0].joints[0] + T[:3, 3]
         forward = T[:3, 2] * [1, 1, 0]  # along the camera and not towards the person, who will walk about
         if np.linalg.norm(forward) < 0.1:  # it looks up or down
             forward = (pelvis - eye) * [1, 1, 0]
@@ -172,7 +175,11 @@ class Scene:
 
     def _place(self, snapshot: ViewSnapshot) -> None:
         T = T_LEVEL_CAM if snapshot.T_world_cam is None else np.asarray(snapshot.T_world_cam, np.float64)
-        for person in snapshot.people:
+        if (snapshot.T_world_cam is None) != self._level:  # another world: its floor is elsewhere
+            self._level = snapshot.T_world_cam is None
+            self._heights.clear()
+            self._ground.position = (0.0, 0.0, 0.0)
+        for person in drawable(snapshot):
             feet = person.joints[[J["left_foot"], J["right_foot"]]] if person.vertices is None else person.vertices
             # Not feet @ T[2, :3]: a threaded BLAS would spin on the other cores after each call.
             z = feet[:, 0] * T[2, 0] + feet[:, 1] * T[2, 1] + feet[:, 2] * T[2, 2] + T[2, 3]
@@ -188,14 +195,20 @@ class Scene:
     def _draw_camera(self, snapshot: ViewSnapshot) -> None:
         height, width = snapshot.camera.image_hw
         lens = 2 * float(np.arctan(0.5 * height / snapshot.camera.K[1, 1])), width / height
-        if lens != self._lens:
+        first = not self._image_plane_m and drawable(snapshot)
+        if first:
+            self._image_plane_m = IMAGE_PLANE * first[0].distance_m
+        if first or lens != self._lens:
             self._lens = self._frustum.fov, self._frustum.aspect = lens
-        if snapshot.people and not self._image_plane_m:
-            self._image_plane_m = IMAGE_PLANE * snapshot.people[0].distance_m
-            self._frustum.scale = self._image_plane_m / self._frustum.compute_canonical_frustum_size()[2]
+            self._frustum.scale = (self._image_plane_m or 1.0) / self._frustum.compute_canonical_frustum_size()[2]
         self._frustum.visible = self.show_image
         if snapshot.image is not None and self.show_image:
             set_picture(self._frustum, snapshot.image)
+
+
+def drawable(snapshot: ViewSnapshot) -> list[PersonView]:
+    """Return the people who have a place: no NaN in their joints."""
+    return [person for person in snapshot.people if np.isfinite(person.joints).all()][:MAX_PEOPLE]
 
 
 def set_picture(frustum: viser.CameraFrustumHandle, image: bytes | NDArray[np.uint8]) -> None:
@@ -211,7 +224,5 @@ def set_picture(frustum: viser.CameraFrustumHandle, image: bytes | NDArray[np.ui
 
 
 def _wxyz(R: Array) -> tuple[float, float, float, float]:
-    from scipy.spatial.transform import Rotation
-
     x, y, z, w = Rotation.from_matrix(R).as_quat()
     return float(w), float(x), float(y), float(z)

@@ -45,7 +45,6 @@ class ViewFeed:
 
     faces: NDArray[np.integer] | None = None
     """Triangles of the body model; None until it is known, or when its licence forbids publishing them."""
-    licence_note = ""
 
     def add_people(self, data: bytes) -> None:
         """Store a serialised HumanArray. A raw take that found nothing (b"") is ignored."""
@@ -65,7 +64,6 @@ class ViewFeed:
             self._images += 1
 
     def set_body_model(self, message: BodyModel) -> None:
-        self.licence_note = message.licence_note
         faces = np.array(message.faces, np.uint32).reshape(-1, 3)
         self.faces = faces if len(faces) else None
 

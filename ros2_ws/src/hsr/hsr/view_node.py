@@ -113,7 +113,7 @@ class ViewNode(Node):
                 )
             )
 
-        on(BodyModel, "body_model", self._feed.set_body_model, qos.body_model())
+        on(BodyModel, "body_model", self._on_body_model, qos.body_model())
         on(HumanArray, "people", self._on_people, qos.people(), raw=True)
         on(HumanMesh, "mesh_compact", self._on_mesh, qos.mesh_compact(_PEOPLE_MAX), raw=True)
         on(FrameStats, "stats", self._feed.add_stats, qos.stats())
@@ -122,6 +122,10 @@ class ViewNode(Node):
         elif self._picture == "camera":
             reliable = qos.match_reliability(self, self.resolve_topic_name("image"))
             on(Image, "image", self._on_image, qos.image_input(reliable), callback_group=Throttled(CAMERA_HZ))
+
+    def _on_body_model(self, message: BodyModel) -> None:
+        self._feed.set_body_model(message)
+        self.view.set_note(message.licence_note)
 
     def _on_people(self, data: bytes) -> None:
         self._feed.add_people(data)
