@@ -4,13 +4,14 @@ The folder holds `cameras.json`, one video per camera, and `reference_3d.npz` wi
 of the cameras, `names` (J,) and `fps`.
 
 Protocol `limb-12`: shoulders, elbows, wrists, hips, knees, ankles by name; hip-aligned by the middle of the hips; mean
-over joints, then over all frames with a person; frames without the person lower `found`.
+over joints, then over all frames with a person; frames without the person lower `found`. Distances and reprojection are
+medians; reprojection is a median over joints as a part of the height of the reference's box.
 """
 
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from ..regress.pose_network import L, PoseNetwork
 from ..sources import open_source
 from ..sources.calibration import CalibratedCamera, load_cameras
 from ..stream import HumanStream
-from ..types import Array, Camera, Frame
+from ..types import Array, Frame
 from .metrics import pa_mpjpe_mm, root_mpjpe_mm
 
 _PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -74,17 +75,25 @@ def evaluate_camera(
             frames += 1
             limbs, everything = limbs @ R.T + t, everything @ R.T + t
             result = stream.process(frame)
-            _extend(rows, "landmarks", _joint_errors(raw.world(frame), limbs))
+            world, uv = raw.see(frame)
+            true_uv = project(limbs, result.camera)
             box = _box(project(everything, result.camera))
+            height_px = box[3] - box[1]
+            _extend(rows, "landmarks", _joint_errors(world, limbs) | {"reprojection": _pixels(uv, true_uv) / height_px})
             person = next((p for p in result.people if _iou(p.regression.bbox_xyxy, box) > _MIN_IOU), None)
             if person is not None:
                 found += 1
                 joints = person.joints[list(LIMB_12)].astype(np.float64)
-                _extend(rows, "fit", _joint_errors(joints, limbs) | _image_errors(joints, limbs, box, result.camera))
+                fit_uv = project(joints, result.camera)
+                image = {
+                    "distance_error": _distance_error(joints, limbs),
+                    "reprojection": _pixels(fit_uv, true_uv) / height_px,
+                    "reprojection_on_landmarks": _pixels(fit_uv, uv) / height_px,
+                }
+                _extend(rows, "fit", _joint_errors(joints, limbs) | image)
     stream.close()
-    figures = {name: float(np.mean(values)) for name, values in rows.items()}
-    for name in ("fit.distance_error", "fit.reprojection"):
-        figures[name] = float(np.median(rows[name])) if name in rows else float("nan")
+    average = {name: np.mean if name.endswith("_mm") else np.median for name in rows}
+    figures = {name: float(average[name](values)) for name, values in rows.items()}
     return {"frames": frames, "found": found, **figures}
 
 
@@ -94,26 +103,28 @@ class _RawLandmarks:
     def __init__(self) -> None:
         self._detector, self._network, self._roi = PersonDetector(), PoseNetwork(), None
 
-    def world(self, frame: Frame) -> Array:
+    def see(self, frame: Frame) -> tuple[Array, Array]:
+        """Return the limbs in 3D (12, 3) [m] and in the image (12, 2) [px]."""
         if self._roi is None:
             self._roi = self._detector.detect(frame)[0].roi
         pose = self._network.run(frame, self._roi)
         self._roi = pose.next_roi
-        return pose.world[_LANDMARKS]
+        return pose.world[_LANDMARKS], pose.uv[_LANDMARKS]
 
 
 def _joint_errors(joints: Array, limbs: Array) -> dict[str, float]:
     return {"pa_mpjpe_mm": pa_mpjpe_mm(joints, limbs), "hip_mpjpe_mm": root_mpjpe_mm(joints, limbs, _HIPS)}
 
 
-def _image_errors(joints: Array, limbs: Array, box: Array, camera: Camera) -> dict[str, float]:
-    """Relative distance error of the hips, and median pixel error over the height of the reference's box."""
+def _distance_error(joints: Array, limbs: Array) -> float:
+    """Return the relative error of the hips' distance from the camera."""
     hips, true_hips = joints[list(_HIPS)].mean(0), limbs[list(_HIPS)].mean(0)
-    pixels = np.linalg.norm(project(joints, camera) - project(limbs, camera), axis=1)
-    return {
-        "distance_error": abs(np.linalg.norm(hips) / np.linalg.norm(true_hips) - 1),
-        "reprojection": float(np.median(pixels)) / (box[3] - box[1]),
-    }
+    return float(abs(np.linalg.norm(hips) / np.linalg.norm(true_hips) - 1))
+
+
+def _pixels(uv: Array, other: Array) -> float:
+    """Return the median distance of corresponding points [px]."""
+    return float(np.median(np.linalg.norm(uv - other, axis=1)))
 
 
 def _extend(rows: dict[str, list[float]], prefix: str, values: dict[str, float]) -> None:
@@ -130,17 +141,28 @@ def _iou(a: Array, b: Array) -> float:
     return float(inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside))
 
 
-def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
-    """Return the figures of every camera that has a video, and their means."""
-    reference = Reference.load(folder / "reference_3d.npz")
-    cameras = {}
-    for name, calibrated in load_cameras(folder / "cameras.json").items():
+def _with_sizes(cameras: dict[str, CalibratedCamera], folder: Path) -> dict[str, CalibratedCamera]:
+    """Check the folder, and take cameras without a size to be calibrated for the largest of its videos."""
+    sizes = []
+    for name, camera in cameras.items():
         video = folder / f"{name}.mp4"
-        if calibrated.R_cam_world is None:
+        if camera.R_cam_world is None:
             raise BadFile(f"camera {name} of {folder} has no R_cam_world and t_cam_world")
         if not video.is_file():
             raise MissingFile(f"no video {video} for camera {name}")
-        cameras[name] = evaluate_camera(video, calibrated, reference, settings)
+        with open_source(str(video)) as source:
+            sizes.append(source.image_hw)
+    return {name: replace(camera, size_hw=camera.size_hw or max(sizes)) for name, camera in cameras.items()}
+
+
+def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
+    """Return the figures of every camera that has a video, and their means."""
+    reference = Reference.load(folder / "reference_3d.npz")
+    calibrated = _with_sizes(load_cameras(folder / "cameras.json"), folder)
+    cameras = {
+        name: evaluate_camera(folder / f"{name}.mp4", camera, reference, settings)
+        for name, camera in calibrated.items()
+    }
     keys = next(iter(cameras.values()))
     mean = {key: float(np.mean([figures[key] for figures in cameras.values()])) for key in keys}
     return {

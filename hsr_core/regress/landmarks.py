@@ -29,7 +29,7 @@ from .shape import ShapeEstimator
 
 _TURN_S = 0.2
 """Within this time nobody turns by more than 90 degrees: the landmarks have left and right confused."""
-_DOUBT_S = (0.2, 1.5)
+_DOUBT_S = (0.5, 1.5)
 """When the landmarks insist for as long as they agreed before, within these bounds, the fit starts afresh."""
 _HEIGHT_SIGMA = 0.05
 """Relative deviation of the distance when the height is assumed: that of adults' statures."""
