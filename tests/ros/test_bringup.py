@@ -47,10 +47,10 @@ def wait(condition, what: str, limit_s: float = 20.0):
 def bring_up(ros_domain, tmp_path):
     started = []
 
-    def start(*arguments: str) -> subprocess.Popen:
+    def start(*arguments: str, perception: str = "scripted_node", view: bool = False) -> subprocess.Popen:
         command = [
-            sys.executable, "-m", "hsr.bringup", "--no-view", "--json", "--log-dir", str(tmp_path),
-            "--perception-module", "scripted_node", *arguments,
+            sys.executable, "-m", "hsr.bringup", "--view" if view else "--no-view", "--json",
+            "--log-dir", str(tmp_path), "--perception-module", perception, *arguments,
         ]  # fmt: skip
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
         process = subprocess.Popen(
@@ -89,6 +89,22 @@ def test_a_timed_run_ends_by_itself_with_a_summary(bring_up):
     assert summary["returncodes"] == {"source": 0, "perception": 0}
     assert "/human/mesh" in out
     assert not children_of(process.pid)
+
+
+def test_the_library_and_the_view_run_behind_the_same_command(bring_up):
+    """The true node with the open body and the regressor that needs no network; the page is reachable."""
+    pytest.importorskip("viser", reason="the web view needs viser: make setup")
+    process = bring_up(
+        "--source", "clip", "--for", "3", "--port", "0", "--set", "regressor:=fake",
+        perception="hsr.perception_node", view=True,
+    )  # fmt: skip
+    out, err = process.communicate(timeout=240)  # the first start builds the body
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["people"] == 1
+    assert summary["latency_ms"]["meshes"] > 5
+    assert summary["returncodes"] == {"source": 0, "view": 0, "perception": 0}
+    assert "view: http://127.0.0.1:" in out
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -130,6 +130,15 @@ def test_a_hundred_calls_leave_the_frames_alone(rig, perception):
     assert last.processed - before.processed >= 0.7 * (last.received - before.received)
 
 
+@pytest.mark.parametrize("pair", ["people.max:=99", "marker.color_mode:=plaid", "smoothing.beta:=text"])
+def test_a_wrong_parameter_at_the_start_ends_the_node_with_a_reason(rig, pair):
+    process = rig.start("refused", "scripted_node", "--ros-args", "-p", pair)
+    rig.wait(lambda: process.returncode is not None, "the end")
+    assert process.returncode == 1
+    assert pair.partition(":")[0] in process.tail(1)
+    rig.stop(process)
+
+
 def test_every_parameter_is_described(rig, perception):
     names = rig.call(ListParameters, f"{NAME}/list_parameters").result.names
     wanted = {spec.name for spec in describe()} | {"diagnostic_updater.period", "service_timeout_s"}

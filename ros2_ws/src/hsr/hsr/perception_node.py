@@ -11,7 +11,9 @@ import os
 # processor time of a frame on two cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 
@@ -23,6 +25,7 @@ from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from hsr_core.config import Settings
+from hsr_core.errors import HsrError
 from hsr_core.types import TrackState
 
 from . import diagnostics, params, qos
@@ -41,6 +44,7 @@ from .worker import Worker
 WATCH_PERIOD_S = 0.25
 ERROR_SHOWN_S = 5.0
 LINGER_S = 0.2
+RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
 OpenStream = Callable[[Settings], Stream]
 
 
@@ -49,6 +53,15 @@ def open_stream(settings: Settings) -> Stream:
     from hsr_core.stream import HumanStream  # torch and the networks: only when configuring
 
     return HumanStream(settings)
+
+
+def reserve_memory() -> None:
+    """Touch the memory that a few images in flight will need, so that the process does not grow while it runs.
+
+    It stays with the allocator where the launch environment has raised glibc's thresholds (see `environment`).
+    """
+    blocks = [b"\1" * RESERVED_BLOCK_BYTES for _ in range(RESERVED_BLOCKS)]
+    del blocks
 
 
 class PerceptionNode(GuardedLifecycleNode):
@@ -86,6 +99,7 @@ class PerceptionNode(GuardedLifecycleNode):
         self._outputs = Outputs(
             self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
         )
+        reserve_memory()
         if self._outputs.marker_writer.note:
             self.get_logger().warning(self._outputs.marker_writer.note)
 
@@ -267,9 +281,10 @@ def spin(node: GuardedLifecycleNode) -> None:
     """Spin until the node is shut down by its lifecycle, by a signal, or by the context."""
     executor = SingleThreadedExecutor()
     executor.add_node(node)
+    notices = Notices(node.get_logger())
     try:
         while rclpy.ok() and not node.finished:
-            executor.spin_once()
+            _spin_once(executor, notices)
         _linger(executor)
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
@@ -278,6 +293,17 @@ def spin(node: GuardedLifecycleNode) -> None:
         executor.remove_node(node)
         node.destroy_node()
         rclpy.try_shutdown()
+
+
+def _spin_once(executor: SingleThreadedExecutor, notices: Notices) -> None:
+    try:
+        executor.spin_once()
+    except (ExternalShutdownException, KeyboardInterrupt):
+        raise
+    except Exception as error:  # one bad message or a race in the graph must not end the node
+        if not rclpy.ok():
+            raise ExternalShutdownException() from error
+        notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
 
 
 def _linger(executor: SingleThreadedExecutor) -> None:
@@ -289,7 +315,11 @@ def _linger(executor: SingleThreadedExecutor) -> None:
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
     rclpy.init()
-    spin(node(open_stream))
+    try:
+        perception = node(open_stream)
+    except HsrError as error:
+        sys.exit(f"perception: {error}")
+    spin(perception)
 
 
 if __name__ == "__main__":

@@ -104,10 +104,10 @@ class Pipeline:
         if incoming.epoch != self._epoch():
             self._counters.add("dropped_stale")  # time jumped or tracks were reset while this was in work
             return
-        self._counters.add("processed")
         worked = time.perf_counter()
         meshes = self._outputs.publish(frame, result)
         done = time.perf_counter()
+        self._counters.add("processed")
         stage_ms = {
             **result.stage_ms,
             "receive": incoming.receive_ms,
