@@ -16,9 +16,11 @@ S = 1_000_000_000
 
 def rebuilt(angles: np.ndarray) -> np.ndarray:
     """The rotations that scipy makes of the angles; capital letters are its intrinsic axes."""
-    return np.stack(
-        [Rotation.from_euler(order.upper(), a).as_matrix() for order, a in zip(AXIS_ORDERS, angles, strict=True)]
-    )
+    out = np.empty((55, 3, 3))
+    for order in set(AXIS_ORDERS):
+        joints = [j for j, other in enumerate(AXIS_ORDERS) if other == order]
+        out[joints] = Rotation.from_euler(order.upper(), angles[joints]).as_matrix()
+    return out
 
 
 def globals_of(local: np.ndarray) -> np.ndarray:
