@@ -39,7 +39,7 @@ test-all: setup
 
 lint: setup
 	.venv/bin/ruff check .
-	.venv/bin/ruff format --check --line-length 120 .
+	.venv/bin/ruff format --check hsr_core ros2_ws/src ros2_ws/bootstrap.py launch tests
 
 clean:
 	rm -rf .venv ros2_ws/build ros2_ws/install ros2_ws/log
