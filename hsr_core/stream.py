@@ -24,6 +24,7 @@ from .errors import InvalidIntrinsics
 from .geometry.camera import project
 from .geometry.rotations import rotmat_to_rotvec
 from .place import TrunkSurface, measure_depth
+from .threads import use_one_blas_thread
 from .track.one_euro import low_pass_gain
 from .track.smooth import PoseSmoother, SmoothingCounters
 from .track.track import Track, Tracker
@@ -83,6 +84,8 @@ class _Memory:
 class HumanStream:
     """Frames in, everybody in them out, in metres, tracked and smoothed. Use it from one thread.
 
+    BLAS works in one thread from then on, in the whole process (see `threads`).
+
     Args:
         settings: All settings; defaults need no file.
         body: A loaded `EhmBody`; default: the one that the settings name.
@@ -104,6 +107,7 @@ class HumanStream:
         self.regressor = regressor or registry.create("regressor", regressor_name(self.settings), self.settings, body)
         self.counters = StreamCounters()
         self._rest_pelvis = _rest_pelvis_map(body)
+        use_one_blas_thread()
         self._tracker = Tracker(self.settings.track.keep_s)
         self._subject_height_m = self.settings.subject.height_m
         self._cameras = _CameraChoice()
