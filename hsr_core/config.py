@@ -93,7 +93,9 @@ class MeshSettings:
 class MarkerSettings:
     max_rate_hz: float = setting(30.0, "Most mesh markers per second; 0 = no limit [Hz]", low=0, high=120, live=True)
     color_mode: str = setting(
-        "uniform", "uniform: RViz lights it; shaded: one baked colour per triangle", choices=("uniform", "shaded"),
+        "uniform",
+        "uniform: RViz lights it; shaded: one baked colour per triangle",
+        choices=("uniform", "shaded"),
         live=True,
     )
     lifetime_s: float = setting(0.5, "Marker lifetime; 0 = for ever [s]", low=0, high=10, live=True)

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 
 from ..errors import BadFile
+from ..geometry.raster import Topology, image_points, rasterize, render_mesh
 from ..types import Array, Camera, Frame
-from ..viz.raster import Topology, image_points, rasterize, render_mesh
 from .crop import Roi
 from .face_network import FaceNetwork, roi_from_landmarks
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..body.joints import JOINT_NAMES, LEFT_HAND, PARENTS, J
+from ..geometry.raster import Topology, image_points, rasterize, shade, tone
 from ..types import Array, Camera, Frame, FrameResult, HumanEstimate, MetricSource
 from .colors import person_rgb
-from .raster import Topology, image_points, rasterize, shade, tone
 
 MeshOf = Callable[[HumanEstimate], "Array | None"]
 

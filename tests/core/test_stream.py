@@ -13,12 +13,12 @@ import pytest
 from hsr_core.body import load_body
 from hsr_core.config import Settings
 from hsr_core.errors import BadFrame, ConfigError
+from hsr_core.geometry.raster import render_mesh
 from hsr_core.geometry.rotations import rotvec_to_rotmat
 from hsr_core.place import TORSO, TrunkSurface, measure_depth
 from hsr_core.regress.fake import FakeRegressor
 from hsr_core.stream import HumanStream, regressor_name
 from hsr_core.types import Camera, EstimateSource, Frame, IntrinsicsSource, MetricSource, TrackState
-from hsr_core.viz.raster import render_mesh
 
 FRAME_NS = 33_333_333
 IMAGE = np.zeros((480, 640, 3), np.uint8)

@@ -138,6 +138,17 @@ def test_a_node_that_dies_is_named_and_ends_the_run(bring_up, victim):
     assert not any(alive(pid) for pid in nodes.values())
 
 
+def test_a_second_system_in_the_same_domain_is_refused_and_the_first_goes_on(bring_up):
+    first = bring_up("--source", "synthetic", "--hfov", "60")
+    running(first)
+    second = bring_up("--source", "synthetic", "--hfov", "60")
+    _, err = second.communicate(timeout=60)
+    assert second.returncode == 1
+    assert "another /human/perception" in err
+    before = int(first.stdout.readline().split("processed")[1].split()[0])
+    assert int(first.stdout.readline().split("processed")[1].split()[0]) > before
+
+
 def test_a_source_that_is_not_there_is_said_with_the_reason(bring_up):
     process = bring_up("--source", "/no/such/clip.mp4")
     _, err = process.communicate(timeout=60)

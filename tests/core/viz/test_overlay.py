@@ -8,9 +8,9 @@ from viz_scenes import camera, frame, person, result, sphere
 
 from hsr_core.body.joints import N_JOINTS
 from hsr_core.geometry.camera import project
+from hsr_core.geometry.raster import render_mesh
 from hsr_core.types import Frame
 from hsr_core.viz.overlay import draw_overlay, label
-from hsr_core.viz.raster import render_mesh
 
 
 def at(z: float) -> np.ndarray:

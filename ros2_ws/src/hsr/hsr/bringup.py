@@ -28,6 +28,7 @@ from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 PERCEPTION = "/human/perception"
 CONFIGURE_LIMIT_S = 300.0
 FIRST_FRAME_LIMIT_S = 30.0
+DISCOVERY_S = 1.0
 KEPT_LOG_FOLDERS = 10
 TOPICS = (
     ("/human/people", "everybody of each frame: parameters, 55 joints"),
@@ -79,7 +80,6 @@ class Bringup:
         self._camera = Camera.parse(options.source)
         self._stop = False
         self._processes: dict[str, NodeProcess] = {}
-        self._address = ""
         os.environ.update(transport_environment(options.dds_profile))
         self._log_dir = _new_log_dir(options.log_dir)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -89,9 +89,10 @@ class Bringup:
         """Run until told to stop; return the exit code."""
         failure, codes = "", {}
         try:
+            self._open_node()
+            self._check_alone()
             self._start_processes()
             self._prepare_body()
-            self._open_node()
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
             self._greet()
@@ -157,6 +158,18 @@ class Bringup:
         self._executor.add_node(self._node)
         self._meter = Meter(self._node)
         self._lifecycle = LifecycleClient(self._node, self._executor, PERCEPTION)
+
+    def _check_alone(self) -> None:
+        """Refuse to run beside another perception node: it would answer for ours, and publish on the same topics."""
+        deadline = time.monotonic() + DISCOVERY_S
+        while not self._stop and time.monotonic() < deadline:
+            self._executor.spin_once(timeout_sec=0.05)
+            for name, space in self._node.get_node_names_and_namespaces():
+                if f"{space.rstrip('/')}/{name}" == PERCEPTION:
+                    raise BringupError(
+                        f"another {PERCEPTION} runs in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}: "
+                        "stop it, or choose another domain by ROS_DOMAIN_ID"
+                    )
 
     def _drive(self, transition: str, limit_s: float) -> None:
         if self._stop:
@@ -274,7 +287,7 @@ class Bringup:
         """Clear the displays, stop the processes; return their exit codes."""
         try:
             perception = self._processes.get("perception")
-            if hasattr(self, "_lifecycle") and perception and perception.returncode is None:
+            if perception and perception.returncode is None:
                 self._lifecycle.change("deactivate", 2.0)
         finally:
             codes = stop_all(self._processes.values())

@@ -8,7 +8,7 @@ from viz_scenes import camera, sphere
 
 from hsr_core.errors import ShapeError
 from hsr_core.geometry.camera import project
-from hsr_core.viz.raster import Topology, image_points, rasterize, render_mesh
+from hsr_core.geometry.raster import Topology, image_points, rasterize, render_mesh
 
 
 def brute_force(uv, inv_depth, faces, hw):

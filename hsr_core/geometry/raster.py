@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 
 from ..errors import ShapeError
-from ..geometry.camera import project
 from ..types import Array, Camera
+from .camera import project
 
 NEAR_M = 0.05
 """A triangle with a corner nearer than this is not drawn."""
