@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from viz_scenes import camera, sphere
+from scenes import camera, sphere
 
 from hsr_core.errors import ShapeError
 from hsr_core.geometry.camera import project

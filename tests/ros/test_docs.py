@@ -26,7 +26,7 @@ def shown(value) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-@pytest.mark.parametrize("spec", describe(), ids=lambda spec: spec.name)
+@pytest.mark.parametrize("spec", list(describe()), ids=lambda spec: spec.name)
 def test_a_setting_is_documented_as_it_is(spec):
     allowed = ", ".join(spec.choices)
     if spec.low is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from viz_scenes import camera, frame, person, result, sphere
+from scenes import camera, frame, person, result, sphere
 
 from hsr_core.body.joints import N_JOINTS
 from hsr_core.geometry.camera import project

@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("viser", reason="pip install 'hsr-core[view]'")
 import cv2
 from chromium import EXECUTABLE, INSTALL, Chromium, wait_until
+from scenes import camera, frame, person, result, sphere
 from scipy.spatial.transform import Rotation
-from viz_scenes import camera, frame, person, result, sphere
 from web_visitor import Visitor
 
 from hsr_core.body.joints import N_JOINTS, J

@@ -28,7 +28,8 @@ from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 PERCEPTION = "/human/perception"
 CONFIGURE_LIMIT_S = 300.0
 FIRST_FRAME_LIMIT_S = 30.0
-DISCOVERY_S = 1.0
+DISCOVERY_S = 3.0
+"""Within this a node of another process is seen (measured: 0.1 to 2.2 s)."""
 KEPT_LOG_FOLDERS = 10
 TOPICS = (
     ("/human/people", "everybody of each frame: parameters, 55 joints"),
@@ -90,9 +91,10 @@ class Bringup:
         failure, codes = "", {}
         try:
             self._open_node()
-            self._check_alone()
-            self._start_processes()
+            self._start_perception()
             self._prepare_body()
+            self._check_alone()
+            self._start_source()
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
             self._greet()
@@ -115,10 +117,8 @@ class Bringup:
 
     # Up
 
-    def _start_processes(self) -> None:
+    def _start_perception(self) -> None:
         camera, options = self._camera, self._options
-        if camera.source:
-            self._start("source", "hsr.source_node", [*_set("source", camera.source), *_set("hfov_deg", options.hfov)])
         if options.view:
             self._start("view", "hsr.view_node", ["-r", f"image:={camera.topic}", *_set("port", options.port)])
         arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
@@ -129,6 +129,11 @@ class Bringup:
         if options.params:
             arguments += ["--params-file", options.params]
         self._start("perception", options.perception_module, arguments)
+
+    def _start_source(self) -> None:
+        if self._camera.source:
+            arguments = [*_set("source", self._camera.source), *_set("hfov_deg", self._options.hfov)]
+            self._start("source", "hsr.source_node", arguments)
 
     def _start(self, name: str, module: str, arguments: list[str]) -> None:
         ros_arguments = ["--ros-args", *arguments]
@@ -154,6 +159,7 @@ class Bringup:
     def _open_node(self) -> None:
         rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
         self._node = rclpy.create_node("bringup", namespace="human")
+        self._opened_s = time.monotonic()
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._meter = Meter(self._node)
@@ -161,15 +167,19 @@ class Bringup:
 
     def _check_alone(self) -> None:
         """Refuse to run beside another perception node: it would answer for ours, and publish on the same topics."""
-        deadline = time.monotonic() + DISCOVERY_S
-        while not self._stop and time.monotonic() < deadline:
-            self._executor.spin_once(timeout_sec=0.05)
-            for name, space in self._node.get_node_names_and_namespaces():
-                if f"{space.rstrip('/')}/{name}" == PERCEPTION:
-                    raise BringupError(
-                        f"another {PERCEPTION} runs in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}: "
-                        "stop it, or choose another domain by ROS_DOMAIN_ID"
-                    )
+        deadline = self._opened_s + DISCOVERY_S
+        while not self._stop and time.monotonic() < deadline and self._alone():
+            self._check_alive()
+            time.sleep(0.05)
+        if not self._alone():
+            raise BringupError(
+                f"another {PERCEPTION} runs in ROS domain {os.environ.get('ROS_DOMAIN_ID', '0')}: "
+                "stop it, or choose another domain by ROS_DOMAIN_ID"
+            )
+
+    def _alone(self) -> bool:
+        nodes = [f"{space.rstrip('/')}/{name}" for name, space in self._node.get_node_names_and_namespaces()]
+        return nodes.count(PERCEPTION) <= ("perception" in self._processes)
 
     def _drive(self, transition: str, limit_s: float) -> None:
         if self._stop:
@@ -252,6 +262,7 @@ class Bringup:
 
     def _summary(self) -> dict:
         stats, meter = self._meter.stats, self._meter
+        perception = self._processes.get("perception")
         p50, p99, largest = (_number(value) for value in meter.percentiles())
         summary = {
             "source": self._camera.source or self._camera.topic,
@@ -261,7 +272,7 @@ class Bringup:
             "latency_ms": {"p50": p50, "p99": p99, "max": largest, "meshes": len(meter.latency_ms)},
             "stage_ms": {name: _number(value) for name, value in meter.stage_ms().items()},
             "people": stats.people if stats else 0,
-            "perception_rss_mb": _number(self._processes["perception"].rss_mb()),
+            "perception_rss_mb": _number(perception.rss_mb()) if perception else None,
             "cpu_percent": self._cpu_percent(),
         }
         if stats:
@@ -287,7 +298,7 @@ class Bringup:
         """Clear the displays, stop the processes; return their exit codes."""
         try:
             perception = self._processes.get("perception")
-            if perception and perception.returncode is None:
+            if perception and perception.returncode is None and self._alone():
                 self._lifecycle.change("deactivate", 2.0)
         finally:
             codes = stop_all(self._processes.values())

@@ -1,4 +1,4 @@
-"""Cameras, meshes and people for the drawing tests."""
+"""Cameras, meshes and people for the drawing and the raster tests."""
 
 from __future__ import annotations
 
