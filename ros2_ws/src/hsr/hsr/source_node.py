@@ -7,12 +7,13 @@ A clip that fits into memory is decoded once, before it plays: a camera costs it
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
@@ -59,10 +60,7 @@ class Clip:
     def __iter__(self) -> Iterator[tuple[Image, Camera | None]]:
         if self.live:
             return self._decode()
-        return self._from_memory() if self._fits else iter(_Ahead(self._decode_loop()))
-
-    def close(self) -> None:
-        self._source.close()
+        return self._from_memory() if self._fits else _ahead(self._decode_loop())
 
     def _from_memory(self) -> Iterator[tuple[Image, Camera | None]]:
         decoded = list(self._decode())
@@ -88,30 +86,43 @@ class Clip:
         return image_to_msg(frame.image, frame.stamp_ns, self._frame_id, encoding)
 
 
-class _Ahead:
-    """Runs an iterator a few items ahead in a thread of its own."""
+def _ahead(items: Iterator) -> Iterator:
+    """Run an iterator a few items ahead in a thread of its own, which also ends it."""
+    ready: queue.Queue = queue.Queue(DECODED_AHEAD)
+    stopped = threading.Event()
 
-    def __init__(self, items: Iterable) -> None:
-        self._items = items
-        self._ready: queue.Queue = queue.Queue(DECODED_AHEAD)
-        threading.Thread(target=self._run, name="decode", daemon=True).start()
+    def put(entry: tuple) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put(entry, timeout=0.1)
+            except queue.Full:
+                continue
 
-    def _run(self) -> None:
+    def run() -> None:
         try:
-            for item in self._items:
-                self._ready.put((item, None))
-            self._ready.put((None, StopIteration()))
+            for item in items:
+                put((item, None))
+                if stopped.is_set():
+                    break
+            put((None, StopIteration()))
         except Exception as error:  # raised again where the items are used
-            self._ready.put((None, error))
+            put((None, error))
+        finally:
+            items.close()
 
-    def __iter__(self) -> Iterator:
+    thread = threading.Thread(target=run, name="decode", daemon=True)
+    thread.start()
+    try:
         while True:
-            item, error = self._ready.get()
+            item, error = ready.get()
             if isinstance(error, StopIteration):
                 return
             if error is not None:
                 raise error
             yield item
+    finally:
+        stopped.set()
+        thread.join(5.0)
 
 
 class SourceNode(Node):
@@ -142,7 +153,6 @@ class SourceNode(Node):
     def stop(self) -> None:
         self.finished.set()
         self._thread.join(5.0)
-        self._clip.close()
 
     def _value(self, name: str):
         return self.get_parameter(name).value
@@ -157,18 +167,20 @@ class SourceNode(Node):
 
     def _publish_all(self) -> None:
         pace = _Pace(0.0 if self._clip.live else self._value("rate_hz") or self._clip.fps)
-        frames = iter(self._clip)
-        for msg, camera in frames:
-            if self.finished.is_set() or not pace.wait(self.finished):
-                return
-            if not self._clip.live:
-                msg.header.stamp = self.get_clock().now().to_msg()
-            camera = camera or self._assumed_camera(msg)
-            if camera is not None:
-                info = camera_to_info(camera, 0)
-                info.header = msg.header
-                self._info.publish(info)
-            self._image.publish(msg)
+        with contextlib.closing(iter(self._clip)) as messages:  # closed by the thread that runs it
+            for msg, camera in messages:
+                if self.finished.is_set() or not pace.wait(self.finished):
+                    return
+                self._publish(msg, camera or self._assumed_camera(msg))
+
+    def _publish(self, msg: Image, camera: Camera | None) -> None:
+        if not self._clip.live:
+            msg.header.stamp = self.get_clock().now().to_msg()
+        if camera is not None:
+            info = camera_to_info(camera, 0)
+            info.header = msg.header
+            self._info.publish(info)
+        self._image.publish(msg)
 
     def _assumed_camera(self, msg: Image) -> Camera | None:
         hfov_deg = self._value("hfov_deg")
