@@ -108,7 +108,7 @@ class HumanStream:
         self.counters = StreamCounters()
         self._rest_pelvis = _rest_pelvis_map(body)
         use_one_blas_thread()
-        self._tracker = Tracker(self.settings.track.keep_s)
+        self._tracker = Tracker(self.settings.track.keep_s, self.settings.people.max)
         self._subject_height_m = self.settings.subject.height_m
         self._cameras = _CameraChoice()
         self._meshes: WeakKeyDictionary[HumanEstimate, Array] = WeakKeyDictionary()

@@ -66,10 +66,11 @@ class Tracker:
 
     Args:
         keep_s: How long a person who is not seen stays PREDICTED before LOST [s].
+        most: Most people at once; who has not been seen for longest gives way to somebody new.
     """
 
-    def __init__(self, keep_s: float) -> None:
-        self.keep_s = keep_s
+    def __init__(self, keep_s: float, most: int = 16) -> None:
+        self.keep_s, self.most = keep_s, most
         self.tracks: list[Track] = []
         self._next_id = 1
         self._locked: int | None = None
@@ -98,6 +99,7 @@ class Tracker:
         for d in range(len(boxes)):
             if d not in found:
                 found[d] = self._start(boxes[d], places[d], stamp_ns)
+        self._make_room()
         self._choose_primary()
         return [found[d] for d in range(len(boxes))]
 
@@ -133,6 +135,13 @@ class Tracker:
         cost[(distance > 1) & (overlap < GATE_IOU)] = _FORBIDDEN
         rows, columns = linear_sum_assignment(cost)
         return [(int(t), int(d)) for t, d in zip(rows, columns, strict=True) if cost[t, d] < _FORBIDDEN]
+
+    def _make_room(self) -> None:
+        unseen = [track for track in self.tracks if track.state == TrackState.PREDICTED]
+        seen = sum(track.state in (TrackState.NEW, TrackState.TRACKED) for track in self.tracks)
+        unseen.sort(key=lambda track: track.seen_ns, reverse=True)
+        for track in unseen[max(self.most - seen, 0) :]:
+            track.state = TrackState.LOST
 
     def _choose_primary(self) -> None:
         sizes = {track.id: _height(track.bbox_xyxy) for track in self.tracks if track.state != TrackState.LOST}

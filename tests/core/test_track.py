@@ -38,6 +38,16 @@ def test_a_person_is_new_then_tracked_then_predicted_then_lost_once():
     assert states[8:] == [[]] * 4
 
 
+def test_somebody_new_takes_the_place_of_who_is_unseen_for_longest():
+    tracker = Tracker(keep_s=1.0, most=2)
+    first, second = update(tracker, 0, 0.0, 3.0)
+    update(tracker, 1, 3.0)
+    (third,) = update(tracker, 2, -3.0)
+    assert [track.state for track in (first, second, third)] == [TrackState.LOST, TrackState.PREDICTED, TrackState.NEW]
+    update(tracker, 3, 3.0, -3.0)
+    assert [track.id for track in tracker.tracks] == [second.id, third.id]
+
+
 def test_a_person_who_returns_in_time_keeps_the_id_and_later_gets_a_new_one():
     tracker = Tracker(keep_s=0.2)
     first = update(tracker, 0, 0.0)[0].id
