@@ -65,6 +65,12 @@ class PeopleSettings:
 
 
 @dataclass(frozen=True)
+class PartsSettings:
+    hands: bool = setting(True, "Estimate the fingers; false: at rest, and less work", live=True)
+    face: bool = setting(True, "Estimate face and eyes; false: at rest, and less work", live=True)
+
+
+@dataclass(frozen=True)
 class TrackSettings:
     keep_s: float = setting(0.4, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
 
@@ -123,6 +129,7 @@ class Settings:
     input: InputSettings = field(default_factory=InputSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
+    parts: PartsSettings = field(default_factory=PartsSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
     subject: SubjectSettings = field(default_factory=SubjectSettings)
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)

@@ -94,7 +94,7 @@ class LandmarkRegressor:
 
     def regress(self, frame: Frame, camera: Camera) -> list[Regression]:
         """Return the person followed, or nobody."""
-        seen = self._observer.observe(frame, self._settings.people)
+        seen = self._observer.observe(frame, self._settings.people, self._settings.parts)
         self.stage_ms = self._observer.stage_ms
         if seen is None:
             self._person.local = None

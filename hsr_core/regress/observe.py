@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from ..config import PeopleSettings
+from ..config import PartsSettings, PeopleSettings
 from ..types import Array, Frame
 from .crop import Roi
 from .face_network import FaceLandmarks, FaceNetwork
@@ -69,7 +69,7 @@ class Observer:
         self._workers = ThreadPoolExecutor(1, thread_name_prefix="landmarks")
         self._followed: _Followed | None = None
 
-    def observe(self, frame: Frame, people: PeopleSettings) -> Observation | None:
+    def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> Observation | None:
         """Return what is seen of the person, or None when there is nobody."""
         self.stage_ms = {}
         with self._timed("pose"):
@@ -83,9 +83,10 @@ class Observer:
             return None
         self._followed.roi, self._followed.stamp_ns = pose.next_roi, frame.stamp_ns
         with self._timed("hands_face"):
-            right = self._workers.submit(self._hand, frame, pose, "right")
-            left, face = self._hand(frame, pose, "left"), self._face(frame, pose)
-            return Observation(pose, {"left": left, "right": right.result()}, face, new)
+            right = self._workers.submit(self._hand, frame, pose, "right") if parts.hands else None
+            left = self._hand(frame, pose, "left") if parts.hands else None
+            face = self._face(frame, pose) if parts.face else None
+            return Observation(pose, {"left": left, "right": right.result() if right else None}, face, new)
 
     def reset(self) -> None:
         """Forget whom to follow."""

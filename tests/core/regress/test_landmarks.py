@@ -56,6 +56,18 @@ def test_the_walker_is_followed_with_body_and_hands(regressor, clip):
     assert np.linalg.norm(steps[:, :2], axis=1).max() < 0.1  # no jump across the image within a thirtieth of a second
 
 
+def test_hands_and_face_can_be_switched_off_and_on(regressor, clip):
+    regressor.configure(Settings().with_values({"parts.hands": False, "parts.face": False}))
+    for frame in clip[:5]:
+        (person,) = regressor.regress(frame, frame.camera)
+        assert person.parts == Part.BODY
+        assert not person.params.left_hand_pose.any() and not person.params.right_hand_pose.any()
+        assert not person.params.expression.any() and not person.params.jaw_pose.any()
+    regressor.configure(Settings())
+    seen = [regressor.regress(frame, frame.camera)[0].parts for frame in clip[5:15]]
+    assert any(parts & (Part.LEFT_HAND | Part.RIGHT_HAND) for parts in seen)
+
+
 def test_reprojected_joints_lie_on_the_landmarks(regressor, body, clip, monkeypatch):
     seen = []
     run = regressor._observer._pose.run
