@@ -61,8 +61,9 @@ def test_hands_and_face_can_be_switched_off_and_on(regressor, clip):
     for frame in clip[:5]:
         (person,) = regressor.regress(frame, frame.camera)
         assert person.parts == Part.BODY
-        assert not person.params.left_hand_pose.any() and not person.params.right_hand_pose.any()
-        assert not person.params.expression.any() and not person.params.jaw_pose.any()
+        params = person.params
+        for part in (params.left_hand_pose, params.right_hand_pose, params.expression, params.jaw_pose):
+            assert not part.any()
     regressor.configure(Settings())
     seen = [regressor.regress(frame, frame.camera)[0].parts for frame in clip[5:15]]
     assert any(parts & (Part.LEFT_HAND | Part.RIGHT_HAND) for parts in seen)

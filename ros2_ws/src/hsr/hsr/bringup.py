@@ -29,7 +29,7 @@ PERCEPTION = "/human/perception"
 CONFIGURE_LIMIT_S = 300.0
 FIRST_FRAME_LIMIT_S = 30.0
 DISCOVERY_S = 3.0
-"""Within this a node of another process is seen (measured: 0.1 to 2.2 s)."""
+"""Within this nodes of other processes are seen. With the transport profile they announce themselves twice a second."""
 KEPT_LOG_FOLDERS = 10
 TOPICS = (
     ("/human/people", "everybody of each frame: parameters, 55 joints"),
@@ -188,6 +188,7 @@ class Bringup:
         self._show_logs()
         if not done and not self._stop:
             self._check_alive()
+            self._check_alone()
             tail = self._processes["perception"].tail()
             raise BringupError(f"the perception node did not {transition}; the end of its log:\n{tail}")
 
