@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+import launch.logging
 import yaml
 from hsr.environment import share_dir, transport_environment
 from launch.actions import (
@@ -80,7 +81,7 @@ class ParameterFile(Substitution):
     def perform(self, context: LaunchContext) -> str:
         texts = {name: perform_substitutions(context, value) for name, value in self._values.items()}
         given = {name: text for name, text in texts.items() if text}
-        return _write_temporary(yaml.safe_dump({"/**": {"ros__parameters": given}}), ".yaml")
+        return _write_for_this_launch(yaml.safe_dump({"/**": {"ros__parameters": given}}), ".yaml")
 
 
 class UserFile(Substitution):
@@ -109,11 +110,13 @@ class RvizConfig(Substitution):
         namespace = LaunchConfiguration("namespace").perform(context).strip("/")
         image = LaunchConfiguration("image").perform(context)
         text = text.replace("/human/", f"/{namespace}/").replace("/camera/image_raw", image)
-        return _write_temporary(text, ".rviz")
+        return _write_for_this_launch(text, ".rviz")
 
 
-def _write_temporary(text: str, suffix: str) -> str:
-    with tempfile.NamedTemporaryFile("w", prefix="human_perception_", suffix=suffix, delete=False) as file:
+def _write_for_this_launch(text: str, suffix: str) -> str:
+    """Write beside the logs of this launch and return the path."""
+    folder = launch.logging.launch_config.log_dir
+    with tempfile.NamedTemporaryFile("w", dir=folder, prefix="human_perception_", suffix=suffix, delete=False) as file:
         file.write(text)
     return file.name
 

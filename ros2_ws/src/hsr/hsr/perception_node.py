@@ -38,6 +38,7 @@ from .notices import Notices
 from .outputs import Outputs
 from .pipeline import Pipeline, Stream
 from .services import Services
+from .signals import ros
 from .stats import Counters
 from .worker import Worker
 
@@ -286,19 +287,16 @@ def spin(node: GuardedLifecycleNode) -> None:
         while rclpy.ok() and not node.finished:
             _spin_once(executor, notices)
         _linger(executor)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         node.free()
         executor.remove_node(node)
         node.destroy_node()
-        rclpy.try_shutdown()
 
 
 def _spin_once(executor: SingleThreadedExecutor, notices: Notices) -> None:
     try:
         executor.spin_once()
-    except (ExternalShutdownException, KeyboardInterrupt):
+    except ExternalShutdownException:
         raise
     except Exception as error:  # one bad message or a race in the graph must not end the node
         if not rclpy.ok():
@@ -314,12 +312,12 @@ def _linger(executor: SingleThreadedExecutor) -> None:
 
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
-    rclpy.init()
-    try:
-        perception = node(open_stream)
-    except HsrError as error:
-        sys.exit(f"perception: {error}")
-    spin(perception)
+    with ros():
+        try:
+            perception = node(open_stream)
+        except HsrError as error:
+            sys.exit(f"perception: {error}")
+        spin(perception)
 
 
 if __name__ == "__main__":

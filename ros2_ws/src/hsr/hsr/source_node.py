@@ -17,7 +17,6 @@ from collections.abc import Iterator
 
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -27,6 +26,7 @@ from hsr_core.types import Camera, Frame
 
 from . import qos
 from .convert import camera_to_info, image_to_msg
+from .signals import ros
 
 DECODED_AHEAD = 4
 """Frames that a clip too long for memory is decoded ahead, so that its pace stays even."""
@@ -206,23 +206,19 @@ class _Pace:
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)  # the library's own warnings: damaged packets, early end
-    rclpy.init()
-    try:
-        node = SourceNode()
-    except HsrError as error:
-        rclpy.try_shutdown()
-        sys.exit(f"source: {error}")
-    try:
-        while rclpy.ok() and not node.finished.is_set():
-            rclpy.spin_once(node, timeout_sec=0.5)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.stop()
-        node.destroy_node()
-        rclpy.try_shutdown()
-    if node.error:
-        sys.exit(f"source: {node.error}")
+    with ros():
+        try:
+            node = SourceNode()
+        except HsrError as error:
+            sys.exit(f"source: {error}")
+        try:
+            while rclpy.ok() and not node.finished.is_set():
+                rclpy.spin_once(node, timeout_sec=0.5)
+        finally:
+            node.stop()
+            node.destroy_node()
+        if node.error:
+            sys.exit(f"source: {node.error}")
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import rclpy
 from hsr_msgs.msg import BodyModel, FrameStats, HumanArray, HumanMesh
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
-from rclpy.executors import ExternalShutdownException
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
@@ -29,6 +28,7 @@ from hsr_core.errors import BadFrame, ConfigError
 from hsr_core.viz.web import WebView
 
 from . import convert, qos
+from .signals import ros
 from .view_feed import ViewFeed
 
 PICTURES = ("overlay", "camera", "none")
@@ -192,20 +192,16 @@ class ViewNode(Node):
 
 def main(args: list[str] | None = None) -> None:
     """Run until SIGINT or SIGTERM."""
-    rclpy.init(args=args)
-    try:
-        node = ViewNode()
-    except ConfigError as error:
-        rclpy.try_shutdown()
-        raise SystemExit(f"view: {error}") from None
-    try:
-        print(f"view: {node.view.address}", flush=True)
-        rclpy.spin(node)
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    finally:
-        node.close()
-        rclpy.try_shutdown()
+    with ros(args):
+        try:
+            node = ViewNode()
+        except ConfigError as error:
+            raise SystemExit(f"view: {error}") from None
+        try:
+            print(f"view: {node.view.address}", flush=True)
+            rclpy.spin(node)
+        finally:
+            node.close()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,29 @@
+"""How a node's process takes signals."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import rclpy
+
+
+@contextmanager
+def ros(args: list[str] | None = None) -> Iterator[None]:
+    """Initialise rclpy for a block, which SIGINT and SIGTERM end in order, however many come and whenever.
+
+    From a terminal Ctrl-C reaches a node twice, by itself and through `ros2 launch`: the second one must not interrupt
+    the node's end by a KeyboardInterrupt. What fails because ROS was shut down in the middle of it is no failure.
+    """
+    signal.signal(signal.SIGINT, lambda number, frame: None)
+    rclpy.init(args=args)
+    try:
+        yield
+    except Exception:
+        if rclpy.ok():
+            raise
+    finally:
+        rclpy.try_shutdown()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # the interpreter's own end would bring the deadly default back
