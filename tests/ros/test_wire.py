@@ -15,7 +15,6 @@ from hsr import marker as marker_module
 from hsr import wire
 from hsr.environment import transport_environment
 from hsr.marker import (
-    COLORS,
     ByteMeshWriter,
     CompactMeshWriter,
     NonFiniteVertices,
@@ -31,6 +30,8 @@ from hsr.marker import (
 from hsr_msgs.msg import HumanMesh
 from rclpy.serialization import deserialize_message, serialize_message
 from visualization_msgs.msg import Marker
+
+from hsr_core.viz.colors import PERSON_RGB
 
 STAMP_NS = 1_234_567_890_123_456_789
 FRAME = "camera_color_optical_frame"
@@ -96,7 +97,7 @@ def test_mesh_writer_writes_each_triangle_and_its_person_s_colour(color_mode) ->
         np.testing.assert_array_equal(xyz(msg.points), (vertices + np.float32(shift))[faces.reshape(-1)])
         assert msg.id == track_id
         assert len(msg.colors) == (len(faces) if color_mode == "shaded" else 0)
-        np.testing.assert_allclose((msg.color.r, msg.color.g, msg.color.b), COLORS[track_id % 8], atol=1e-6)
+        np.testing.assert_allclose((msg.color.r, msg.color.g, msg.color.b), PERSON_RGB[track_id % 8] / 255, atol=1e-6)
         assert msg.lifetime.nanosec == 250_000_000
 
 
@@ -220,6 +221,8 @@ RECEIVER = """
 import sys, time, rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from visualization_msgs.msg import Marker
+
+from hsr_core.viz.colors import PERSON_RGB
 from hsr.marker import decode_marker
 topic, expected, points = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rclpy.init()

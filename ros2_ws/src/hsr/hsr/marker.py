@@ -24,6 +24,7 @@ from visualization_msgs.msg import Marker
 
 from hsr_core.body.joints import N_JOINTS, PARENTS
 from hsr_core.types import Array, FrameResult
+from hsr_core.viz.colors import person_rgb
 
 from .stamps import NS, header
 from .wire import (
@@ -56,12 +57,6 @@ __all__ = [
     "skeleton_markers",
 ]
 log = logging.getLogger("hsr")
-
-COLORS = (
-    (0.90, 0.62, 0.45), (0.45, 0.66, 0.86), (0.55, 0.77, 0.49), (0.85, 0.55, 0.75),
-    (0.93, 0.80, 0.40), (0.50, 0.78, 0.78), (0.75, 0.60, 0.90), (0.78, 0.78, 0.78),
-)  # fmt: skip
-"""Person colours, taken in turn by track id."""
 
 FALLBACK_RATE_HZ = 2.0
 FALLBACK_CELL_M = 0.06
@@ -224,7 +219,8 @@ def cluster_faces(vertices: Array, faces: NDArray[np.integer], cell_m: float) ->
 
 def person_color(track_id: int) -> tuple[float, float, float]:
     """Return red, green, blue in 0..1, the same for a track on every output."""
-    return COLORS[track_id % len(COLORS)]
+    r, g, b = person_rgb(track_id)
+    return r / 255, g / 255, b / 255
 
 
 def shade_triangles(vertices: Array, faces: NDArray[np.integer], color: tuple[float, float, float], out: Array) -> None:
