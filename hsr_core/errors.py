@@ -37,3 +37,11 @@ class BadFrame(HsrError):
 
 class SourceError(HsrError):
     """A frame source cannot be opened, or ended before its first frame."""
+
+
+class DeviceError(HsrError):
+    """A GPU is missing, ran out of memory or was lost; configuring again may help."""
+
+
+class ParityError(HsrError):
+    """A network's outputs differ from the reference by more than the stated tolerance; the message gives both."""
