@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 
 from ..types import Array, Camera
+from .rotations import rotation_between
 
 
 def project(points: Array, camera: Camera, *, distort: bool = True) -> Array:
@@ -62,6 +63,16 @@ def unproject(uv: Array, depth_m: Array, K: Array) -> Array:
     y = (uv[..., 1] - K[1, 2]) / K[1, 1]
     x = (uv[..., 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
     return np.stack([x * depth_m, y * depth_m, depth_m], -1)
+
+
+def ray_rotation(uv: Array, K: Array) -> Array:
+    """Return the smallest rotation (3, 3) from the optical axis to the ray through an undistorted pixel (2,).
+
+    A network that sees a crop as if it lay in the middle of the picture gives directions relative to the crop's ray.
+    """
+    y = (uv[1] - K[1, 2]) / K[1, 1]
+    x = (uv[0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
+    return rotation_between(np.array([0.0, 0, 1]), np.array([x, y, 1.0]))
 
 
 def crop_transform(center: Array, size_px: float, angle_rad: float, out_px: int) -> Array:

@@ -14,8 +14,8 @@ import numpy as np
 
 from ..body.joints import LEFT_HAND, N_JOINTS, RIGHT_HAND, J
 from ..config import Settings
-from ..geometry.camera import undistort_points
-from ..geometry.rotations import rotation_between, rotmat_to_rotvec
+from ..geometry.camera import ray_rotation, undistort_points
+from ..geometry.rotations import rotmat_to_rotvec
 from ..types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
 from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks
 from .fit_body import LANDMARKS, BodyFit, BodyFitter, BodyObservation
@@ -109,7 +109,7 @@ class LandmarkRegressor:
     def _fit(self, frame: Frame, camera: Camera, parts: Observation) -> Regression:
         pose = parts.pose
         uv = self._rectify(pose.uv, camera)
-        R_ray = _ray_rotation(uv[_TORSO].mean(0), camera.K)
+        R_ray = ray_rotation(uv[_TORSO].mean(0), camera.K)
         uv, world, weight = uv.copy(), pose.world @ R_ray.T, _weights(pose, frame.image_hw)
         dt = (frame.stamp_ns - self._person.stamp_ns) / 1e9
         if self._flipped(world, dt):
@@ -118,7 +118,7 @@ class LandmarkRegressor:
         hands = {}
         for side, hand in parts.hands.items():
             if hand is not None:
-                hands[side] = hand.world @ _ray_rotation(hand.uv[0], camera.K).T
+                hands[side] = hand.world @ ray_rotation(hand.uv[0], camera.K).T
                 self._place_hand(uv, world, weight, hand, hands[side], side, camera)
         face = self._face_fit(parts.face, camera)
         if face is not None:
@@ -170,7 +170,7 @@ class LandmarkRegressor:
     def _face_fit(self, face: FaceLandmarks | None, camera: Camera) -> FaceFit | None:
         if face is None:
             return None
-        return self._fit_face.fit(face, _ray_rotation(face.points[1, :2], camera.K))
+        return self._fit_face.fit(face, ray_rotation(face.points[1, :2], camera.K))
 
     def _solve(self, seen: BodyObservation, dt: float):
         """Fit from the last pose; afresh on the first frame or when the last pose does not explain what is seen."""
@@ -284,16 +284,6 @@ class LandmarkRegressor:
 def create(settings: Settings, body: Any) -> LandmarkRegressor:
     """Factory for the registry."""
     return LandmarkRegressor(settings, body)
-
-
-def _ray_rotation(uv: Array, K: Array) -> Array:
-    """Return the smallest rotation from the optical axis to the ray through a pixel.
-
-    The networks see a crop as if it lay in the middle of the picture, so their directions are relative to its ray.
-    """
-    y = (uv[1] - K[1, 2]) / K[1, 1]
-    x = (uv[0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-    return rotation_between(np.array([0.0, 0, 1]), np.array([x, y, 1.0]))
 
 
 def _facing(world: Array) -> Array:

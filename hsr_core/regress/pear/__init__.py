@@ -1,0 +1,1 @@
+"""PEAR: one vision transformer regresses EHM-s from one person crop."""
