@@ -1,4 +1,4 @@
-"""PEAR's network: names, shapes and sizes of the published file, and arithmetic that can be known without its weights."""
+"""PEAR's network: names, shapes and sizes of the published file, and arithmetic known without its weights."""
 
 from __future__ import annotations
 
