@@ -21,6 +21,7 @@ from .errors import ConfigError, HsrError, MissingPackage
 
 LAZY = {
     "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
+    "weights": ("hsr_core.regress.pear.commands", "look into PEAR's checkpoint, or write a random one"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
 """Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called."""
@@ -57,6 +58,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_smoothing(benches)
     _add_lazy(benches, "accuracy", argv)
     _add_marker(benches)
+    _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "doctor", argv)
     return parser
 

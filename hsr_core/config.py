@@ -71,6 +71,20 @@ class PartsSettings:
 
 
 @dataclass(frozen=True)
+class PearSettings:
+    weights: str = setting("", "PEAR checkpoint (.pt); empty: HSR_PEAR_WEIGHTS")
+    heads: int = setting(0, "Attention heads of its backbone; 0 = by its width", low=0, high=64)
+    allow_extra: bool = setting(False, "Take a checkpoint with keys that are not known")
+    boxes: str = setting(
+        "detect",
+        "Where the person is; whole_frame: one, in the middle",
+        choices=("detect", "whole_frame"),
+    )
+    ray_rotation: bool = setting(True, "Turn the person by the viewing ray of the crop", live=True)
+    stature: bool = setting(True, "The network's own stature (SMPL-X bodies); false: subject.height_m", live=True)
+
+
+@dataclass(frozen=True)
 class TrackSettings:
     keep_s: float = setting(0.4, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
 
@@ -122,7 +136,7 @@ class OverlaySettings:
 class Settings:
     """Everything that can be set, with defaults that need no file."""
 
-    regressor: str = setting("auto", "Regressor name; auto: PEAR when its files are there, else landmarks")
+    regressor: str = setting("auto", "Regressor name; auto: pear when its weights are set, else landmarks")
     device: str = setting("auto", "auto, cuda, cuda:N or cpu")
     data_dir: str = setting("~/.local/share/hsr", "Where snapshots go")
     body_model: BodyModelSettings = field(default_factory=BodyModelSettings)
@@ -130,6 +144,7 @@ class Settings:
     camera: CameraSettings = field(default_factory=CameraSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
     parts: PartsSettings = field(default_factory=PartsSettings)
+    pear: PearSettings = field(default_factory=PearSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
     subject: SubjectSettings = field(default_factory=SubjectSettings)
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)

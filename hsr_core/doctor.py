@@ -138,8 +138,21 @@ def check_regressors() -> Finding:
 
     found = names("regressor")
     usable = [name for name in found if name != "fake"]
-    advice = "" if "pear" in found else "PEAR is not part of this version; landmarks is used"
-    return Finding("regressors", OK if usable else MISSING, ", ".join(found), advice, {"names": found})
+    return Finding("regressors", OK if usable else MISSING, ", ".join(found), "", {"names": found})
+
+
+def check_weights() -> Finding:
+    """PEAR's checkpoint; what it holds is for `hsr weights check` to say."""
+    from .config import Settings
+    from .regress.pear import WEIGHTS_VARIABLE, weights_path
+
+    path = weights_path(Settings())
+    if not path:
+        advice = f"for the regressor pear set {WEIGHTS_VARIABLE} to pear_model.pt of BestWJH/PEAR_models"
+        return Finding("weights", MISSING, "PEAR's are not set; landmarks is used", advice)
+    if not Path(path).is_file():
+        return Finding("weights", MISSING, f"{WEIGHTS_VARIABLE}={path} does not exist", "set it to pear_model.pt")
+    return Finding("weights", OK, f"PEAR's in {path}", f"hsr weights check {path}", {"path": path})
 
 
 def check_view() -> Finding:
@@ -264,7 +277,8 @@ def examine(*, transport: bool = False) -> dict[str, Finding]:
     """Run every check, by name, in the order to be shown."""
     answer = ask_ros()
     findings = [
-        check_python(), check_gpu(), check_tensorrt(), check_body(), check_networks(), check_regressors(), check_view(),
+        check_python(), check_gpu(), check_tensorrt(), check_body(), check_networks(), check_regressors(),
+        check_weights(), check_view(),
         check_ros(answer), check_transport(answer), check_shared_memory(),
     ]  # fmt: skip
     if transport:

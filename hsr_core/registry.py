@@ -15,6 +15,7 @@ from .errors import ConfigError
 BUILT_IN: dict[str, dict[str, str]] = {
     "regressor": {
         "landmarks": "hsr_core.regress.landmarks:create",
+        "pear": "hsr_core.regress.pear.regressor:create",
         "fake": "hsr_core.regress.fake:create",
     },
 }

@@ -24,6 +24,7 @@ from .errors import InvalidIntrinsics
 from .geometry.camera import project
 from .geometry.rotations import rotmat_to_rotvec
 from .place import TrunkSurface, measure_depth
+from .regress.pear import weights_path
 from .threads import use_one_blas_thread
 from .track.one_euro import low_pass_gain
 from .track.smooth import PoseSmoother, SmoothingCounters
@@ -56,8 +57,10 @@ HEIGHT_CHANGE = 0.02
 
 
 def regressor_name(settings: Settings) -> str:
-    """Return the registry name behind `settings.regressor`; "auto" is the best that runs without licensed files."""
-    return "landmarks" if settings.regressor == "auto" else settings.regressor
+    """Return the registry name behind `settings.regressor`; "auto" is pear if its weights are set, else landmarks."""
+    if settings.regressor != "auto":
+        return settings.regressor
+    return "pear" if weights_path(settings) else "landmarks"
 
 
 @dataclass

@@ -53,7 +53,9 @@ ARGUMENTS = (
     ),
     ("namespace", "human", "Namespace of the nodes and of their topics", None),
     ("params", "", "Parameter file, laid over the defaults in config/perception.yaml", None),
-    ("regressor", "", "auto, landmarks or another registered name; empty: as the parameter file says", None),
+    ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
+    ("weights", "", "PEAR's checkpoint; empty: as the parameter file says, then HSR_PEAR_WEIGHTS", None),
+    ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
     ("device", "", "auto, cpu, cuda or cuda:N; empty: as the parameter file says", None),
     ("view", "false", "Start the web view", ["true", "false"]),
     ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
@@ -64,7 +66,13 @@ ARGUMENTS = (
     ("log_level", "info", "Least severity that is logged", ["debug", "info", "warn", "error", "fatal"]),
     ("python", sys.executable, "Interpreter of the nodes", None),
 )
-FORWARDED = {"transport": "input.transport", "regressor": "regressor", "device": "device"}
+FORWARDED = {
+    "transport": "input.transport",
+    "regressor": "regressor",
+    "weights": "pear.weights",
+    "body_models": "body_model.path",
+    "device": "device",
+}
 """Launch arguments that are parameters when they are not empty."""
 
 

@@ -222,6 +222,15 @@ class EhmBody(nn.Module):
         self._check_lengths({"betas": len(start)})
         return self._frame.betas_for_height(height_m, start)
 
+    def head_betas_for(self, betas: Array) -> Array:
+        """Return the head part's betas (n_head_betas,) that go with a body's: the open head's components are the body's
+        own, those of a licensed head are not, and stay zero."""
+        out = np.zeros(self.n_head_betas, np.float32)
+        if self.family == "OPEN":
+            n = min(len(betas), len(out))
+            out[:n] = betas[:n]
+        return out
+
     def expression_from_actions(self, strengths: dict[str, float]) -> Array:
         """Return the expression (n_expression,) nearest to facial actions (ARKit's 52 names), each 0 to 1.
 

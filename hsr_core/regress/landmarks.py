@@ -200,7 +200,7 @@ class LandmarkRegressor:
             right_hand_pose=fingers["right"].astype(np.float32),
             betas=self._betas,
             expression=np.zeros(body.n_expression, np.float32),
-            head_betas=self._head_betas(self._betas),
+            head_betas=self._body.head_betas_for(self._betas),
             head_expression=np.zeros(body.n_head_expression, np.float32),
         )
         if face is not None:
@@ -265,20 +265,12 @@ class LandmarkRegressor:
         body = self._body
         shaped = HumanParams(
             betas=betas,
-            head_betas=self._head_betas(betas),
+            head_betas=self._body.head_betas_for(betas),
             expression=np.zeros(body.n_expression, np.float32),
             head_expression=np.zeros(body.n_head_expression, np.float32),
         )
         vertices, joints = body.rest(shaped)
         return joints.astype(np.float64), {n: vertices[i].astype(np.float64) for n, i in body.surface_points.items()}
-
-    def _head_betas(self, betas: Array) -> Array:
-        """Return the head part's shape: the open head's components are the body's own, a licensed head's are not."""
-        out = np.zeros(self._body.n_head_betas, np.float32)
-        if self._body.family == "OPEN":
-            n = min(len(betas), len(out))
-            out[:n] = betas[:n]
-        return out
 
 
 def create(settings: Settings, body: Any) -> LandmarkRegressor:

@@ -166,10 +166,14 @@ class Observer:
 
 def person_box(pose: PoseLandmarks, image_hw: tuple[int, int]) -> Array:
     """Return the person's box (4,) [px], cut at the image: the landmarks' box and a margin for head top and skin."""
-    height, width = image_hw
     inside = pose.presence > 0.5
-    seen = pose.uv[inside] if inside.sum() > 3 else pose.uv
-    low, high = seen.min(0), seen.max(0)
+    return points_box(pose.uv[inside] if inside.sum() > 3 else pose.uv, image_hw)
+
+
+def points_box(uv: Array, image_hw: tuple[int, int]) -> Array:
+    """Return the box (4,) [px] of a person of whom these points (N, 2) [px] are known, cut at the image."""
+    height, width = image_hw
+    low, high = uv.min(0), uv.max(0)
     margin = 0.06 * (high - low).max()
     box = [low[0] - margin, low[1] - 1.5 * margin, high[0] + margin, high[1] + margin]
     return np.clip(box, 0, [width, height, width, height]).astype(np.float32)

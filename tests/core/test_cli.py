@@ -164,6 +164,19 @@ def test_bench_smoothing_as_json(capsys):
     assert json.loads(text)["body rotations"]["lag_ms"] > 0
 
 
+def test_weights_are_made_and_checked(capsys, tmp_path):
+    path = tmp_path / "tiny.pt"
+    assert cli.main(["weights", "make-test", str(path), "--size", "tiny", "--json"]) == 0
+    made = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert cli.main(["weights", "check", str(path), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1]) == made
+    assert made["size"]["width"] == 64
+    path.write_bytes(path.read_bytes()[:5000])
+    assert cli.main(["weights", "check", str(path)]) == 2
+    assert "download it again" in capsys.readouterr().err
+    assert cli.main(["weights", "make-test", str(tmp_path / "no" / "folder.pt")]) == 2
+
+
 def test_a_module_that_is_missing_breaks_only_its_own_command(capsys, monkeypatch):
     monkeypatch.setitem(cli.LAZY, "doctor", ("hsr_core.no_such_module", "help"))
     status, _, errors = hsr(capsys, "doctor")

@@ -43,6 +43,7 @@ def test_the_last_line_is_one_json_object(capsys, no_ros) -> None:
         "body",
         "networks",
         "regressors",
+        "weights",
         "view",
         "ros",
         "transport",
@@ -102,6 +103,16 @@ def test_small_or_missing_shared_memory_is_reported(tmp_path, monkeypatch) -> No
     monkeypatch.setattr(doctor, "SHM_NEEDED_BYTES", 1 << 62)
     assert "--ipc=host" in doctor.check_shared_memory(tmp_path).advice
     assert doctor.check_shared_memory(tmp_path / "absent").status == MISSING
+
+
+def test_weights_are_found_or_it_is_said_how_to_get_them(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("HSR_PEAR_WEIGHTS", raising=False)
+    assert doctor.check_weights().status == MISSING
+    assert "BestWJH/PEAR_models" in doctor.check_weights().advice
+    monkeypatch.setenv("HSR_PEAR_WEIGHTS", str(tmp_path / "pear_model.pt"))
+    assert "does not exist" in doctor.check_weights().summary
+    (tmp_path / "pear_model.pt").write_bytes(b"")
+    assert doctor.check_weights().status == OK
 
 
 def test_a_folder_without_licensed_files_is_named(tmp_path, monkeypatch) -> None:

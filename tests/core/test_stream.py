@@ -250,8 +250,13 @@ def test_a_regressor_given_by_the_caller_is_the_callers_to_close(body):
     assert not own.closed
 
 
-def test_names_of_regressors(body):
+def test_names_of_regressors(body, monkeypatch):
+    monkeypatch.delenv("HSR_PEAR_WEIGHTS", raising=False)
     assert regressor_name(Settings()) == "landmarks"
+    assert regressor_name(Settings().with_values({"pear.weights": "pear_model.pt"})) == "pear"
+    monkeypatch.setenv("HSR_PEAR_WEIGHTS", "pear_model.pt")
+    assert regressor_name(Settings()) == "pear"
+    assert regressor_name(Settings(regressor="landmarks")) == "landmarks"
     with HumanStream(Settings(regressor="fake"), body) as stream:
         assert stream.regressor.name == "fake"
     with pytest.raises(ConfigError, match="fake"):

@@ -14,6 +14,8 @@ import pytest
 from harness import HERE
 from hsr.bringup import BringupError, Camera
 
+from hsr_core.regress.pear.checkpoint import make_test
+
 
 def children_of(pid: int) -> dict[str, int]:
     """Return the node processes that a bringup started, by module."""
@@ -105,6 +107,19 @@ def test_the_library_and_the_view_run_behind_the_same_command(bring_up):
     assert summary["latency_ms"]["meshes"] > 5
     assert summary["returncodes"] == {"source": 0, "view": 0, "perception": 0}
     assert "view: http://127.0.0.1:" in out
+
+
+def test_pear_runs_in_the_node_on_a_checkpoint_of_its_format(bring_up, tmp_path):
+    weights = tmp_path / "tiny.pt"
+    make_test(weights)
+    process = bring_up(
+        "--source", "clip", "--for", "4", "--set", "regressor:=pear", "--set", f"pear.weights:={weights}",
+        perception="hsr.perception_node",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["latency_ms"]["meshes"] > 5
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

@@ -17,7 +17,8 @@ from hsr_core.config import describe
 
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
-    "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "device", "view",
+    "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
+    "body_models", "device", "view",
     "rviz", "autostart", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
@@ -77,7 +78,9 @@ def test_parameter_file_holds_only_what_was_given() -> None:
     from launch import LaunchContext
 
     module, context = load(), LaunchContext()
-    context.launch_configurations.update({"device": "cpu", "regressor": "", "transport": "", "params": ""})
+    context.launch_configurations.update(
+        {"device": "cpu", "regressor": "", "weights": "", "body_models": "", "transport": "", "params": ""}
+    )
     values = {parameter: LaunchConfiguration(name) for name, parameter in module.FORWARDED.items()}
     path = Path(module.ParameterFile(values).perform(context))
     assert yaml.safe_load(path.read_text()) == {"/**": {"ros__parameters": {"device": "cpu"}}}

@@ -1,0 +1,190 @@
+"""`regressor: pear` with random weights, and with the answers that a perfect network would give."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.transform import Rotation
+
+from hsr_core.body import load_body
+from hsr_core.body.joints import J
+from hsr_core.config import Settings
+from hsr_core.errors import ConfigError, MissingFile
+from hsr_core.geometry.camera import apply_affine, project, ray_rotation
+from hsr_core.regress.observe import points_box
+from hsr_core.regress.pear.boxes import PersonBox
+from hsr_core.regress.pear.camera import FOCAL_PX, person_crop
+from hsr_core.regress.pear.checkpoint import make_test
+from hsr_core.regress.pear.decode import Decoded
+from hsr_core.regress.pear.regressor import PearRegressor
+from hsr_core.sources import clip_camera, open_source
+from hsr_core.stream import HumanStream
+from hsr_core.types import Camera, Frame, HumanParams, Part, TrackState
+
+
+@pytest.fixture(scope="module")
+def body():
+    return load_body("")
+
+
+@pytest.fixture(scope="module")
+def settings(tmp_path_factory):
+    path = tmp_path_factory.mktemp("pear") / "tiny.pt"
+    make_test(path, "tiny")
+    return Settings().with_values({"regressor": "pear", "pear.weights": str(path), "device": "cpu"})
+
+
+@pytest.fixture
+def regressor(settings, body):
+    out = PearRegressor(settings, body)
+    yield out
+    out.close()
+
+
+@pytest.fixture(scope="module")
+def clip():
+    with open_source("clip", camera=clip_camera()) as source:
+        return [replace(frame, image=frame.image.copy()) for frame, _ in zip(source, range(25), strict=False)]
+
+
+def person_at(body, transl, turn=0.4) -> HumanParams:
+    facing = Rotation.from_matrix(np.diag([1.0, -1, -1])) * Rotation.from_rotvec([0, turn, 0])
+    pose = np.random.default_rng(2).normal(scale=0.2, size=(21, 3))
+    betas = body.betas_for_height(1.70)
+    return HumanParams(
+        global_orient=facing.as_rotvec().astype(np.float32), transl=np.float32(transl),
+        body_pose=pose.astype(np.float32), betas=betas, head_betas=betas,
+    )  # fmt: skip
+
+
+def perfect_answer(params: HumanParams, body, camera: Camera) -> tuple[Decoded, PersonBox]:
+    """What a network that knows everything says of the person's crop: directions as seen along the crop's ray."""
+    joints = body.pose_one(params).joints
+    uv = project(joints, camera)
+    box = PersonBox(points_box(uv, camera.image_hw), 0.9)
+    crop = person_crop(box.bbox_xyxy, camera.image_hw)
+    R_ray = ray_rotation(uv[0], camera.K)
+    root = R_ray.T @ Rotation.from_rotvec(params.global_orient).as_matrix()
+    local = np.concatenate([params.body_pose, params.left_hand_pose, params.right_hand_pose])
+    rotmats = np.concatenate([root[None], Rotation.from_rotvec(local).as_matrix()])
+    pelvis = joints[0] - params.transl  # turning about it leaves it in place
+    z = FOCAL_PX * joints[0, 2] / (crop.scale * camera.K[0, 0])
+    tx, ty = pelvis[:2] - (apply_affine(crop.A_crop_img, uv[0]) - 128) * z / FOCAL_PX
+    zeros = {name: np.zeros(n, np.float32) for name, n in (("betas", 200), ("expression", 50), ("head_betas", 300))}
+    return Decoded(
+        rotmats=rotmats.astype(np.float32), head_scale=np.ones(3, np.float32), **zeros,
+        head_expression=np.zeros(50, np.float32), jaw_pose=np.array([0.2, 0, 0], np.float32),
+        eye_pose=np.zeros((2, 3), np.float32), eyelids=np.array([0.1, 1.2], np.float32),
+        camera=np.array([tx, ty, 24 / (z - pelvis[2])], np.float32),
+    ), box  # fmt: skip
+
+
+def told(regressor, monkeypatch, answer: Decoded, box: PersonBox) -> None:
+    monkeypatch.setattr(regressor, "_run", lambda: answer)
+    monkeypatch.setattr(regressor._boxes, "find", lambda frame, people: box)
+    regressor._boxes._last = box
+
+
+@pytest.mark.parametrize("transl", [(0.0, 0.2, 5.0), (1.8, 0.3, 4.0), (-2.5, 0.6, 6.0)])
+def test_a_perfect_answer_becomes_the_true_person(regressor, body, monkeypatch, transl):
+    """Orientation exactly, place within what one weak-perspective scale can say of a person some metres away."""
+    camera = Camera.from_hfov(70, (720, 1280))
+    truth = person_at(body, transl)
+    told(regressor, monkeypatch, *perfect_answer(truth, body, camera))
+    (found,) = regressor.regress(Frame(np.zeros((720, 1280, 3), np.uint8), 10**9), camera)
+    error = Rotation.from_rotvec(found.params.global_orient).inv() * Rotation.from_rotvec(truth.global_orient)
+    assert error.magnitude() < 1e-3
+    np.testing.assert_allclose(found.params.body_pose, truth.body_pose, atol=1e-4)
+    joints, expected = body.pose_one(found.params).joints, body.pose_one(truth).joints
+    assert abs(joints[0, 2] / expected[0, 2] - 1) < 0.02
+    miss = np.linalg.norm(project(joints, camera) - project(expected, camera), axis=1)
+    assert miss[:22].max() < 0.02 * (found.bbox_xyxy[3] - found.bbox_xyxy[1])
+    np.testing.assert_allclose(found.params.jaw_pose, (0.2, 0, 0), atol=1e-6)
+    np.testing.assert_allclose(found.params.eyelids, (0.1, 1.0), atol=1e-6)
+    assert found.parts == Part.BODY | Part.LEFT_HAND | Part.RIGHT_HAND | Part.FACE
+
+
+def test_without_the_ray_rotation_the_person_is_turned_by_the_ray(regressor, settings, body, monkeypatch):
+    camera = Camera.from_hfov(70, (720, 1280))
+    truth = person_at(body, (1.8, 0.3, 4.0))
+    told(regressor, monkeypatch, *perfect_answer(truth, body, camera))
+    regressor.configure(settings.with_values({"pear.ray_rotation": False}))
+    (found,) = regressor.regress(Frame(np.zeros((720, 1280, 3), np.uint8), 10**9), camera)
+    error = Rotation.from_rotvec(found.params.global_orient).inv() * Rotation.from_rotvec(truth.global_orient)
+    pelvis = body.pose_one(truth).joints[0]
+    assert error.magnitude() == pytest.approx(np.arccos(pelvis[2] / np.linalg.norm(pelvis)), abs=1e-3)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"camera": np.array([0, 0, 0.01], np.float32)},
+        {"camera": np.array([0, np.nan, 1], np.float32)},
+        {"rotmats": np.zeros((52, 3, 3), np.float32)},
+        {"head_betas": np.full(300, np.inf, np.float32)},
+    ],
+)
+def test_an_answer_that_is_no_person_is_dropped_and_the_next_one_is_taken(regressor, body, monkeypatch, change, caplog):
+    camera = Camera.from_hfov(70, (720, 1280))
+    answer, box = perfect_answer(person_at(body, (0, 0.2, 5)), body, camera)
+    frame = Frame(np.zeros((720, 1280, 3), np.uint8), 10**9)
+    told(regressor, monkeypatch, answer._replace(**change), box)
+    assert regressor.regress(frame, camera) == []
+    assert regressor.regress(frame, camera) == []
+    assert len(caplog.records) == 1
+    told(regressor, monkeypatch, answer, box)
+    assert len(regressor.regress(frame, camera)) == 1
+
+
+def test_joints_outside_the_picture_are_not_seen(regressor, body, monkeypatch):
+    camera = Camera.from_hfov(70, (720, 1280))
+    truth = person_at(body, (0.0, 1.1, 3.0))  # the legs hang out of the picture
+    told(regressor, monkeypatch, *perfect_answer(truth, body, camera))
+    (found,) = regressor.regress(Frame(np.zeros((720, 1280, 3), np.uint8), 10**9), camera)
+    assert found.joint_score[J["left_ankle"]] == found.joint_score[J["right_foot"]] == 0
+    assert found.joint_score[J["head"]] == pytest.approx(0.9)
+
+
+def test_random_weights_flow_through_the_stream_and_repeat(settings, body, clip):
+    """With random weights the person is random, but complete; the search runs when it is needed, not in every frame."""
+    runs = []
+    for _ in range(2):
+        with HumanStream(settings, body) as stream:
+            searches = []
+            search = stream.regressor._boxes._search.search
+            stream.regressor._boxes._search.search = lambda *a, s=search, n=searches, **k: n.append(1) or s(*a, **k)
+            results = [stream.process(frame) for frame in clip]
+        present = [[person for person in result.people if person.state != TrackState.LOST] for result in results]
+        assert all(len(people) == 1 for people in present)
+        assert 1 <= len(searches) < len(clip) / 2
+        assert {"detect", "crop", "network", "place"} <= set(results[-1].stage_ms)
+        runs.append([people[0] for people in present])
+    for a, b in zip(*runs, strict=True):
+        assert a.params.finite()
+        assert torch.equal(torch.from_numpy(a.joints), torch.from_numpy(b.joints))
+        R = a.joint_rotmats.astype(np.float64)
+        np.testing.assert_allclose(R @ np.swapaxes(R, 1, 2), np.broadcast_to(np.eye(3), R.shape), atol=1e-5)
+
+
+def test_nobody_is_found_where_nobody_is(regressor):
+    frame = Frame(np.full((480, 640, 3), 90, np.uint8), 10**9)
+    assert regressor.regress(frame, Camera.from_hfov(60, (480, 640))) == []
+
+
+def test_one_person_in_the_whole_frame_needs_no_search(settings, body, clip):
+    regressor = PearRegressor(settings.with_values({"pear.boxes": "whole_frame"}), body)
+    (found,) = regressor.regress(clip[0], clip[0].camera)
+    assert regressor.stage_ms["detect"] < 5
+    np.testing.assert_array_equal(found.bbox_xyxy, (0, 0, 1768, 994))
+
+
+def test_missing_weights_and_a_missing_gpu_are_said(settings, body, monkeypatch):
+    monkeypatch.delenv("HSR_PEAR_WEIGHTS", raising=False)
+    with pytest.raises(MissingFile, match="HSR_PEAR_WEIGHTS"):
+        PearRegressor(Settings(), body)
+    if not torch.cuda.is_available():
+        with pytest.raises(ConfigError, match="no GPU"):
+            PearRegressor(settings.with_values({"device": "cuda"}), body)
