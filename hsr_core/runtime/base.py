@@ -101,19 +101,18 @@ class NetworkSpec:
         if inputs.keys() != {tensor.name for tensor in self.inputs}:
             expected = ", ".join(tensor.name for tensor in self.inputs)
             raise ShapeError(f"the network's inputs are {expected}, not {', '.join(inputs) or 'none'}")
-        batch = 0
+        sizes = [inputs[t.name].shape[0] for t in self.inputs if t.batched and inputs[t.name].ndim]
+        batch = sizes[0] if sizes else self.batch.min
         for tensor in self.inputs:
             array = inputs[tensor.name]
-            if tensor.batched and not batch and array.ndim:
-                batch = array.shape[0]
             if array.shape != tensor.at(batch) or array.dtype != tensor.dtype:
                 raise ShapeError(
                     f"input {tensor.name} must be {tensor.dtype} {_text(tensor.shape)}, not {array.dtype} {array.shape}"
                     + (f" in a batch of {batch}" if tensor.batched else "")
                 )
-        if batch and not self.batch.min <= batch <= self.batch.max:
+        if not self.batch.min <= batch <= self.batch.max:
             raise ShapeError(f"a batch must have {self.batch.min} to {self.batch.max} items, not {batch}")
-        return batch or self.batch.min
+        return batch
 
     def zeros(self, batch: int) -> dict[str, Array]:
         """Return inputs of the right shape, for warming up."""

@@ -133,16 +133,17 @@ class EngineCache:
         try:
             facts = json.loads(sidecar.read_text())
             recorded, files = facts["key"], facts["files"]
-            known = {name: recorded[name] for name in EngineKey.__dataclass_fields__}
-            recorded_sums = {str(name): (int(file["bytes"]), str(file["sha256"])) for name, file in files.items()}
+            known = EngineKey(**recorded)
+            name = known.file_name
+            sums = {str(file): (int(of["bytes"]), str(of["sha256"])) for file, of in files.items()}
         except FileNotFoundError:
             return Entry(path, {}, "no sidecar: its builder was stopped")
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, ConfigError) as error:
             return Entry(path, {}, f"the sidecar cannot be read: {type(error).__name__} {error}")
-        problem = _difference(known, asdict(key)) if key else ""
-        if not problem and EngineKey(**known).file_name != path.name:
+        problem = _difference(asdict(known), asdict(key)) if key else ""
+        if not problem and name != path.name:
             problem = "the sidecar belongs to another file"
-        return Entry(path, facts, problem or self._compare_files(path, recorded_sums))
+        return Entry(path, facts, problem or self._compare_files(path, sums))
 
     def annotate(self, path: Path, name: str, value: Any) -> None:
         """Add a fact to an entry's sidecar.

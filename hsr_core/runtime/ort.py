@@ -41,7 +41,7 @@ class OrtRuntime(RuntimeBase):
         # The binding keeps addresses, not arrays: these must live until the run is over.
         arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
         for name, array in arrays.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, _address(array))
         if batch != self._bound_batch:
             self._bind_outputs(batch)
         try:
@@ -55,12 +55,16 @@ class OrtRuntime(RuntimeBase):
         for tensor in self.spec.outputs:
             whole = self._outputs[tensor.name]
             view = whole[:batch] if tensor.batched else whole
-            self._binding.bind_output(tensor.name, "cpu", 0, view.dtype.type, view.shape, view.ctypes.data)
+            self._binding.bind_output(tensor.name, "cpu", 0, view.dtype.type, view.shape, _address(view))
             self._views[tensor.name] = view
         self._bound_batch = batch
 
     def close(self) -> None:
         self._binding = self._session = None
+
+
+def _address(array: Array) -> int:
+    return array.__array_interface__["data"][0]  # `array.ctypes` makes reference cycles
 
 
 def check_precision(device: str, precision: str) -> None:

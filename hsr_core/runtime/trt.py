@@ -18,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..errors import BadFile, ConfigError, DeviceError, HsrError, MissingPackage
+from ..errors import BadFile, ConfigError, DeviceError, MissingPackage
 from .base import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -34,10 +34,6 @@ Progress = Callable[[str, int, int], None]
 """Called with a phase's name, its steps done and its steps in all."""
 
 
-class BuildStopped(HsrError):
-    """The user stopped a build."""
-
-
 def load_api(engine: str) -> ModuleType:
     """Import the package behind an engine's name.
 
@@ -50,10 +46,10 @@ def load_api(engine: str) -> ModuleType:
         raise MissingPackage(f"{engine} cannot be imported ({error}): {INSTALL[engine]}") from error
 
 
-def installed_version(engine: str) -> str:
-    """Return the package's version without importing it; "" when it is not installed."""
+def installed_version(name: str) -> str:
+    """Return the version of an engine's or other package without importing it; "" when it is not installed."""
     try:
-        return version(PACKAGES[engine])
+        return version(PACKAGES.get(name, name))
     except PackageNotFoundError:
         return ""
 
@@ -68,7 +64,7 @@ def build_engine(
 
     Raises:
         BadFile: The parser refuses the graph, or the builder fails; the message has the library's own.
-        BuildStopped: The user pressed Ctrl-C.
+        KeyboardInterrupt: And whatever else `progress` raises; it stops the build.
         ConfigError: The architecture is not one the package knows.
     """
     api = load_api(engine)
@@ -92,7 +88,7 @@ def build_engine(
         config.add_optimization_profile(_profile(builder, spec))
     plan = builder.build_serialized_network(network, config)
     if monitor.stopped_by is not None:
-        raise BuildStopped("the engine's build was stopped") from monitor.stopped_by
+        raise monitor.stopped_by
     if plan is None:
         hint = TURING if architecture == "sm75" and engine == "tensorrt-rtx" else ""
         raise BadFile(
