@@ -137,7 +137,15 @@ class Settings:
     """Everything that can be set, with defaults that need no file."""
 
     regressor: str = setting("auto", "Regressor name; auto: pear when its weights are set, else landmarks")
-    device: str = setting("auto", "auto, cuda, cuda:N or cpu")
+    device: str = setting("auto", "Where networks that can use a GPU run", choices=("auto", "cuda", "cpu"))
+    engine: str = setting(
+        "auto",
+        "What runs such a network; auto says what it chose",
+        choices=("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"),
+    )
+    precision: str = setting(
+        "auto", "auto: fp16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "tf32", "fp16", "bf16")
+    )
     data_dir: str = setting("~/.local/share/hsr", "Where snapshots go")
     body_model: BodyModelSettings = field(default_factory=BodyModelSettings)
     input: InputSettings = field(default_factory=InputSettings)

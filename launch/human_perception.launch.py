@@ -56,7 +56,8 @@ ARGUMENTS = (
     ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
     ("weights", "", "PEAR's checkpoint; empty: as the parameter file says, then HSR_PEAR_WEIGHTS", None),
     ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
-    ("device", "", "auto, cpu, cuda or cuda:N; empty: as the parameter file says", None),
+    ("engine", "", "auto, tensorrt, tensorrt-rtx, onnxruntime or torch; empty: as the parameter file says", None),
+    ("device", "", "auto, cpu or cuda; empty: as the parameter file says", None),
     ("view", "false", "Start the web view", ["true", "false"]),
     ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
     ("autostart", "true", "Configure and activate the perception node", ["true", "false"]),
@@ -71,6 +72,7 @@ FORWARDED = {
     "regressor": "regressor",
     "weights": "pear.weights",
     "body_models": "body_model.path",
+    "engine": "engine",
     "device": "device",
 }
 """Launch arguments that are parameters when they are not empty."""

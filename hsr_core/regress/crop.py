@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ..geometry.camera import apply_affine, crop_transform, invert_affine
 from ..types import Array, Frame
@@ -58,18 +59,20 @@ def crop_rgb(frame: Frame, A_crop_img: Array, out: Array, *, low: float = 0.0) -
         out: float32 (S, S, 3), written in place.
         low: What black becomes: 0 or -1.
     """
-    side = out.shape[0]
+    np.multiply(cut_rgb(frame, A_crop_img, out.shape[0]), (1 - low) / 255, out=out, casting="unsafe")
+    if low:
+        out += low
+
+
+def cut_rgb(frame: Frame, A_crop_img: Array, side: int) -> NDArray[np.uint8]:
+    """Return a region as uint8 RGB (side, side, 3), black outside the image; integer-centre pixels on both sides."""
     border = cv2.BORDER_CONSTANT
     crop = cv2.warpAffine(frame.image, A_crop_img, (side, side), flags=cv2.INTER_LINEAR, borderMode=border)
     if frame.order == "mono":
-        crop = cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
-    elif frame.order == "bgr":
-        crop = cv2.cvtColor(crop, cv2.COLOR_BGRA2RGB if crop.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-    elif crop.shape[2] == 4:
-        crop = crop[..., :3]
-    np.multiply(crop, (1 - low) / 255, out=out, casting="unsafe")
-    if low:
-        out += low
+        return cv2.cvtColor(crop, cv2.COLOR_GRAY2RGB)
+    if frame.order == "bgr":
+        return cv2.cvtColor(crop, cv2.COLOR_BGRA2RGB if crop.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return crop[..., :3]
 
 
 def to_image(roi: Roi, crop_points: Array, crop_px: int) -> Array:

@@ -114,6 +114,7 @@ def test_pear_runs_in_the_node_on_a_checkpoint_of_its_format(bring_up, tmp_path)
     make_test(weights)
     process = bring_up(
         "--source", "clip", "--for", "4", "--set", "regressor:=pear", "--set", f"pear.weights:={weights}",
+        "--set", "engine:=torch",
         perception="hsr.perception_node",
     )  # fmt: skip
     out, err = process.communicate(timeout=240)

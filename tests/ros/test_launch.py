@@ -18,7 +18,7 @@ from hsr_core.config import describe
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
     "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
-    "body_models", "device", "view",
+    "body_models", "engine", "device", "view",
     "rviz", "autostart", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
@@ -79,7 +79,7 @@ def test_parameter_file_holds_only_what_was_given() -> None:
 
     module, context = load(), LaunchContext()
     context.launch_configurations.update(
-        {"device": "cpu", "regressor": "", "weights": "", "body_models": "", "transport": "", "params": ""}
+        {"device": "cpu", **dict.fromkeys(("regressor", "weights", "body_models", "engine", "transport", "params"), "")}
     )
     values = {parameter: LaunchConfiguration(name) for name, parameter in module.FORWARDED.items()}
     path = Path(module.ParameterFile(values).perform(context))

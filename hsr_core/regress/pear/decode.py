@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from .network import PearNetwork, RawOutput
+from .network import RawOutput
 
 N_ROTATIONS = 52
 """Root, 21 body joints, 15 left and 15 right hand joints."""
@@ -71,14 +71,3 @@ def decode(raw: RawOutput) -> Decoded:
         eyelids=raw.flame_pose[:, 12:],
         camera=raw.camera + raw.camera.new_tensor([0.0, 0.0, SCALE_AT_ZERO]),
     )
-
-
-class PearDecoded(nn.Module):
-    """RGB crops (B, 3, 256, 256) in [0, 1] to `Decoded`: the network and what follows it in one graph."""
-
-    def __init__(self, network: PearNetwork) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Decoded:
-        return decode(self.network(images))

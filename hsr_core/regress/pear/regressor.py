@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import time
 from collections.abc import Iterator
@@ -10,15 +11,18 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
+from numpy.typing import NDArray
 
 from ...body.joints import LEFT_HAND, N_JOINTS, RIGHT_HAND, J
 from ...config import Settings
-from ...errors import ConfigError, MissingFile
+from ...errors import MissingFile
 from ...geometry.camera import apply_affine, invert_affine, ray_rotation, undistort_points
 from ...geometry.rotations import rotmat_to_rotvec
+from ...runtime.base import Runtime
+from ...runtime.parity import ParityCheck
+from ...runtime.select import open_runtime, this_machine
 from ...types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
-from ..crop import crop_rgb
+from ..crop import cut_rgb
 from . import WEIGHTS_VARIABLE, weights_path
 from .boxes import BoxFinder, FollowedPerson, PersonBox, WholeFrame
 from .camera import (
@@ -34,7 +38,8 @@ from .camera import (
     virtual_translation,
 )
 from .checkpoint import load_network
-from .decode import Decoded, PearDecoded
+from .decode import Decoded
+from .export import PARITY_TOLERANCE, SPEC, PearGraph, graph_hash, sample_crops
 from .network import IMAGE_PX, SEEN_COLUMNS
 
 N_BODY = 22
@@ -60,13 +65,9 @@ class PearRegressor:
     def __init__(self, settings: Settings, body: Any) -> None:
         self.stage_ms: dict[str, float] = {}
         self._settings, self._body = settings, body
-        self._device = _device(settings.device)
-        network = load_network(
-            _given_weights(settings), heads=settings.pear.heads, allow_extra=settings.pear.allow_extra
-        )
-        self._network = PearDecoded(network).to(self._device).eval()
+        self._runtime = _open_runtime(settings)
+        self._runtime.warm_up()
         self._boxes: BoxFinder = WholeFrame() if settings.pear.boxes == "whole_frame" else FollowedPerson()
-        self._pixels = np.empty((IMAGE_PX, IMAGE_PX, 3), np.float32)
         self._own_betas = body.betas_for_height(settings.subject.height_m)
         self._said: set[str] = set()
 
@@ -82,9 +83,7 @@ class PearRegressor:
 
     def close(self) -> None:
         """Release the network's memory."""
-        del self._network
-        if self._device.type == "cuda":
-            torch.cuda.empty_cache()
+        self._runtime.close()
 
     def regress(self, frame: Frame, camera: Camera) -> list[Regression]:
         """Return the person in the frame, or nobody."""
@@ -95,9 +94,9 @@ class PearRegressor:
         if crop is None:
             return []
         with self._timed("crop"):
-            crop_rgb(frame, crop.A_crop_img, self._pixels)
+            pixels = cut_rgb(frame, crop.A_crop_img, IMAGE_PX)
         with self._timed("network"):
-            decoded = self._run()
+            decoded = self._run(pixels)
         reason = illegal(decoded.rotmats, decoded.camera, *decoded[1:-1])
         if reason:
             return self._nobody(reason)
@@ -107,11 +106,10 @@ class PearRegressor:
     def _crop(self, box: PersonBox, image_hw: tuple[int, int]) -> Crop | None:
         return letterbox(image_hw) if isinstance(self._boxes, WholeFrame) else person_crop(box.bbox_xyxy, image_hw)
 
-    @torch.inference_mode()
-    def _run(self) -> Decoded:
-        """Return the network's answer for the crop as float32 numpy, without the batch axis."""
-        image = torch.from_numpy(self._pixels).permute(2, 0, 1)[None].to(self._device)
-        return Decoded(*(value[0].cpu().numpy() for value in self._network(image)))
+    def _run(self, pixels: NDArray[np.uint8]) -> Decoded:
+        """Return the network's answer for a crop (256, 256, 3), without the batch axis; valid until the next call."""
+        answer = self._runtime({"pixels": pixels[None]})
+        return Decoded(**{name: value[0] for name, value in answer.items()})
 
     def _person(self, frame: Frame, camera: Camera, box: PersonBox, crop: Crop, out: Decoded) -> list[Regression]:
         params = self._params(out)
@@ -159,9 +157,9 @@ class PearRegressor:
             "body_pose": rotvecs[1:22],
             "left_hand_pose": rotvecs[22:37],
             "right_hand_pose": rotvecs[37:52],
-            "jaw_pose": out.jaw_pose,
-            "leye_pose": out.eye_pose[0],
-            "reye_pose": out.eye_pose[1],
+            "jaw_pose": out.jaw_pose.copy(),
+            "leye_pose": out.eye_pose[0].copy(),
+            "reye_pose": out.eye_pose[1].copy(),
             "eyelids": np.clip(out.eyelids, 0, 1),
         }
         if body.family != "EHMS":
@@ -244,21 +242,22 @@ def _given_weights(settings: Settings) -> str:
     return path
 
 
-def _device(name: str) -> torch.device:
-    """Return the device that is set; `auto` is the first GPU, else the CPU.
-
-    Raises:
-        ConfigError: A GPU is asked for by name and there is none.
-    """
-    available = torch.cuda.is_available()
-    if name == "auto":
-        name = "cuda" if available else "cpu"
-        log.info("PEAR runs on %s", name)
-    if name.startswith("cuda") and not available:
-        raise ConfigError(
-            f"device: {name}, but torch {torch.__version__} finds no GPU; check nvidia-smi, or device: cpu"
-        )
-    return torch.device(name)
+def _open_runtime(settings: Settings) -> Runtime:
+    """Open the network as the settings say; the choice and its reason are logged."""
+    pear, precision = settings.pear, settings.precision
+    network = load_network(_given_weights(settings), heads=pear.heads, allow_extra=pear.allow_extra)
+    if precision == "auto":
+        precision = "fp16" if settings.device != "cpu" and this_machine().gpu else "fp32"
+    return open_runtime(
+        lambda: PearGraph(copy.deepcopy(network)),
+        SPEC,
+        network_hash=graph_hash(network),
+        engine=settings.engine,
+        device=settings.device,
+        precision=precision,
+        parity=ParityCheck(sample_crops(), PARITY_TOLERANCE[precision]),
+        log=log,
+    )
 
 
 def create(settings: Settings, body: Any) -> PearRegressor:

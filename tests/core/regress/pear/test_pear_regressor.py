@@ -12,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from hsr_core.body import load_body
 from hsr_core.body.joints import J
 from hsr_core.config import Settings
-from hsr_core.errors import ConfigError, MissingFile
+from hsr_core.errors import DeviceError, MissingFile
 from hsr_core.geometry.camera import apply_affine, project, ray_rotation
 from hsr_core.regress.observe import points_box
 from hsr_core.regress.pear.boxes import PersonBox
@@ -34,7 +34,7 @@ def body():
 def settings(tmp_path_factory):
     path = tmp_path_factory.mktemp("pear") / "tiny.pt"
     make_test(path, "tiny")
-    return Settings().with_values({"regressor": "pear", "pear.weights": str(path), "device": "cpu"})
+    return Settings().with_values({"regressor": "pear", "pear.weights": str(path), "device": "cpu", "engine": "torch"})
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def perfect_answer(params: HumanParams, body, camera: Camera) -> tuple[Decoded, 
 
 
 def told(regressor, monkeypatch, answer: Decoded, box: PersonBox) -> None:
-    monkeypatch.setattr(regressor, "_run", lambda: answer)
+    monkeypatch.setattr(regressor, "_run", lambda pixels: answer)
     monkeypatch.setattr(regressor._boxes, "find", lambda frame, people: box)
     regressor._boxes._last = box
 
@@ -186,5 +186,6 @@ def test_missing_weights_and_a_missing_gpu_are_said(settings, body, monkeypatch)
     with pytest.raises(MissingFile, match="HSR_PEAR_WEIGHTS"):
         PearRegressor(Settings(), body)
     if not torch.cuda.is_available():
-        with pytest.raises(ConfigError, match="no GPU"):
-            PearRegressor(settings.with_values({"device": "cuda"}), body)
+        for values in ({"device": "cuda", "engine": "auto"}, {"device": "auto", "engine": "tensorrt"}):
+            with pytest.raises(DeviceError, match="nvidia-smi"):
+                PearRegressor(settings.with_values(values), body)
