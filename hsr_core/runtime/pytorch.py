@@ -71,7 +71,6 @@ class _GraphRunner:
             self._buffers.upload(inputs)
             if batch not in self._replays:
                 self._replays[batch] = self._capture(batch)
-                self._buffers.upload(inputs)
             self._replays[batch]()
             self._buffers.download(batch)
         self._stream.synchronize()

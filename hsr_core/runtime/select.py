@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from ..errors import ConfigError, DeviceError
 from .base import ENGINES, PRECISIONS, NetworkSpec, Runtime
-from .engine_cache import DEFAULT_CACHE, EngineCache
+from .engine_cache import EngineCache
 from .trt import PACKAGES, RTX_ARCHITECTURES, Progress, installed_version
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def open_runtime(
     engine: str = "auto",
     device: str = "auto",
     precision: str = "fp32",
-    cache: Path = DEFAULT_CACHE,
+    cache: Path | None = None,
     parity: ParityCheck | None = None,
     progress: Progress | None = None,
     log: logging.Logger | None = None,
@@ -134,6 +134,7 @@ def open_runtime(
     Args:
         module_factory: Returns a new module, with its weights; called only when nothing in the cache will do.
         network_hash: Hexadecimal; must change whenever the weights or the module's arithmetic do.
+        cache: Folder of the engines; None = `engines` in the user's cache folder.
         parity: Compare with torch fp32 first; a result within tolerance is remembered beside the engine.
         progress: Called with the phases of an engine's build.
         log: Gets the reason of the choice, and one line when something slow starts.
@@ -148,7 +149,7 @@ def open_runtime(
     machine = this_machine()
     choice = choose(engine, device, precision, machine)
     (log or logging.getLogger(__name__)).info("network: %s", choice.reason)
-    store = EngineCache(Path(cache))
+    store = EngineCache(cache)
     runtime, path = _open(module_factory, spec, choice, precision, network_hash, store, machine, progress)
     if parity is not None and (choice.engine, precision) != ("torch", "fp32"):
         try:

@@ -11,9 +11,9 @@ import pytest
 import torch
 from tiny_network import HASH, SPEC, make_tiny
 
-from hsr_core.errors import BadFile, ConfigError, ShapeError
+from hsr_core.errors import BadFile, ConfigError, DeviceError, ShapeError
 from hsr_core.runtime import Batch, NetworkSpec, Runtime, TensorSpec, open_runtime
-from hsr_core.runtime.buffers import Buffers
+from hsr_core.runtime.buffers import Buffers, device_errors
 from hsr_core.runtime.module import build_network
 from hsr_core.runtime.ort import OrtRuntime
 from hsr_core.runtime.pytorch import TorchRuntime
@@ -73,20 +73,20 @@ def test_wrong_inputs_are_refused_before_the_network_sees_them(runtime) -> None:
 def test_a_steady_state_is_reached_in_which_calls_keep_no_memory(runtime, inputs) -> None:
     """What tracemalloc counts: Python's objects and numpy's arrays, not torch's tensors.
 
-    The libraries fill pools of some kilobytes first. A leak of one object a call would never pass.
+    The libraries fill pools of some kilobytes first. A leak of one object a call, 16 bytes or more, would never pass.
     """
     given = inputs(2)
     held = []
     tracemalloc.start()
     try:
-        while len(held) < 20 and (len(held) < 2 or held[-1] > held[-2]):
+        while len(held) < 20 and (len(held) < 2 or held[-1] > held[-2] + 99):
             for _ in range(100):
                 runtime(given)
             gc.collect()
             held.append(tracemalloc.get_traced_memory()[0])
     finally:
         tracemalloc.stop()
-    assert held[-1] <= held[-2], held
+    assert held[-1] <= held[-2] + 99, held  # less than a byte a call
     assert max(held) < 100_000
 
 
@@ -152,3 +152,20 @@ def test_device_buffers_carry_inputs_and_outputs() -> None:
         buffers.device_view(y, batch).copy_(result)
         buffers.download(batch)
         assert (buffers.results(batch)["y"] == 2 * values).all()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "use a smaller batch"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), "configure again"),
+    ],
+)
+def test_a_full_or_lost_gpu_is_a_device_error(error, message) -> None:
+    with pytest.raises(DeviceError, match=message), device_errors():
+        raise error
+
+
+def test_other_errors_are_not_blamed_on_the_gpu() -> None:
+    with pytest.raises(RuntimeError, match="shapes"), device_errors():
+        raise RuntimeError("shapes cannot be multiplied")
