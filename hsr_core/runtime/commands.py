@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingFile, MissingPackage
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 LOADER = "hsr_core.regress.pear.export"
-"""Its `load_for_export(weights)` returns a module, its NetworkSpec and the network hash."""
+"""Its `load_for_export(weights)` returns a module, its NetworkSpec and the network hash; `sample_crops()` real inputs
+to compare on; `PARITY_TOLERANCE` is the largest difference allowed, by precision."""
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -74,7 +76,7 @@ def _build(args: argparse.Namespace, cache: EngineCache) -> dict[str, Any]:
     onnx = onnx_file(factory, spec, args.precision, network_hash, cache)
     answer: dict[str, Any] = {"cache": str(cache.folder), "network_hash": network_hash, "precision": args.precision}
     answer["onnx"] = {"file": onnx.name, "bytes": onnx.stat().st_size}
-    answer["onnx_against_torch_fp32"] = _check(args, onnx, spec, factory)
+    answer["onnx_against_torch_fp32"] = _compare(args, onnx, spec, factory)
     answer["engines"] = []
     for architecture in architectures:
         start = time.monotonic()
@@ -117,27 +119,32 @@ def _load(weights: Path) -> tuple[Callable[[], nn.Module], NetworkSpec, str]:
     """Return a factory that reads the checkpoint once for each module it makes, but not twice for the first."""
     if not weights.is_file():
         raise MissingFile(f"no such file: {weights}")
-    try:
-        load = import_module(LOADER).load_for_export
-    except ImportError as error:
-        raise MissingPackage(f"the network cannot be loaded: {error}") from error
+    load = _loader().load_for_export
     module, spec, network_hash = load(weights)
     first = [module]
     return (lambda: first.pop() if first else load(weights)[0]), spec, network_hash
 
 
-def _check(args: argparse.Namespace, onnx: Path, spec: NetworkSpec, factory: Callable[[], nn.Module]) -> Any:
-    """Run the ONNX file with onnxruntime on random inputs; return the largest difference of each output."""
+def _loader() -> ModuleType:
+    try:
+        return import_module(LOADER)
+    except ImportError as error:
+        raise MissingPackage(f"the network cannot be loaded: {error}") from error
+
+
+def _compare(args: argparse.Namespace, onnx: Path, spec: NetworkSpec, factory: Callable[[], nn.Module]) -> Any:
+    """Run the ONNX file with onnxruntime on real inputs; return the largest difference of each output."""
     if args.no_check:
         return "not measured: --no-check"
     if args.precision == "bf16":
         return "not measured: onnxruntime has no bf16 on the CPU"
     from .ort import OrtRuntime
-    from .parity import ParityCheck, gate, random_samples
+    from .parity import ParityCheck, gate
 
     precision = "fp32" if args.precision == "tf32" else args.precision
+    tolerance = _loader().PARITY_TOLERANCE[precision] if args.tolerance is None else args.tolerance
     with OrtRuntime(onnx, spec, device="cpu", precision=precision) as runtime:
-        parity = gate(runtime, factory, "cpu", ParityCheck(random_samples(spec), args.tolerance))
+        parity = gate(runtime, factory, "cpu", ParityCheck(_loader().sample_crops(), tolerance))
     return parity.largest if parity else {}
 
 

@@ -9,9 +9,10 @@ from types import ModuleType
 import pytest
 from tiny_network import HASH, SPEC, make_tiny
 
-from hsr_core.errors import ConfigError, MissingFile
+from hsr_core.errors import ConfigError, MissingFile, ParityError
 from hsr_core.runtime import commands
 from hsr_core.runtime.base import Batch
+from hsr_core.runtime.parity import random_samples
 
 pytest.importorskip("tensorrt_rtx", reason='pip install "hsr-core[rtx]"')
 pytest.importorskip("onnxscript", reason='pip install "hsr-core[onnx]"')
@@ -24,6 +25,8 @@ def weights(tmp_path, monkeypatch) -> str:
     file.write_bytes(b"weights")
     loader = ModuleType(commands.LOADER)
     loader.load_for_export = lambda path: (make_tiny(), SPEC, HASH)
+    loader.sample_crops = lambda: random_samples(SPEC)
+    loader.PARITY_TOLERANCE = {"fp16": 1e-2}
     monkeypatch.setitem(sys.modules, commands.LOADER, loader)
     return str(file)
 
@@ -53,6 +56,12 @@ def test_engines_are_built_listed_verified_and_pruned(weights, tiny_cache, capsy
     assert "has 1000 bytes" in capsys.readouterr().out
     assert engine("prune", *cache)["removed"] == [f"{half_written}.json", half_written]
     assert engine("verify", *cache) == 0
+
+
+def test_nothing_is_built_of_a_graph_that_is_not_the_network(weights, tmp_path) -> None:
+    with pytest.raises(ParityError, match=r"pose .* \(allowed 1e-09\)"):
+        engine("build", "--weights", weights, "--arch", "sm89", "--tolerance", "1e-9", "--cache", str(tmp_path))
+    assert not list(tmp_path.glob("*.engine"))
 
 
 def test_engines_of_another_version_are_named_and_pruned(weights, tmp_path, monkeypatch, capsys) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from tiny_network import HASH, SPEC, make_tiny
 
 from hsr_core.errors import BadFile, ConfigError, MissingPackage
-from hsr_core.runtime import trt
+from hsr_core.runtime import trt, trt_run
 from hsr_core.runtime.build import engine_file
 from hsr_core.runtime.engine_cache import EngineCache
 
@@ -104,6 +106,19 @@ def test_a_missing_package_names_the_command_that_installs_it() -> None:
         pytest.skip("tensorrt is installed here")
     with pytest.raises(MissingPackage, match="pip install tensorrt"):
         trt.load_api("tensorrt")
+
+
+def test_all_that_the_gpu_code_calls_exists_in_the_package() -> None:
+    """The least that can be said of code that needs a GPU to run."""
+    source = Path(trt_run.__file__).read_text()
+    owners = {
+        "self._runtime": RTX.Runtime, "self._engine": RTX.ICudaEngine, "self._context": RTX.IExecutionContext,
+        "self._jit_cache": RTX.IRuntimeCache, "config": RTX.IRuntimeConfig, "self._api": RTX,
+    }  # fmt: skip
+    calls = re.findall(r"(?<![\w.])((?:self\._)?\w+)\.(\w+)", source)
+    used = {(owner, name) for owner, name in calls if owner in owners}
+    assert {owner for owner, _ in used} == owners.keys()
+    assert [f"{owner}.{name}" for owner, name in used if not hasattr(owners[owner], name)] == []
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
