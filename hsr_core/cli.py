@@ -22,6 +22,7 @@ from .errors import ConfigError, HsrError, MissingPackage
 LAZY = {
     "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
     "weights": ("hsr_core.regress.pear.commands", "look into PEAR's checkpoint, or write a random one"),
+    "regressor": ("hsr_core.bench_regressor", "PEAR's network on every runtime of this machine"),
     "engine": ("hsr_core.runtime.commands", "build, list, check and delete the engines that run the networks"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
@@ -58,6 +59,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_speed(benches)
     _add_smoothing(benches)
     _add_lazy(benches, "accuracy", argv)
+    _add_lazy(benches, "regressor", argv)
     _add_marker(benches)
     _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "engine", argv)

@@ -158,6 +158,15 @@ def test_bench_speed_measures_every_stage(capsys):
     assert isinstance(values["rss_growth_mb"], float)
 
 
+def test_bench_regressor_compares_the_runtimes_of_this_machine(capsys):
+    assert cli.main(["bench", "regressor", "--device", "cpu", "--frames", "5", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert facts["parameters"] == 284_716
+    torch_fp32, half = facts["cases"]["torch fp32"], facts["cases"]["torch bf16"]
+    assert torch_fp32["difference"] < 1e-5 < half["difference"] < 0.1
+    assert 0 < torch_fp32["ms"]["p50"] <= torch_fp32["ms"]["max"]
+
+
 def test_bench_smoothing_as_json(capsys):
     status, text, _ = hsr(capsys, "bench", "smoothing", "--json")
     assert status == 0

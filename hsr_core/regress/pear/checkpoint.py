@@ -152,7 +152,7 @@ def make_test(path: str | Path, size: str = "tiny", *, seed: int = 0) -> None:
             torch.nn.init.normal_(parameter, std=0.02)
     head = network.head
     for name in READ_OUTS:
-        torch.nn.init.normal_(getattr(head, name).weight, std=0.02 / math.sqrt(network.size.decoder_width))
+        torch.nn.init.normal_(getattr(head, name).weight, std=0.2 / math.sqrt(network.size.decoder_width))
         torch.nn.init.zeros_(getattr(head, name).bias)
     identity = torch.tensor([1.0, 0, 0, 0, 1, 0])
     root = torch.tensor([1.0, 0, 0, 0, -1, 0])  # upright, facing the camera
