@@ -10,7 +10,7 @@ from hsr_core.runtime import Batch, NetworkSpec, TensorSpec
 
 HASH = "0123456789abcdef"
 SPEC = NetworkSpec(
-    inputs=(TensorSpec("image", (None, 3, 32, 32)), TensorSpec("offset", (None, 2))),
+    inputs=(TensorSpec("image", (None, 32, 32, 3), "uint8"), TensorSpec("offset", (None, 2))),
     outputs=(TensorSpec("pose", (None, 6)), TensorSpec("tokens", (None, 4, 16))),
     batch=Batch(1, 2, 4),
     half_modules=("backbone",),
@@ -46,7 +46,7 @@ class TinyNetwork(nn.Module):
         self.head = nn.Linear(18, 6)
 
     def forward(self, image: torch.Tensor, offset: torch.Tensor) -> dict[str, torch.Tensor]:
-        tokens = self.backbone(image)
+        tokens = self.backbone(image.permute(0, 3, 1, 2).float() / 255)
         return {"pose": self.head(torch.cat([tokens.mean(1), offset], dim=1)), "tokens": tokens}
 
 

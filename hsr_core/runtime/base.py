@@ -26,7 +26,8 @@ class TensorSpec:
     Attributes:
         name: Also the ONNX graph's and the engine's name.
         shape: `None` in front stands for the batch; a tensor without it is the same for every item of a batch.
-        dtype: numpy's name. Also float32 when the network runs in half precision.
+        dtype: numpy's name; float32 also when the network runs in half precision. A uint8 input reaches an exported
+            module as float32 of the same values.
     """
 
     name: str

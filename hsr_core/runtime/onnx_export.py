@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from ..errors import BadFile, MissingPackage
 from .base import NetworkSpec
@@ -27,10 +28,21 @@ INLINE_BYTES = 1_800_000_000
 """Weights above this go into a file of their own; 2 GiB is protobuf's limit for weights and graph together."""
 
 
+class _CastImages(nn.Module):
+    """Gives uint8 inputs to the network as float32: TensorRT can do nothing with them but cast them."""
+
+    def __init__(self, network: Network) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.network(*(tensor.float() if tensor.dtype == torch.uint8 else tensor for tensor in inputs))
+
+
 def export_onnx(network: Network, spec: NetworkSpec, path: Path, *, inline_bytes: int = INLINE_BYTES) -> list[Path]:
     """Write `path` (and `path` + ".data" for large weights) and check it with onnx's checker; return the files.
 
-    A killed export leaves nothing under these names.
+    A killed export leaves nothing under these names. The module sees uint8 inputs as float32 of the same values.
 
     Raises:
         MissingPackage: onnx or onnxscript is not installed, or torch is older than 2.6.
@@ -66,7 +78,7 @@ def _trace(network: Network, spec: NetworkSpec) -> torch.onnx.ONNXProgram:
         dynamic = (tuple({0: size} if tensor.batched else None for tensor in spec.inputs),)
     with _quiet_exporter():
         return torch.onnx.export(
-            network,
+            _CastImages(network).eval(),
             inputs,
             dynamo=True,
             opset_version=OPSET,
@@ -79,16 +91,18 @@ def _trace(network: Network, spec: NetworkSpec) -> torch.onnx.ONNXProgram:
 
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
-    """Hide the exporter's notes about packages it does not find and its own deprecations."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    """Hide the exporter's notes about what it skips and does not find, and its own deprecations."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _check(path: Path, spec: NetworkSpec) -> None:

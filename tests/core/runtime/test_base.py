@@ -24,15 +24,15 @@ def test_inputs_that_fit_give_their_batch_size(inputs) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"image": np.zeros((2, 3, 32, 31), np.float32)}, "(batch, 3, 32, 32), not float32 (2, 3, 32, 31)"),
-        ({"image": np.zeros((2, 3, 32, 32))}, "must be float32 (batch, 3, 32, 32), not float64"),
+        ({"image": np.zeros((2, 32, 31, 3), np.uint8)}, "(batch, 32, 32, 3), not uint8 (2, 32, 31, 3)"),
+        ({"image": np.zeros((2, 32, 32, 3))}, "must be uint8 (batch, 32, 32, 3), not float64"),
         ({"offset": np.zeros((3, 2), np.float32)}, "in a batch of 2"),
         ({"extra": np.zeros(1)}, "inputs are image, offset, not image, offset, extra"),
         (
-            {"image": np.zeros((5, 3, 32, 32), np.float32), "offset": np.zeros((5, 2), np.float32)},
+            {"image": np.zeros((5, 32, 32, 3), np.uint8), "offset": np.zeros((5, 2), np.float32)},
             "1 to 4 items, not 5",
         ),
-        ({"image": np.zeros((0, 3, 32, 32), np.float32), "offset": np.zeros((0, 2), np.float32)}, "items, not 0"),
+        ({"image": np.zeros((0, 32, 32, 3), np.uint8), "offset": np.zeros((0, 2), np.float32)}, "items, not 0"),
         ({"image": np.zeros((), np.float32)}, "not float32 ()"),
     ],
 )

@@ -25,7 +25,7 @@ def test_the_graph_has_the_documented_opset_and_names(tiny_onnx) -> None:
         for value in (*model.graph.input, *model.graph.output)
     }
     assert shapes == {
-        "image": ["batch", 3, 32, 32], "offset": ["batch", 2], "pose": ["batch", 6], "tokens": ["batch", 4, 16],
+        "image": ["batch", 32, 32, 3], "offset": ["batch", 2], "pose": ["batch", 6], "tokens": ["batch", 4, 16],
     }  # fmt: skip
 
 

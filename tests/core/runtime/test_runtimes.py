@@ -60,14 +60,14 @@ def test_dropout_is_off_although_the_module_came_in_training_mode(runtime, input
 
 def test_inputs_need_not_be_contiguous(runtime, inputs) -> None:
     given = inputs(2)
-    flipped = {**given, "image": given["image"][:, :, ::-1]}
+    flipped = {**given, "image": given["image"][:, ::-1]}
     expected = reference({**given, "image": flipped["image"].copy()})
     np.testing.assert_allclose(runtime(flipped)["pose"], expected["pose"], atol=1e-5)
 
 
 def test_wrong_inputs_are_refused_before_the_network_sees_them(runtime) -> None:
     with pytest.raises(ShapeError):
-        runtime({"image": np.zeros((1, 3, 32, 32), np.float32)})
+        runtime({"image": np.zeros((1, 32, 32, 3), np.uint8)})
 
 
 def test_a_steady_state_is_reached_in_which_calls_keep_no_memory(runtime, inputs) -> None:
