@@ -79,12 +79,15 @@ class NetworkSpec:
         half_modules: Dotted names of the submodules that run in fp16 or bf16 when that is asked for; the others, and
             what lies between them, stay float32. "" = the whole module. Geometry in pixels and metres does not fit
             into 11 bits, so a network that has some names its backbone here.
+        turing_half_modules: The same for TensorRT for RTX on sm75, which multiplies matrices in fp16 only: all the
+            submodules that do. () = `half_modules`.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     batch: Batch = Batch()
     half_modules: tuple[str, ...] = ("",)
+    turing_half_modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         names = [tensor.name for tensor in (*self.inputs, *self.outputs)]

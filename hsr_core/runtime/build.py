@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,8 @@ def engine_file(
         BadFile, ConfigError, DeviceError, MissingPackage: See `build_engine`, `export_onnx` and `EngineCache.get`.
     """
     version = load_api(engine).__version__
+    if engine == "tensorrt-rtx" and architecture == "sm75" and precision == "fp16" and spec.turing_half_modules:
+        spec = replace(spec, half_modules=spec.turing_half_modules)
     key = EngineKey(network_hash, precision, shapes_text(spec), architecture, engine, version)
 
     def build(path: Path) -> dict[str, Any]:

@@ -29,7 +29,7 @@ INSTALL = {
     "tensorrt-rtx": 'pip install "hsr-core[rtx]"',
 }
 RTX_ARCHITECTURES = ("sm75", "sm80", "sm86", "sm89", "sm120")
-TURING = " (on Turing it multiplies matrices in fp16 only, not in fp32 or bf16; use engine tensorrt there)"
+TURING = " (on Turing it multiplies matrices in fp16 only: precision fp16 and turing_half_modules, or engine tensorrt)"
 Progress = Callable[[str, int, int], None]
 """Called with a phase's name, its steps done and its steps in all."""
 

@@ -13,6 +13,7 @@ from hsr_core.errors import ConfigError, MissingFile, ParityError
 from hsr_core.runtime import commands
 from hsr_core.runtime.base import Batch
 from hsr_core.runtime.parity import random_samples
+from hsr_core.runtime.select import Machine
 
 pytest.importorskip("tensorrt_rtx", reason='pip install "hsr-core[rtx]"')
 pytest.importorskip("onnxscript", reason='pip install "hsr-core[onnx]"')
@@ -104,3 +105,14 @@ def test_an_empty_cache_is_no_error(tmp_path, capsys) -> None:
     assert engine("verify", "--cache", str(tmp_path / "none")) == 0
     assert "no engines in" in capsys.readouterr().out
     assert engine("prune", "--cache", str(tmp_path / "none"))["removed"] == []
+
+
+def test_engines_for_another_gpu_are_named_where_there_is_one(weights, tmp_path, monkeypatch, capsys) -> None:
+    cache = ("--cache", str(tmp_path / "cache"))
+    engine("build", "--weights", weights, "--arch", "sm89", "--no-check", *cache)
+    for here, status in (("sm89", 0), ("sm86", 1), ("", 0)):
+        machine = Machine("a GPU" if here else "", here, "2.13.0", {})
+        monkeypatch.setattr(commands, "this_machine", lambda machine=machine: machine)
+        assert engine("verify", *cache) == status
+    assert "for sm89; the GPU here is sm86" in capsys.readouterr().out
+    assert engine("prune", *cache)["removed"] == []  # it may be meant for a robot

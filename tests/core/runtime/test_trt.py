@@ -68,10 +68,11 @@ def test_an_engine_in_the_cache_is_not_built_again(tiny_cache) -> None:
 
 
 def test_on_turing_products_in_fp16_can_be_built_and_in_float32_not(tiny_cache) -> None:
-    all_products = replace(SPEC, half_modules=("backbone", "head"))
+    all_products = replace(SPEC, turing_half_modules=("backbone", "head"))
     assert build(tiny_cache, "sm75", spec=all_products).read_bytes().startswith(PLAN)
-    with pytest.raises(BadFile, match="matrices in fp16 only"):
-        build(tiny_cache, "sm75", "fp32")
+    for precision in ("fp16", "fp32"):  # in fp16 the head is still float32
+        with pytest.raises(BadFile, match="matrices in fp16 only"):
+            build(tiny_cache, "sm75", precision)
 
 
 def test_a_build_that_is_stopped_leaves_nothing(tiny_cache, tmp_path) -> None:
