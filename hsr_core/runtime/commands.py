@@ -25,6 +25,8 @@ LOADER = "hsr_core.regress.pear.export"
 """Its `load_for_export(weights)` returns a module, its NetworkSpec and the network hash; `sample_crops()` real inputs
 to compare on; `PARITY_TOLERANCE` is the largest difference allowed, by precision."""
 
+REDRAW_S = 0.1
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser = subparsers.add_parser("engine", help="build, list, check and delete the engines that run the networks")
@@ -155,6 +157,7 @@ class _Bar:
         from tqdm import tqdm
 
         self._title = title
+        self._drawn = 0.0
         self._bar = tqdm(total=1, disable=None, leave=False, bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}")
 
     def __enter__(self) -> Callable[[str, int, int], None]:
@@ -166,7 +169,10 @@ class _Bar:
     def _tell(self, phase: str, done: int, total: int) -> None:
         self._bar.total = max(total, 1)
         self._bar.n = done
-        self._bar.set_description_str(f"{self._title}: {phase}")
+        now = time.monotonic()
+        if done == total or now - self._drawn > REDRAW_S:  # a phase can have thousands of steps
+            self._drawn = now
+            self._bar.set_description_str(f"{self._title}: {phase}")
 
 
 # list and verify
