@@ -40,9 +40,10 @@ class TrtRuntime(RuntimeBase):
             self._stream = torch.cuda.Stream()
             self._runtime = self._api.Runtime(self._logger)
             self._engine = self._load(path)
-            self._context = self._make_context()
+            self._context: Any = self._make_context()
             self._buffers = Buffers(spec, "cuda")
         self._replays: dict[int, Callable[[], None]] = {}
+        self._captured = [self._context]  # kept alive for their graphs
         self._batch = 0
 
     def __call__(self, inputs: Tensors) -> dict[str, Array]:
@@ -67,6 +68,7 @@ class TrtRuntime(RuntimeBase):
 
     def close(self) -> None:
         self._replays.clear()
+        self._captured.clear()
         self._context = self._engine = self._runtime = self._buffers = self._jit_cache = None
         torch.cuda.empty_cache()
 
@@ -102,6 +104,9 @@ class TrtRuntime(RuntimeBase):
             raise DeviceError(f"{self.name} failed on {self.device}: {self._logger.errors()}")
 
     def _capture(self, batch: int) -> Callable[[], None]:
+        if self._replays:  # a captured graph uses its context's memory: no other shape may pass through that one
+            self._context, self._batch = self._make_context(), 0
+            self._captured.append(self._context)
         self._enqueue(batch)  # shapes and lazily made resources must be settled before the capture
         self._stream.synchronize()
         graph = torch.cuda.CUDAGraph()
