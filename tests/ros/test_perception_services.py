@@ -127,7 +127,9 @@ def test_a_hundred_calls_leave_the_frames_alone(rig, perception):
     assert all(future.result().success for future in futures)
     perception.feed(lambda: len(perception.stats) >= begin + 10, "frames")
     last = perception.stats[-1]
-    assert last.processed - before.processed >= 0.7 * (last.received - before.received)
+    received, processed = last.received - before.received, last.processed - before.processed
+    assert processed >= 10
+    assert received - processed - (last.dropped_busy - before.dropped_busy) <= 1  # the one that has just arrived
 
 
 @pytest.mark.parametrize("pair", ["people.max:=99", "marker.color_mode:=plaid", "smoothing.beta:=text"])

@@ -42,6 +42,7 @@ SPEC = NetworkSpec(
     ),
     batch=Batch(1, 1, MAX_PEOPLE),
     half_modules=("network.backbone",),  # rotations, shapes and the camera need float32, and cost nothing
+    turing_half_modules=("network",),  # TensorRT for RTX has no float32 matrix product there
 )
 
 
