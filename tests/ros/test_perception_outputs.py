@@ -165,7 +165,7 @@ def test_mesh_rate_and_every_n_are_limits_that_change_while_running(rig, percept
     markers = rig.listen(Marker, "/human/mesh", RVIZ, raw=True)
     in_work = (
         perception.people[-1].seq + 2
-    )  # one frame in the slot, one in work: these may still follow the old settings
+    )  # what waits or is in work may follow the old settings
 
     def seqs():
         by_stamp = {stamp_of(p.header): p.seq for p in perception.people}

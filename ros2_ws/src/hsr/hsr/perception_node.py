@@ -150,7 +150,7 @@ class PerceptionNode(GuardedLifecycleNode):
         """Forget all tracks from here on: a result of the frame in work is dropped."""
         self.get_logger().info(f"tracks reset: {reason}")
         self._input.restart()
-        self._worker.discard()
+        self._discard()
         return self._worker.call(self._pipeline.restart)
 
     def _on_clock_jump(self, jump: TimeJump) -> None:
@@ -164,8 +164,13 @@ class PerceptionNode(GuardedLifecycleNode):
             self._worker.call(lambda: self._pipeline and self._pipeline.configure(settings))
 
     def _pause(self, paused: bool) -> None:
-        self._input.paused = paused
-        self._worker.discard()
+        if paused != self._input.paused:
+            self._input.paused = paused
+            self._discard()
+
+    def _discard(self) -> None:
+        """Forget the image that waits; it counts as stale."""
+        self._counters.add("dropped_stale", int(self._worker.discard()))
 
     def _epoch(self) -> int:
         return self._input.epoch if self._input is not None else -1
