@@ -163,9 +163,7 @@ def test_mesh_rate_and_every_n_are_limits_that_change_while_running(rig, percept
 
     assert all(result.successful for result in set_parameters(mesh__every_n=4, marker__max_rate_hz=0.0))
     markers = rig.listen(Marker, "/human/mesh", RVIZ, raw=True)
-    in_work = (
-        perception.people[-1].seq + 2
-    )  # what waits or is in work may follow the old settings
+    in_work = perception.people[-1].seq + 2  # what waits or is in work may follow the old settings
 
     def seqs():
         by_stamp = {stamp_of(p.header): p.seq for p in perception.people}

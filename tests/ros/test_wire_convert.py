@@ -52,6 +52,7 @@ from hsr_core.types import (
 
 STAMP_NS = 1_700_000_000_123_456_789
 FRAME = "camera_color_optical_frame"
+EVERYTHING = Part.BODY | Part.LEFT_HAND | Part.RIGHT_HAND | Part.FACE
 
 
 # --- made-up people -------------------------------------------------------------------------------------------
@@ -225,7 +226,7 @@ def test_an_unknown_distortion_model_is_ignored_with_a_warning(caplog) -> None:
 
 
 def test_people_arrive_with_every_number() -> None:
-    one, two = person(3, parts=Part.BODY | Part.LEFT_HAND), person(4, parts=~Part.NONE, seed=5, primary=False)
+    one, two = person(3, parts=Part.BODY | Part.LEFT_HAND), person(4, parts=EVERYTHING, seed=5, primary=False)
     result = frame(one, two)
     msg = over_the_wire(people_to_msg(result, "open-abc"))
     assert stamp_to_ns(msg.header.stamp) == STAMP_NS
@@ -250,7 +251,7 @@ def test_people_arrive_with_every_number() -> None:
 
 
 def test_parameters_come_back() -> None:
-    source = person(parts=~Part.NONE)
+    source = person(parts=EVERYTHING)
     back = human_params_from_msg(over_the_wire(people_to_msg(frame(source), "m")).humans[0])
     for name, value in vars(source.params).items():
         np.testing.assert_array_equal(getattr(back, name), value, err_msg=name)
