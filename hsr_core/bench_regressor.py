@@ -7,21 +7,20 @@ import copy
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Sequence
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from .errors import HsrError
 from .regress.pear.checkpoint import load_network, make_test
-from .regress.pear.decode import Decoded
 from .regress.pear.export import SPEC, PearGraph, graph_hash, sample_crops
 from .regress.pear.network import SIZES, PearNetwork
 from .run import Timing
 from .runtime.base import Runtime, Tensors
+from .runtime.parity import ParityCheck, measure_parity
+from .runtime.pytorch import TorchRuntime
 from .runtime.select import open_runtime, this_machine
 
 CASES = {
@@ -76,17 +75,20 @@ def measure(network: PearNetwork, *, device: str, frames: int, cache: Path) -> d
     machine = this_machine()
     device = ("cuda" if machine.gpu else "cpu") if device == "auto" else device
     samples = sample_crops()
-    with torch.inference_mode():
-        reference = [PearGraph(network)(torch.from_numpy(sample["pixels"])) for sample in samples]
+    key = graph_hash(network)
+
+    def graph() -> PearGraph:
+        return PearGraph(copy.deepcopy(network))
+
+    reference = TorchRuntime(graph, SPEC, device=device, precision="fp32")
     values = sum(value.numel() for value in network.parameters())
     cases: dict[str, Any] = {}
     for engine, precision in CASES[device]:
         start = time.perf_counter()
         try:
             runtime = open_runtime(
-                lambda: PearGraph(copy.deepcopy(network)), SPEC, network_hash=graph_hash(network), engine=engine,
-                device=device, precision=precision, cache=cache,
-            )  # fmt: skip
+                graph, SPEC, network_hash=key, engine=engine, device=device, precision=precision, cache=cache
+            )
         except HsrError as error:
             cases[f"{engine} {precision}"] = {"error": str(error)}
             continue
@@ -105,11 +107,8 @@ def measure(network: PearNetwork, *, device: str, frames: int, cache: Path) -> d
     }
 
 
-def _measure(runtime: Runtime, samples: Sequence[Tensors], reference: Sequence[Decoded], frames: int) -> dict[str, Any]:
-    difference = 0.0
-    for sample, truth in zip(samples, reference, strict=True):
-        for name, value in runtime(sample).items():
-            difference = max(difference, float(np.abs(value - getattr(truth, name).numpy()).max()))
+def _measure(runtime: Runtime, samples: tuple[Tensors, ...], reference: Runtime, frames: int) -> dict[str, Any]:
+    difference = max(measure_parity(runtime, reference, ParityCheck(samples)).largest.values())
     timing = Timing()
     for n, sample in enumerate(islice(cycle(samples), WARM_UP_CALLS + frames)):
         start = time.perf_counter()

@@ -14,12 +14,12 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from .errors import HsrError
+from .runtime.trt import installed_version
 
 OK, WARN, MISSING = "ok", "warn", "missing"
 SHM = Path("/dev/shm")
@@ -55,13 +55,6 @@ class Finding:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return ""
-
-
 def check_python() -> Finding:
     running = platform.python_version()
     fit = (3, 10) <= sys.version_info < (3, 13)
@@ -90,7 +83,7 @@ def check_gpu() -> Finding:
 
 
 def check_tensorrt() -> Finding:
-    found = _version("tensorrt")
+    found = installed_version("tensorrt")
     if found:
         return Finding("tensorrt", OK, found, "", {"version": found})
     return Finding("tensorrt", MISSING, "not installed", "only for NVIDIA GPUs: pip install tensorrt")
@@ -113,7 +106,7 @@ def check_body() -> Finding:
     cached = sorted(cache_dir().glob("open_body_*.npz"))
     if cached:
         return Finding("body", OK, f"open body, cached in {cached[-1]}", more, {"family": "OPEN"})
-    if _version("anny"):
+    if installed_version("anny"):
         return Finding("body", OK, "open body; built on first use (about a minute)", more, {"family": "OPEN"})
     return Finding("body", MISSING, "no licensed files, and anny is not installed", "pip install anny==0.6.0")
 
@@ -127,9 +120,10 @@ def check_networks() -> Finding:
             model_path(name)
     except HsrError as error:
         return Finding("networks", MISSING, "landmark networks are missing", str(error))
-    if not _version("ai-edge-litert"):
+    if not installed_version("ai-edge-litert"):
         return Finding("networks", MISSING, "the landmark networks are there, LiteRT is not", INSTALL)
-    found = f"body, hand and face landmarks (mediapipe {_version('mediapipe')}, LiteRT {_version('ai-edge-litert')})"
+    mediapipe, litert = installed_version("mediapipe"), installed_version("ai-edge-litert")
+    found = f"body, hand and face landmarks (mediapipe {mediapipe}, LiteRT {litert})"
     return Finding("networks", OK, found, "", {"count": len(NETWORKS)})
 
 
@@ -144,11 +138,11 @@ def check_regressors() -> Finding:
 def check_weights() -> Finding:
     """PEAR's checkpoint; what it holds is for `hsr weights check` to say."""
     from .config import Settings
-    from .regress.pear import WEIGHTS_VARIABLE, weights_path
+    from .regress.pear import PUBLISHED, WEIGHTS_VARIABLE, weights_path
 
     path = weights_path(Settings())
     if not path:
-        advice = f"for the regressor pear set {WEIGHTS_VARIABLE} to pear_model.pt of BestWJH/PEAR_models"
+        advice = f"for the regressor pear set {WEIGHTS_VARIABLE} to {PUBLISHED}"
         return Finding("weights", MISSING, "PEAR's are not set; landmarks is used", advice)
     if not Path(path).is_file():
         return Finding("weights", MISSING, f"{WEIGHTS_VARIABLE}={path} does not exist", "set it to pear_model.pt")
@@ -156,7 +150,7 @@ def check_weights() -> Finding:
 
 
 def check_view() -> Finding:
-    found = _version("viser")
+    found = installed_version("viser")
     if found:
         return Finding("view", OK, f"viser {found}", "", {"version": found})
     return Finding("view", MISSING, "viser is not installed", 'pip install "hsr-core[view]"')

@@ -128,7 +128,7 @@ def test_a_hundred_calls_leave_the_frames_alone(rig, perception):
     perception.feed(lambda: len(perception.stats) >= begin + 10, "frames")
     last = perception.stats[-1]
     received, processed = last.received - before.received, last.processed - before.processed
-    assert processed >= 10
+    assert processed >= 0.7 * received
     dropped = last.dropped_busy - before.dropped_busy + last.dropped_stale - before.dropped_stale
     assert received - processed - dropped <= 1  # the one that has just arrived
 

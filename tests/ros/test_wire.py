@@ -221,8 +221,6 @@ RECEIVER = """
 import sys, time, rclpy
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from visualization_msgs.msg import Marker
-
-from hsr_core.viz.colors import PERSON_RGB
 from hsr.marker import decode_marker
 topic, expected, points = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 rclpy.init()

@@ -7,6 +7,8 @@ import os
 from ...config import Settings
 
 WEIGHTS_VARIABLE = "HSR_PEAR_WEIGHTS"
+PUBLISHED = "pear_model.pt of BestWJH/PEAR_models"
+"""The published weights, on Hugging Face."""
 
 
 def weights_path(settings: Settings) -> str:

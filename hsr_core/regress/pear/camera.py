@@ -130,7 +130,7 @@ def illegal(rotmats: Array, camera: Array, *numbers: Array) -> str:
     if not all(np.isfinite(values).all() for values in (rotmats, camera, *numbers)):
         return "not finite"
     if camera[2] <= MIN_SCALE:
-        return f"camera scale {camera[2]:.3g}"
+        return f"camera scale: {camera[2]:.3g}"
     if np.abs(np.linalg.det(rotmats) - 1).max() > 1e-3:
         return "a rotation is none"
     return ""

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadFile, MissingFile
+from . import PUBLISHED
 from .network import N_MEAN_POSE, READ_OUTS, SIZES, NetworkSize, PearNetwork
 
 PARTS = ("backbone", "head")
@@ -171,7 +172,7 @@ def make_test(path: str | Path, size: str = "tiny", *, seed: int = 0) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise MissingFile(f"{path}: no such file; PEAR's weights are `pear_model.pt` of BestWJH/PEAR_models")
+        raise MissingFile(f"{path}: no such file; PEAR's weights are {PUBLISHED}")
     if not zipfile.is_zipfile(path):
         raise BadFile(
             f"{path} is not a PyTorch checkpoint, or is cut off ({path.stat().st_size} bytes); download it again"

@@ -23,7 +23,7 @@ from ...runtime.parity import ParityCheck
 from ...runtime.select import open_runtime, this_machine
 from ...types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
 from ..crop import cut_rgb
-from . import WEIGHTS_VARIABLE, weights_path
+from . import PUBLISHED, WEIGHTS_VARIABLE, weights_path
 from .boxes import BoxFinder, FollowedPerson, PersonBox, WholeFrame
 from .camera import (
     DISTANCE_LIMITS_M,
@@ -128,7 +128,7 @@ class PearRegressor:
             transl = pelvis_translation(joints[0], straight[0], t_virtual, crop.scale, camera.K)
         distance = joints[0, 2] + transl[2]
         if not DISTANCE_LIMITS_M[0] <= distance <= DISTANCE_LIMITS_M[1]:
-            return self._nobody(f"distance {distance:.3g} m")
+            return self._nobody(f"distance: {distance:.3g} m")
         placed = replace(params, global_orient=rotmat_to_rotvec(rotmat).astype(np.float32), transl=np.float32(transl))
         self._boxes.seen(uv, frame)
         score = self._joint_score(uv, uv_crop, frame.image_hw, box.score)
@@ -194,7 +194,7 @@ class PearRegressor:
 
     def _nobody(self, reason: str) -> list[Regression]:
         self._boxes.reset()
-        kind = reason.rstrip("0123456789.e+- m")
+        kind = reason.partition(":")[0]
         if kind not in self._said:
             self._said.add(kind)
             log.warning("PEAR's answer is no person (%s); such frames count as empty", reason)
@@ -236,8 +236,7 @@ def _given_weights(settings: Settings) -> str:
     path = weights_path(settings)
     if not path:
         raise MissingFile(
-            f"the regressor `pear` needs its weights: set pear.weights or {WEIGHTS_VARIABLE} to pear_model.pt "
-            "of BestWJH/PEAR_models"
+            f"the regressor `pear` needs its weights: set pear.weights or {WEIGHTS_VARIABLE} to {PUBLISHED}"
         )
     return path
 
