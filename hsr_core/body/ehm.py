@@ -23,12 +23,13 @@ from .base import COEFFICIENTS, BodyOutput, EhmParams, PosedBody
 from .fast import FramePath
 from .flame_head import LEFT_EYE, RIGHT_EYE, HeadPart
 from .joints import LEFT_EYE as BODY_LEFT_EYE
-from .joints import N_JOINTS
+from .joints import N_JOINTS, J
 from .joints import RIGHT_EYE as BODY_RIGHT_EYE
-from .smplx_body import SkinnedMesh, rigid_chain, skin
+from .smplx_body import SkinnedMesh, ancestor_table, rigid_chain, skin
 
-_BODY_EYES = [BODY_LEFT_EYE, BODY_RIGHT_EYE]
-_HEAD_EYES = [LEFT_EYE, RIGHT_EYE]
+_BODY_EYES = slice(BODY_LEFT_EYE, BODY_RIGHT_EYE + 1)
+_JAW = J["jaw"]
+_HEAD_EYES = slice(LEFT_EYE, RIGHT_EYE + 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,21 +56,24 @@ def _rows(dirs: Array) -> torch.Tensor:
     return torch.as_tensor(np.ascontiguousarray(dirs.reshape(3 * len(dirs), -1).T))
 
 
-def _sparse(matrix: Array) -> torch.Tensor:
-    return torch.as_tensor(matrix).to_sparse_coo().coalesce()
-
-
 class _Part(nn.Module):
-    """The buffers of one `SkinnedMesh`, restricted to some of its vertices."""
+    """The buffers of one `SkinnedMesh`, restricted to some of its vertices.
+
+    Indices are buffers too: nothing goes to the device during a forward pass, so that a CUDA graph can hold it.
+    """
 
     def __init__(self, mesh: SkinnedMesh, vertices: NDArray[np.int64]) -> None:
         super().__init__()
         self.parents = mesh.parents
+        self.register_buffer("ancestors", ancestor_table(mesh.parents))
         self.register_buffer("template", torch.as_tensor(mesh.v_template[vertices]))
         self.register_buffer("shapedirs", _rows(mesh.shapedirs[vertices]))
         self.register_buffer("exprdirs", _rows(mesh.exprdirs[vertices]))
         self.register_buffer("posedirs", _rows(mesh.posedirs[vertices]))
-        self.register_buffer("J_regressor", _sparse(mesh.J_regressor[:, vertices]))
+        regressor = mesh.J_regressor[:, vertices]
+        regressed = np.flatnonzero(regressor.any(axis=0))
+        self.register_buffer("regressed", torch.as_tensor(regressed))
+        self.register_buffer("J_regressor", torch.as_tensor(regressor[:, regressed]))
         self.register_buffer("weights", torch.as_tensor(mesh.weights[vertices]))
 
     def shaped(self, betas: torch.Tensor, expression: torch.Tensor) -> torch.Tensor:
@@ -78,15 +82,13 @@ class _Part(nn.Module):
 
     def joints(self, vertices: torch.Tensor) -> torch.Tensor:
         """Regress joints: (B, V, 3) -> (B, J, 3)."""
-        batch = vertices.shape[0]
-        flat = vertices.transpose(0, 1).reshape(vertices.shape[1], -1)
-        return torch.sparse.mm(self.J_regressor, flat).unflatten(1, (batch, 3)).transpose(0, 1)
+        return self.J_regressor @ vertices.index_select(1, self.regressed)
 
     def posed(
         self, vertices: torch.Tensor, joints: torch.Tensor, rotmats: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Pose blend shapes, then skinning. Returns vertices, posed joints and global rotations."""
-        rotations, places = rigid_chain(rotmats, joints, self.parents)
+        rotations, places = rigid_chain(rotmats, joints, self.ancestors)
         if self.posedirs.shape[0]:
             feature = (rotmats[:, 1:] - torch.eye(3, dtype=rotmats.dtype, device=rotmats.device)).flatten(1)
             vertices = vertices + (feature @ self.posedirs).unflatten(1, (-1, 3))
@@ -103,10 +105,11 @@ class _Graft(nn.Module):
         self.head = _Part(head.mesh, head_vertices)
         self.register_buffer("lids", torch.as_tensor(head.lids[:, head_vertices]).flatten(1))
         place = {v: i for i, v in enumerate(body_vertices.tolist())}
-        pairs = [(place[head.vertex_ids[k]], i) for i, k in enumerate(head_vertices) if _is_grafted(head, k, place)]
-        pairs = np.array(pairs, np.int64).reshape(-1, 2)
-        self.register_buffer("into", torch.as_tensor(pairs[:, 0]))
-        self.register_buffer("from_head", torch.as_tensor(pairs[:, 1]))
+        source = np.arange(len(body_vertices))
+        for i, k in enumerate(head_vertices):
+            if _is_grafted(head, k, place):
+                source[place[head.vertex_ids[k]]] = len(body_vertices) + i
+        self.register_buffer("source", torch.as_tensor(source))
 
     def forward(self, p: EhmParams) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the grafted template (B, V, 3) and its joints (B, J, 3), before the body is posed [m]."""
@@ -117,7 +120,7 @@ class _Graft(nn.Module):
         b = self.body.shaped(p.betas, p.expression)
         b_joints = self.body.joints(b)
         anchor = b_joints[:, _BODY_EYES].mean(dim=1) - h_joints[:, _HEAD_EYES].mean(dim=1)
-        b = b.index_copy(1, self.into, h[:, self.from_head] + anchor[:, None])
+        b = torch.cat([b, h + anchor[:, None]], dim=1).index_select(1, self.source)
         return b, self.body.joints(b)
 
 
@@ -131,11 +134,15 @@ def _head_rotmats(p: EhmParams) -> torch.Tensor:
     return roma.rotvec_to_rotmat(torch.stack([still, still, p.jaw_pose, p.leye_pose, p.reye_pose], dim=1))
 
 
-def _body_rotmats(p: EhmParams) -> torch.Tensor:
-    """The body's jaw and eyes stay still: the head part has moved them already."""
-    still = torch.zeros_like(p.body_pose[:, :3])
-    parts = [p.global_orient[:, None], p.body_pose, still, p.left_hand_pose, p.right_hand_pose]
+def _own_rotmats(p: EhmParams) -> torch.Tensor:
+    parts = [p.global_orient[:, None], p.body_pose, p.left_hand_pose, p.right_hand_pose]
     return roma.rotvec_to_rotmat(torch.cat(parts, dim=1))
+
+
+def _with_still_face(rotmats: torch.Tensor) -> torch.Tensor:
+    """(B, 52, 3, 3) -> (B, 55, 3, 3): the body's jaw and eyes do not turn, the head part has moved them already."""
+    still = torch.eye(3, dtype=rotmats.dtype, device=rotmats.device).expand(rotmats.shape[0], 3, 3, 3)
+    return torch.cat([rotmats[:, :_JAW], still, rotmats[:, _JAW:]], dim=1)
 
 
 class EhmBody(nn.Module):
@@ -167,11 +174,13 @@ class EhmBody(nn.Module):
     def n_vertices(self) -> int:
         return self._full.body.template.shape[0]
 
-    def forward(self, params: EhmParams, *, vertices: bool = True) -> BodyOutput:
+    def forward(self, params: EhmParams, *, rotmats: torch.Tensor | None = None, vertices: bool = True) -> BodyOutput:
         """Pose a batch.
 
         Args:
             params: On this module's device and in its dtype.
+            rotmats: (B, 52, 3, 3) root, 21 body joints, 15 of the left and 15 of the right hand, relative to their
+                parents, in place of the rotation vectors of `params`; jaw and eyes are always taken from there.
             vertices: False for the skeleton only: neither skinning nor pose blend shapes, and shaped vertices only
                 where the joint regressors look.
 
@@ -180,12 +189,12 @@ class EhmBody(nn.Module):
         """
         self._check(params)
         rest, joints = (self._full if vertices else self._few)(params)
-        rotmats = _body_rotmats(params)
+        rotmats = _with_still_face(_own_rotmats(params) if rotmats is None else rotmats)
         shift = params.transl[:, None]
         if vertices:
             skinned, places, rotations = self._full.body.posed(rest, joints, rotmats)
             return BodyOutput(skinned + shift, places + shift, rotations)
-        rotations, places = rigid_chain(rotmats, joints, self._few.body.parents)
+        rotations, places = rigid_chain(rotmats, joints, self._few.body.ancestors)
         return BodyOutput(None, places + shift, rotations)
 
     def pose_one(self, params: HumanParams, *, vertices: bool = True) -> PosedBody:

@@ -228,7 +228,7 @@ def test_surface_points_are_where_their_names_say(open_body):
 def test_weights_and_regressor_rows_sum_to_one_and_are_sparse(open_body):
     part = open_body._full.body
     np.testing.assert_allclose(part.weights.sum(dim=1), 1, atol=1e-5)
-    regressor = part.J_regressor.to_dense()
+    regressor = part.J_regressor
     np.testing.assert_allclose(regressor.sum(dim=1), 1, atol=1e-5)
     assert (regressor >= 0).all()
     assert (regressor != 0).sum(dim=1).max() < 400

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
 from hsr_core.body import EhmBody, EhmParams, load_body
 from hsr_core.body.joints import mirror_index
@@ -35,6 +36,18 @@ def test_pose_one_equals_the_batch(body, make_params):
         np.testing.assert_allclose(one.joint_rotmats, out.joint_rotmats[i], atol=2e-6)
         assert one.vertices.dtype == one.joints.dtype == one.joint_rotmats.dtype == np.float32
         assert one.vertices.flags.c_contiguous
+
+
+def test_rotations_may_come_as_matrices(body, make_params):
+    person = padded(body, make_params(body, np.random.default_rng(11)))
+    local = np.concatenate([person.body_pose, person.left_hand_pose, person.right_hand_pose])
+    rotmats = Rotation.from_rotvec(np.concatenate([person.global_orient[None], local])).as_matrix()
+    other = dataclasses.replace(
+        person, global_orient=np.ones(3), body_pose=np.ones((21, 3)),
+        left_hand_pose=np.ones((15, 3)), right_hand_pose=np.ones((15, 3)),
+    )  # fmt: skip
+    out = body(EhmParams.from_human([other]), rotmats=torch.as_tensor(rotmats, dtype=torch.float32)[None])
+    np.testing.assert_allclose(out.vertices[0], body(EhmParams.from_human([person])).vertices[0], atol=FLOAT32_M)
 
 
 def padded(body: EhmBody, p: HumanParams) -> HumanParams:
