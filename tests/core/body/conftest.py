@@ -44,6 +44,6 @@ def random_params(body: EhmBody, rng: np.random.Generator, size: float = 0.3) ->
     return HumanParams(**values)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_params() -> Callable[..., HumanParams]:
     return random_params
