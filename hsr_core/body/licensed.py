@@ -13,7 +13,7 @@ import numpy as np
 
 from ..errors import BadFile, MissingFile
 from ..types import Array
-from .ehm import EhmFiles
+from .ehm_layer import EhmFiles
 from .flame_head import HeadPart, head_part
 from .joints import N_JOINTS
 from .numbers_pickle import read_pickle

@@ -17,7 +17,7 @@ import numpy as np
 from ..errors import BadFile, MissingPackage
 from ..paths import cache_dir
 from ..types import Array
-from .ehm import EhmFiles
+from .ehm_layer import EhmFiles
 from .flame_head import head_part
 from .smplx_body import check_faces, read_npz, skinned_mesh
 

@@ -57,7 +57,7 @@ def test_size_and_names(open_body):
     assert open_body.family == "OPEN"
     assert open_body.model_id.startswith("open-")
     assert open_body.n_betas == open_body.n_head_betas == open_body.n_expression == open_body.n_head_expression == 10
-    assert open_body._full.body.parents == PARENTS
+    assert open_body.layer.full.body.parents == PARENTS
 
 
 def test_triangles_look_outward(open_body):
@@ -226,7 +226,7 @@ def test_surface_points_are_where_their_names_say(open_body):
 
 
 def test_weights_and_regressor_rows_sum_to_one_and_are_sparse(open_body):
-    part = open_body._full.body
+    part = open_body.layer.full.body
     np.testing.assert_allclose(part.weights.sum(dim=1), 1, atol=1e-5)
     regressor = part.J_regressor
     np.testing.assert_allclose(regressor.sum(dim=1), 1, atol=1e-5)

@@ -29,7 +29,7 @@ def test_body_without_head_parameters_equals_smplx_lbs(which, request, make_para
     people = [make_params(body, np.random.default_rng(seed)) for seed in range(3)]
     people = [dataclasses.replace(p, transl=np.zeros(3, np.float32)) for p in people]
     params = EhmParams.from_human(people)
-    part = body._full.body
+    part = body.layer.full.body
     for i, person in enumerate(people):
         template = torch.as_tensor(body.rest(person)[0])
         still = torch.zeros(1, 3, 3)
@@ -51,7 +51,7 @@ def test_body_without_head_parameters_equals_smplx_lbs(which, request, make_para
 def test_head_equals_smplx_lbs(synthetic_body, make_params, model_folder):
     """FLAME's own skinning of the head, before lids, scale and graft."""
     person = make_params(synthetic_body, np.random.default_rng(4))
-    head = synthetic_body._full.head
+    head = synthetic_body.layer.full.head
     shaped = head.shaped(*(torch.as_tensor(v)[None] for v in (person.head_betas, person.head_expression)))
     pose = torch.as_tensor(np.stack([np.zeros((2, 3)), [person.jaw_pose, person.leye_pose]]).reshape(4, 3))
     pose = torch.cat([pose, torch.as_tensor(person.reye_pose)[None]]).reshape(1, 15).float()

@@ -123,7 +123,7 @@ def test_joint_rotations_carry_bones(open_body, make_params):
     """posed child - posed parent = global rotation of the parent applied to the rest offset."""
     params = make_params(open_body, np.random.default_rng(5))
     posed, rest = open_body.pose_one(params), open_body.rest(params)[1]
-    parents = np.array(open_body._full.body.parents[1:])
+    parents = np.array(open_body.layer.full.body.parents[1:])
     offsets = np.einsum("jab,jb->ja", posed.joint_rotmats[parents], rest[1:] - rest[parents])
     np.testing.assert_allclose(posed.joints[1:] - posed.joints[parents], offsets, atol=FLOAT32_M)
 
