@@ -15,10 +15,24 @@ if TYPE_CHECKING:
 
     from .base import BodyModel, BodyOutput, EhmParams, PosedBody
     from .ehm import EhmBody
+    from .key_points import KEY_POINT_NAMES, KeyPoints
 
-_LAZY = {"EhmBody": "ehm", "BodyModel": "base", "BodyOutput": "base", "EhmParams": "base", "PosedBody": "base"}
+_LAZY = {
+    **dict.fromkeys(("BodyModel", "BodyOutput", "EhmParams", "PosedBody"), "base"),
+    "EhmBody": "ehm",
+    **dict.fromkeys(("KEY_POINT_NAMES", "KeyPoints"), "key_points"),
+}
 
-__all__ = ["BodyModel", "BodyOutput", "EhmBody", "EhmParams", "PosedBody", "load_body"]
+__all__ = [
+    "KEY_POINT_NAMES",
+    "BodyModel",
+    "BodyOutput",
+    "EhmBody",
+    "EhmParams",
+    "KeyPoints",
+    "PosedBody",
+    "load_body",
+]
 
 
 def load_body(path: str | os.PathLike[str] = "", device: str | torch.device = "cpu") -> EhmBody:

@@ -29,6 +29,7 @@ class EhmBody(nn.Module):
         self.model_id = files.model_id
         self.licence_note = files.licence_note
         self.surface_points = files.surface_points
+        self.key_point_files = files.key_points
         self.layer = EhmLayer(files)
         for name in COEFFICIENTS:
             setattr(self, f"n_{name}", getattr(self.layer, f"n_{name}"))

@@ -23,6 +23,7 @@ from .flame_head import LEFT_EYE, RIGHT_EYE, HeadPart
 from .joints import LEFT_EYE as BODY_LEFT_EYE
 from .joints import RIGHT_EYE as BODY_RIGHT_EYE
 from .joints import J
+from .key_points import KeyPointFiles
 from .smplx_body import SkinnedMesh, ancestor_table, rigid_chain, skin
 
 _BODY_EYES = slice(BODY_LEFT_EYE, BODY_RIGHT_EYE + 1)
@@ -38,6 +39,7 @@ class EhmFiles:
         body, head: The parts.
         faces: (F, 3) int32 of the body.
         family, model_id, licence_note, surface_points: As in `BodyModel`.
+        key_points: What `KeyPoints` reads, for licensed models.
     """
 
     body: SkinnedMesh
@@ -47,6 +49,7 @@ class EhmFiles:
     model_id: str
     licence_note: str
     surface_points: dict[str, int]
+    key_points: KeyPointFiles | None = None
 
 
 def _rows(dirs: Array) -> torch.Tensor:

@@ -16,6 +16,7 @@ from ..types import Array
 from .ehm_layer import EhmFiles
 from .flame_head import HeadPart, head_part
 from .joints import N_JOINTS
+from .key_points import TABLES, KeyPointFiles
 from .numbers_pickle import read_pickle
 from .smplx_body import SkinnedMesh, check_faces, check_tree, read_npz, skinned_mesh, take
 
@@ -84,6 +85,7 @@ LID_FILES = tuple(
     _Wanted(name, _places(name, "FLAME", "FLAME/FLAME2020", "FLAME2020", "flame", "SMPLX"), "")
     for name in ("l_eyelid.npy", "r_eyelid.npy")
 )
+J14_FILE = _Wanted("SMPLX_to_J14.pkl", _places("SMPLX_to_J14.pkl", "SMPLX", "smplx"), "")
 _NEEDED = (SMPLX_FILE, FLAME_FILE, IDS_FILE, MASKS_FILE)
 
 
@@ -115,6 +117,9 @@ def licensed_body_files(folder: str | os.PathLike[str]) -> EhmFiles:
         model_id=f"ehms-{_hash(paths.values(), *(lid.find(root) for lid in LID_FILES))}",
         licence_note=LICENCE_NOTE,
         surface_points=dict(SURFACE_POINTS),
+        key_points=KeyPointFiles(
+            paths[SMPLX_FILE], {name: smplx[name] for name in TABLES if name in smplx}, J14_FILE.find(root)
+        ),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
@@ -116,13 +117,36 @@ def read_pickle(path: Path) -> dict[str, Any]:
     Raises:
         BadFile: Truncated, not a pickle of a dictionary, or it holds anything but numbers and containers.
     """
+    return _read(path, lambda tree: {str(name): array_of(value) for name, value in _dictionary(tree).items()})
+
+
+def read_pickled_array(path: Path) -> NDArray[Any]:
+    """Read a pickle that holds one array (dense, sparse or chumpy's) by the same rules.
+
+    Raises:
+        BadFile: Truncated, or it holds anything but one array.
+    """
+    return _read(path, _array)
+
+
+def _read(path: Path, unwrap: Callable[[Any], Any]) -> Any:
     try:
-        tree = _NumbersOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load()
-        if not isinstance(tree, dict):
-            raise pickle.UnpicklingError(f"it holds a {type(tree).__name__}, not a dictionary")
-        return {str(name): array_of(value) for name, value in tree.items()}
+        return unwrap(_NumbersOnly(io.BytesIO(path.read_bytes()), encoding="latin1").load())
     except Exception as error:  # a torn pickle may raise nearly anything
         raise BadFile(f"cannot read {path}: {error}; download it again") from error
+
+
+def _dictionary(tree: Any) -> dict[Any, Any]:
+    if not isinstance(tree, dict):
+        raise pickle.UnpicklingError(f"it holds a {type(tree).__name__}, not a dictionary")
+    return tree
+
+
+def _array(tree: Any) -> NDArray[Any]:
+    array = array_of(tree)
+    if not isinstance(array, np.ndarray):
+        raise pickle.UnpicklingError(f"it holds a {type(tree).__name__}, not an array")
+    return array
 
 
 def read_object_array(file: IO[bytes]) -> Any:

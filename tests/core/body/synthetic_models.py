@@ -16,6 +16,7 @@ import scipy.sparse
 from hsr_core.body.joints import PARENTS
 
 V, N = 10475, 5023
+N_FACES = 20908
 FLAME_PARENTS = (-1, 0, 1, 1, 1)
 
 
@@ -71,14 +72,29 @@ def smplx_arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:
     kintree[0, 0] = 2**32 - 1
     return {
         "v_template": rng.uniform(-0.9, 0.9, (V, 3)),
-        "f": rng.permuted(np.tile(np.arange(V), (3, 2)), axis=1).T[:20908].astype(np.uint32),
+        "f": rng.permuted(np.tile(np.arange(V), (3, 2)), axis=1).T[:N_FACES].astype(np.uint32),
         "shapedirs": (rng.normal(size=(V, 3, 400)) * 1e-3).astype(np.float32),
         "posedirs": (rng.normal(size=(V, 3, 486)) * 1e-4).astype(np.float32),
         "J_regressor": rows_summing_to_one(rng, 55, V, 30),
         "kintree_table": kintree,
         "weights": skinning_weights(rng, V, 55),
         "joint2num": np.array({"Pelvis": 0}, dtype=object),
+        **landmark_arrays(np.random.default_rng(1)),
     }
+
+
+def landmark_arrays(rng: np.random.Generator) -> dict[str, np.ndarray]:
+    """The tables of 51 face landmarks and of 17 contour points for each of 79 angles, typed as published."""
+    out: dict[str, np.ndarray] = {}
+    for prefix, shape in (("lmk", (51,)), ("dynamic_lmk", (79, 17))):
+        out[f"{prefix}_faces_idx"] = rng.integers(N_FACES, size=shape).astype(np.uint32)
+        out[f"{prefix}_bary_coords"] = rng.dirichlet(np.ones(3), size=shape)
+    return out
+
+
+def j14_array(rng: np.random.Generator) -> np.ndarray:
+    """A regressor of 14 joints from the skin, (14, V)."""
+    return rows_summing_to_one(rng, 14, V, 25)
 
 
 def flame_arrays(rng: np.random.Generator) -> dict[str, object]:
