@@ -53,10 +53,10 @@ def head_part(
         BadFile: An array is missing, has another shape, or names vertices that do not exist.
     """
     n = len(data["v_template"])
-    ids = _vertex_set(data, "vertex_ids", n_body_vertices, where)
+    ids = vertex_set(data, "vertex_ids", n_body_vertices, where)
     if len(ids) != n:
         raise BadFile(f"{where}: vertex_ids must name one body vertex for each of {n} head vertices, not {len(ids)}")
-    kept = np.union1d(_vertex_set(data, "neck", n, where), _vertex_set(data, "boundary", n, where))
+    kept = np.union1d(vertex_set(data, "neck", n, where), vertex_set(data, "boundary", n, where))
     mesh = skinned_mesh(
         data, where, n_vertices=n, n_joints=N_HEAD_JOINTS, shape=shape, expression=expression, columns=columns
     )
@@ -68,8 +68,12 @@ def head_part(
     return HeadPart(mesh, ids, kept, lids, matrix, names)
 
 
-def _vertex_set(data: Mapping[str, Any], name: str, n: int, where: Path) -> NDArray[np.int64]:
-    """Return distinct vertex ids in 0..n-1, in the order of the file."""
+def vertex_set(data: Mapping[str, Any], name: str, n: int, where: Path) -> NDArray[np.int64]:
+    """Return distinct vertex ids in 0..n-1, in the order of the file.
+
+    Raises:
+        BadFile: An id is repeated or out of range, or the array is missing.
+    """
     ids = take(data, name, (None,), where, kind=np.int64)
     if ids.size == 0 or ids.min() < 0 or ids.max() >= n or len(np.unique(ids)) != len(ids):
         raise BadFile(f"{where}: {name} must hold different vertex ids in 0..{n - 1}")

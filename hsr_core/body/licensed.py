@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import BadFile, MissingFile
 from ..types import Array
 from .ehm_layer import EhmFiles
-from .flame_head import HeadPart, head_part
+from .flame_head import HeadPart, head_part, vertex_set
 from .joints import N_JOINTS
 from .key_points import TABLES, KeyPointFiles
 from .numbers_pickle import read_pickle
@@ -99,14 +99,13 @@ def licensed_body_files(folder: str | os.PathLike[str]) -> EhmFiles:
         BadFile: A file is torn, not finite, or of another model version.
     """
     root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise MissingFile(f"the body model folder {root} does not exist (set by body_model.path or HSR_BODY_MODELS)")
     paths = {wanted: wanted.find(root) for wanted in _NEEDED}
     missing = [wanted for wanted, path in paths.items() if path is None]
     if missing:
-        lines = [f"  {w.name}: {w.source}; put it at {root / w.places[-1 if w is MASKS_FILE else 0]}" for w in missing]
+        state = "" if root.is_dir() else ", which does not exist"
+        lines = [f"  {wanted.name}: {wanted.source}; put it at {root / wanted.name}" for wanted in missing]
         hint = "or leave body_model.path and HSR_BODY_MODELS empty for the open body"
-        raise MissingFile("\n".join([f"{len(missing)} body model file(s) missing in {root}:", *lines, hint]))
+        raise MissingFile("\n".join([f"{len(missing)} body model file(s) missing in {root}{state}:", *lines, hint]))
     smplx = read_npz(paths[SMPLX_FILE])
     body = _smplx_mesh(smplx, paths[SMPLX_FILE])
     return EhmFiles(
@@ -150,7 +149,12 @@ def _flame_head(paths: dict[_Wanted, Path], root: Path) -> HeadPart:
     for name in ("neck", "boundary"):
         if name not in masks:
             raise BadFile(f"{paths[MASKS_FILE]} has no mask {name!r}; it holds {', '.join(sorted(masks))}")
-    data |= {"vertex_ids": _read_npy(paths[IDS_FILE]), "neck": masks["neck"], "boundary": masks["boundary"]}
+    ids = {IDS_FILE.name: _read_npy(paths[IDS_FILE])}
+    take(ids, IDS_FILE.name, (N_FLAME_VERTICES,), paths[IDS_FILE])
+    # Each is checked by the name of its own file before all are put together.
+    data["vertex_ids"] = vertex_set(ids, IDS_FILE.name, N_SMPLX_VERTICES, paths[IDS_FILE])
+    for name in ("neck", "boundary"):
+        data[name] = vertex_set(masks, name, N_FLAME_VERTICES, paths[MASKS_FILE])
     for wanted in LID_FILES:
         data[wanted.name.removesuffix(".npy")] = _lid(wanted, root)
     return head_part(

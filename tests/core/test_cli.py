@@ -10,7 +10,7 @@ import av
 import numpy as np
 import pytest
 
-from hsr_core import cli
+from hsr_core import cli, registry
 from hsr_core.results import load_people
 from hsr_core.sources import DEFAULT_CLIP
 from hsr_core.stream import HumanStream
@@ -139,6 +139,36 @@ def test_wrong_input_is_one_line_and_status_2(capsys, arguments, message):
     assert len([line for line in errors.splitlines() if line.startswith("hsr: ")]) == 1
     assert message in errors
     assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize("name_folder", ["setting", "environment"])
+def test_without_licensed_files_it_says_where_to_get_and_put_them_and_starts_nothing(
+    capsys, tmp_path, monkeypatch, name_folder
+):
+    folder, out = tmp_path / "models", tmp_path / "p.npz"
+    folder.mkdir()
+    command = ["run", "synthetic", "--out", out, "--overlay", tmp_path / "o.mp4", *FAKE]
+    if name_folder == "setting":
+        command += ["--set", f"body_model.path={folder}"]
+    else:
+        monkeypatch.setenv("HSR_BODY_MODELS", str(folder))
+    started = []
+    monkeypatch.setattr(registry, "create", lambda *args: started.append(args))
+    monkeypatch.setattr(HumanStream, "process", lambda *args: started.append(args))
+    status, text, errors = hsr(capsys, *command)
+    assert status == 2
+    assert text == ""
+    for name, site in (
+        ("SMPLX_NEUTRAL_2020.npz", "smpl-x.is.tue.mpg.de"), ("generic_model.pkl", "flame.is.tue.mpg.de"),
+        ("SMPL-X__FLAME_vertex_ids.npy", "smpl-x.is.tue.mpg.de"), ("FLAME_masks.pkl", "flame.is.tue.mpg.de"),
+    ):  # fmt: skip
+        (line,) = [line for line in errors.splitlines() if f" {name}: " in line]
+        assert f"register at https://{site}" in line
+        assert f"put it at {folder / name}" in line
+    assert "Traceback" not in errors
+    assert not started
+    assert [path.name for path in tmp_path.iterdir()] == ["models"]
+    assert not list(folder.iterdir())
 
 
 def test_a_wrong_camera_name_lists_those_that_exist(capsys, cameras):

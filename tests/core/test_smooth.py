@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from hsr_core.bench_smoothing import measure_smoothing
 from hsr_core.config import SmoothingSettings
+from hsr_core.geometry.rotations import rotvec_to_rotmat
 from hsr_core.track.one_euro import PointFilter, RayFilter, RotationFilter
 from hsr_core.track.smooth import SHAPE_FRAMES, PoseSmoother
 from hsr_core.types import HumanParams, MetricSource, Part, Regression
@@ -103,6 +104,7 @@ def test_rotations_stay_rotations_over_a_long_run():
     for _ in range(5000):
         turns.step(rotations(rng, 5, 2.0), 0.03)
     np.testing.assert_allclose(turns.value @ turns.value.swapaxes(1, 2), np.tile(np.eye(3), (5, 1, 1)), atol=1e-10)
+    np.testing.assert_allclose(np.linalg.det(turns.value), 1, atol=1e-10)
 
 
 def test_nearly_opposite_rotations_are_taken_as_they_come():
@@ -144,6 +146,24 @@ def test_a_constant_person_is_not_changed():
         got = smooth.update(still, i * FRAME_NS)
     for name, value in vars(still.params).items():
         np.testing.assert_allclose(getattr(got, name), value, atol=1e-6, err_msg=name)  # float32 output
+
+
+@pytest.mark.parametrize("frames", range(1, 8))
+def test_clips_of_any_length_give_a_person_a_frame(frames):
+    """The filter looks back only: one frame is taken as it is, and no window has to be filled."""
+    rng = np.random.default_rng(20)
+    clip = [person(global_orient=rng.normal(0, 2, 3), body_pose=rng.normal(0, 0.5, (21, 3))) for _ in range(frames)]
+    smooth = smoother()
+    got = [smooth.update(frame, i * FRAME_NS) for i, frame in enumerate(clip)]
+    np.testing.assert_allclose(got[0].body_pose, clip[0].params.body_pose, atol=1e-6)
+    for params in got:
+        assert all(np.isfinite(value).all() for value in vars(params).values())
+        for rotvecs in (params.global_orient[None], params.body_pose):
+            # What is handed on are rotation vectors of at most half a turn, which are rotations whatever their values.
+            R = rotvec_to_rotmat(rotvecs)
+            np.testing.assert_allclose(R @ R.swapaxes(1, 2), np.tile(np.eye(3), (len(R), 1, 1)), atol=1e-5)
+            np.testing.assert_allclose(np.linalg.det(R), 1, atol=1e-5)
+            assert np.linalg.norm(rotvecs, axis=1).max() <= np.pi + 1e-5
 
 
 def test_the_answer_does_not_depend_on_how_the_stream_is_cut_into_calls():

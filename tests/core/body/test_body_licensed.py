@@ -13,13 +13,14 @@ import scipy.sparse
 import synthetic_models as synthetic
 
 from hsr_core.body import EhmBody, EhmParams, load_body
-from hsr_core.body.joints import J
+from hsr_core.body.joints import PARENTS, J
 from hsr_core.body.numbers_pickle import read_pickle
 from hsr_core.errors import BadFile, MissingFile
 from hsr_core.geometry.rotations import rotvec_to_rotmat
 from hsr_core.types import HumanParams
 
 NEUTRAL = HumanParams()
+NEEDED = ("SMPLX_NEUTRAL_2020.npz", "generic_model.pkl", "SMPL-X__FLAME_vertex_ids.npy", "FLAME_masks.pkl")
 
 
 def replaced(folder_and_content):
@@ -205,9 +206,25 @@ def test_a_missing_file_is_named_with_its_source_and_place(tmp_path, model_folde
     assert "1 body model file" in text
 
 
-def test_a_folder_that_does_not_exist_names_the_setting(tmp_path):
-    with pytest.raises(MissingFile, match="HSR_BODY_MODELS"):
+def test_a_folder_that_does_not_exist_names_the_setting_and_all_files(tmp_path):
+    with pytest.raises(MissingFile, match="nowhere, which does not exist") as caught:
         load_body(tmp_path / "nowhere")
+    text = str(caught.value)
+    assert "HSR_BODY_MODELS" in text
+    for name in NEEDED:
+        assert f"put it at {tmp_path / 'nowhere' / name}\n" in text
+
+
+def test_every_place_that_the_message_names_is_looked_at(tmp_path, model_folder):
+    """Move the files one by one to where the message asks for them; then the body loads."""
+    folder = tmp_path / "m"
+    for left in range(4, 0, -1):
+        with pytest.raises(MissingFile, match=f"{left} body model file") as caught:
+            load_body(folder)
+        place = Path(str(caught.value).partition("put it at ")[2].splitlines()[0])
+        place.parent.mkdir(exist_ok=True)
+        place.symlink_to(model_folder[0] / place.name)
+    assert load_body(folder).family == "EHMS"
 
 
 def test_without_eyelid_files_the_lids_stay_and_it_is_said(tmp_path, model_folder, caplog):
@@ -282,6 +299,66 @@ def test_a_sparse_regressor_inside_the_npz_is_read(tmp_path, model_folder, synth
     sparse[()] = scipy.sparse.csc_matrix(model_folder[1]["smplx"]["J_regressor"])
     body = load_body(save_smplx(tmp_path, model_folder, J_regressor=sparse))
     np.testing.assert_array_equal(body.rest(NEUTRAL)[1], synthetic_body.rest(NEUTRAL)[1])
+
+
+def kintree(parents) -> np.ndarray:
+    return np.array([[2**32 - 1, *parents[1:]], range(len(parents))], dtype=np.int64)
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        (kintree(PARENTS)[::-1], "every parent before its children"),
+        (kintree((*PARENTS[:-1], 99)), "every parent before its children"),
+        (kintree((-1, 3, *PARENTS[2:])), "every parent before its children"),
+        (kintree((*PARENTS[:22], 12, 15, 15, *PARENTS[25:])), "not that of SMPL-X's 55 joints"),  # jaw on the neck
+        (kintree((*PARENTS[:25], *PARENTS[40:], *PARENTS[25:40])), "every parent before its children"),  # hands swapped
+        (kintree(PARENTS)[:1], r"kintree_table must have shape \(2, 55\)"),
+        (kintree(PARENTS[:52]), r"kintree_table must have shape \(2, 55\), not \(2, 52\)"),
+    ],
+)
+def test_another_kinematic_tree_is_refused(tmp_path, model_folder, table, message):
+    with pytest.raises(BadFile, match=message) as caught:
+        load_body(save_smplx(tmp_path, model_folder, kintree_table=table))
+    assert "SMPLX_NEUTRAL_2020.npz" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("parents", "message"), [((-1, 0, 1, 1, 0), "root, neck, jaw, left eye, right eye"), ((-1, 0, 3, 1, 1), "parent")]
+)
+def test_another_tree_of_the_head_is_refused(tmp_path, model_folder, parents, message):
+    arrays = {**model_folder[1]["flame"], "kintree_table": kintree(parents)}
+    folder = spoiled(tmp_path, model_folder, "generic_model.pkl", synthetic.flame_pickle(arrays))
+    with pytest.raises(BadFile, match=message) as caught:
+        load_body(folder)
+    assert "generic_model.pkl" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda ids: np.where(ids == ids[0], ids[1], ids), r"different vertex ids in 0\.\.10474"),
+        (lambda ids: np.where(ids == ids[0], 10475, ids), r"different vertex ids in 0\.\.10474"),
+        (lambda ids: np.where(ids == ids[0], -1, ids), r"different vertex ids in 0\.\.10474"),
+        (lambda ids: ids[:5000], r"must have shape \(5023\), not \(5000,\)"),
+        (lambda ids: ids.astype("U5"), "must hold numbers"),
+    ],
+)
+def test_a_scrambled_correspondence_is_refused_by_its_own_file(tmp_path, model_folder, spoil, message):
+    folder = linked(model_folder[0], tmp_path / "m", leave_out="SMPL-X__FLAME_vertex_ids.npy")
+    np.save(folder / "SMPL-X__FLAME_vertex_ids.npy", spoil(model_folder[1]["ids"]))
+    with pytest.raises(BadFile, match=message) as caught:
+        load_body(folder)
+    assert str(folder / "SMPL-X__FLAME_vertex_ids.npy") in str(caught.value)
+
+
+@pytest.mark.parametrize("neck", [np.arange(5000, 5024), np.zeros(3, int), np.array([-1, 2]), np.array([], int)])
+def test_scrambled_masks_are_refused_by_their_own_file(tmp_path, model_folder, neck):
+    masks = pickle.dumps({"neck": neck, "boundary": np.arange(5)})
+    folder = spoiled(tmp_path, model_folder, "FLAME_masks.pkl", masks)
+    with pytest.raises(BadFile, match=r"neck must hold different vertex ids in 0\.\.5022") as caught:
+        load_body(folder)
+    assert "FLAME_masks.pkl" in str(caught.value)
 
 
 def test_masks_without_the_neck_are_refused(tmp_path, model_folder):
