@@ -18,11 +18,14 @@ import rclpy
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from hsr import convert
 from hsr.environment import transport_environment
-from hsr.lifecycle import LifecycleClient
+from hsr.lifecycle import TRANSITIONS, LifecycleClient
 from hsr.processes import NodeProcess, stop_all
 from hsr_msgs.msg import FrameStats, HumanArray
+from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
+from rclpy.task import Future
 from sensor_msgs.msg import CameraInfo, Image
 
 from hsr_core.types import Camera
@@ -145,6 +148,7 @@ class Perception:
             arguments += ["-p", pair]
         self.process = rig.start("perception", "scripted_node", *arguments, environ=environ)
         self.lifecycle = LifecycleClient(rig.node, rig.executor, "/human/perception")
+        self._changes = rig.node.create_client(ChangeState, "/human/perception/change_state")
         self.people = rig.listen(HumanArray, "/human/people", 100)
         self.stats = rig.listen(FrameStats, "/human/stats", 100)
         self.diagnostics = rig.listen(DiagnosticArray, "/diagnostics", 100)
@@ -156,6 +160,12 @@ class Perception:
 
     def change(self, transition: str, expected: bool = True) -> None:
         assert self.lifecycle.change(transition, LIMIT_S) == expected, self.process.tail()
+
+    def begin(self, transition: str) -> Future:
+        """Ask for a transition without waiting for its end; the future gives the answer of the service."""
+        request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))
+        self.rig.wait(self._changes.service_is_ready, "the lifecycle's service")
+        return self._changes.call_async(request)
 
     def send(self, msg: Image | None = None, info: CameraInfo | None = None, **fields: Any) -> Image:
         """Publish one image with its camera info; `fields` go to `image`."""
@@ -227,3 +237,7 @@ class Perception:
 def level(status: DiagnosticStatus) -> int:
     """rclpy gives the level as one byte."""
     return status.level[0] if isinstance(status.level, bytes) else int(status.level)
+
+
+def values(status: DiagnosticStatus) -> dict[str, str]:
+    return {item.key: item.value for item in status.values}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import time
+import weakref
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,14 +16,20 @@ from types import SimpleNamespace
 import numpy as np
 from hsr import perception_node
 
+from hsr_core import progress
 from hsr_core.body.joints import N_JOINTS
 from hsr_core.config import Settings
-from hsr_core.errors import BadFrame
+from hsr_core.errors import BadFrame, DeviceError
 from hsr_core.regress.fake import FakeRegressor
 from hsr_core.types import Camera, EstimateSource, Frame, FrameResult, HumanEstimate, TrackState
 
 FAIL_DIR = "HSR_TEST_FAIL_DIR"
-"""Environment variable: a file named like a transition in this folder makes that transition raise."""
+"""Environment variable: files in this folder make things go wrong.
+
+One named like a transition makes that transition raise, once. `open`: opening the stream raises a DeviceError, once.
+While there is `start-up`, opening lasts; its text "phase,done,total" is what is reported all the time ("stuck,0,0":
+nothing more is reported). While there is `lost`, every frame raises a DeviceError; with the text "slow" after a while.
+"""
 VERTICES = 3000
 """Enough for a mesh message that is not mistaken for a deletion."""
 
@@ -66,9 +73,14 @@ class ScriptedStream:
     """Stands in for `hsr_core.stream.HumanStream`."""
 
     def __init__(self, settings: Settings) -> None:
+        weakref.finalize(self, print, "stream freed")
+        _start_slowly()
+        if _take("open"):
+            raise DeviceError("no GPU was told to be there")
         self.body = TinyBody()
         self._settings = settings
-        self._regressor = FakeRegressor(settings, self.body, people=10)
+        self.regressor = FakeRegressor(settings, self.body, people=10)
+        self.regressor.engine_reason = "auto: scripted"
         self._first_id, self._seq, self._last = 0, 0, ()
         self._nan_mesh = False
         self.primary: int | None = None
@@ -76,6 +88,7 @@ class ScriptedStream:
     def process(self, frame: Frame) -> FrameResult:
         command = int(frame.image.reshape(-1)[0])
         self._nan_mesh = command == Command.NAN_MESH
+        _lose_device()
         if command == Command.RAISE:
             raise RuntimeError("as the image asked for")
         if command == Command.BAD_FRAME:
@@ -96,7 +109,7 @@ class ScriptedStream:
     def _people(self, frame: Frame, camera: Camera, command: int) -> tuple[HumanEstimate, ...]:
         count = {Command.NOBODY: 0, Command.TEN: 10}.get(command, 1)
         people = []
-        for i, regression in enumerate(self._regressor.regress(frame, camera)[:count]):
+        for i, regression in enumerate(self.regressor.regress(frame, camera)[:count]):
             params = regression.params
             if command == Command.NAN_PARAMS:
                 params = dataclasses.replace(params, transl=np.full(3, np.nan, np.float32))
@@ -155,10 +168,46 @@ class ScriptedNode(perception_node.PerceptionNode):
 
 
 def _fail(transition: str) -> None:
-    folder = os.environ.get(FAIL_DIR)
-    if folder and (Path(folder) / transition).exists():
-        (Path(folder) / transition).unlink()
+    if _take(transition):
         raise RuntimeError(f"{transition} was told to fail")
+
+
+def _start_slowly() -> None:
+    reports = 0
+    while (text := _read("start-up")) is not None:
+        phase, done, total = text.split(",")
+        for _ in range(0 if reports and phase == "stuck" else 1000):
+            progress.report(phase, int(done), int(total))
+            reports += 1
+        time.sleep(0.005)
+    if reports:
+        print(f"{reports} reports")
+
+
+def _lose_device() -> None:
+    text = _read("lost")
+    if text is not None:
+        print("device lost", flush=True)
+        if text == "slow":
+            time.sleep(0.5)
+        raise DeviceError("the GPU was told to be lost")
+
+
+def _read(name: str) -> str | None:
+    """Return the text of a file in FAIL_DIR; None when there is none."""
+    folder = os.environ.get(FAIL_DIR)
+    try:
+        return (Path(folder) / name).read_text() if folder else None
+    except FileNotFoundError:
+        return None
+
+
+def _take(name: str) -> bool:
+    """Remove a file in FAIL_DIR; False when there is none."""
+    found = _read(name) is not None
+    if found:
+        (Path(os.environ[FAIL_DIR]) / name).unlink()
+    return found
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from harness import HERE
 from hsr.bringup import BringupError, Camera
+from scripted_node import FAIL_DIR
 
 from hsr_core.regress.pear.checkpoint import make_test
 
@@ -151,6 +152,38 @@ def test_a_node_that_dies_is_named_and_ends_the_run(bring_up, victim):
     assert process.returncode == 1
     assert f"the {'source' if 'source' in victim else 'perception'} node ended with code -9" in err
     assert not json.loads(out.splitlines()[-1])["ok"]
+    assert not any(alive(pid) for pid in nodes.values())
+
+
+def test_a_slow_start_is_shown_and_a_gpu_that_is_lost_later_ends_the_run_with_the_reason(
+    bring_up, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(FAIL_DIR, str(tmp_path))
+    (tmp_path / "start-up").write_text("building the engine,43,100")
+    process = bring_up("--source", "synthetic", "--hfov", "60")
+    assert "start-up  building the engine: 43 %\n" in iter(process.stdout.readline, "")
+    (tmp_path / "start-up").unlink()
+    running(process)
+    (tmp_path / "lost").touch()
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 1
+    assert "the perception node gave up" in err
+    assert "DeviceError: the GPU was told to be lost" in err
+    summary = json.loads(out.splitlines()[-1])
+    assert not summary["ok"]
+    assert summary["returncodes"] == {"source": 0, "perception": 0}
+
+
+def test_ctrl_c_during_a_slow_start_stops_everything_well(bring_up, tmp_path, monkeypatch):
+    monkeypatch.setenv(FAIL_DIR, str(tmp_path))
+    (tmp_path / "start-up").write_text("stuck,0,0")
+    process = bring_up("--source", "synthetic", "--hfov", "60")
+    assert "start-up  stuck\n" in iter(process.stdout.readline, "")
+    nodes = children_of(process.pid)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 0, err
+    assert json.loads(out.splitlines()[-1])["returncodes"] == {"source": 0, "perception": 0}
     assert not any(alive(pid) for pid in nodes.values())
 
 

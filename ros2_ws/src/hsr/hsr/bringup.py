@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from lifecycle_msgs.msg import TransitionEvent
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
@@ -26,7 +28,8 @@ from .meter import Meter
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 
 PERCEPTION = "/human/perception"
-CONFIGURE_LIMIT_S = 300.0
+CONFIGURE_LIMIT_S = 3600.0
+"""An engine for a large network on a small GPU takes long; what it is doing is shown meanwhile."""
 FIRST_FRAME_LIMIT_S = 30.0
 DISCOVERY_S = 3.0
 """Within this nodes of other processes are seen. With the transport profile they announce themselves twice a second."""
@@ -80,6 +83,8 @@ class Bringup:
         self._options = options
         self._camera = Camera.parse(options.source)
         self._stop = False
+        self._gave_up = False
+        self._start_up = ""
         self._processes: dict[str, NodeProcess] = {}
         os.environ.update(transport_environment(options.dds_profile))
         self._log_dir = _new_log_dir(options.log_dir)
@@ -164,6 +169,19 @@ class Bringup:
         self._executor.add_node(self._node)
         self._meter = Meter(self._node)
         self._lifecycle = LifecycleClient(self._node, self._executor, PERCEPTION)
+        self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
+        self._node.create_subscription(TransitionEvent, f"{PERCEPTION}/transition_event", self._on_transition, 10)
+
+    def _on_diagnostics(self, message: DiagnosticArray) -> None:
+        """Show what a slow configure is doing, whenever that is news."""
+        for status in message.status:
+            values = {item.key: item.value for item in status.values}
+            if status.name == "perception: lifecycle" and "phase" in values and status.message != self._start_up:
+                self._start_up = status.message
+                print(f"start-up  {status.message}", flush=True)
+
+    def _on_transition(self, event: TransitionEvent) -> None:
+        self._gave_up |= event.goal_state.label == "errorprocessing"
 
     def _check_alone(self) -> None:
         """Refuse to run beside another perception node: it would answer for ours, and publish on the same topics."""
@@ -241,6 +259,9 @@ class Bringup:
         return not self._stop and all(process.returncode is None for process in self._processes.values())
 
     def _check_alive(self) -> None:
+        if self._gave_up and not self._stop:
+            tail = self._processes["perception"].tail()
+            raise BringupError(f"the perception node gave up; the end of its log:\n{tail}")
         for name, process in self._processes.items():
             if process.returncode is not None and not self._stop:
                 raise BringupError(

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
 
+from hsr_core import progress
+
 OK, WARN, ERROR = DiagnosticStatus.OK, DiagnosticStatus.WARN, DiagnosticStatus.ERROR
 _LEVELS = (OK, WARN, ERROR)
 
@@ -33,6 +35,9 @@ class Status:
     values: dict[str, object] = field(default_factory=dict)
     level: int = 0
     texts: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        self._raise(0, text)
 
     def warn(self, text: str) -> None:
         self._raise(1, text)
@@ -60,8 +65,20 @@ def to_msg(statuses: Iterable[Status], node_name: str, hardware_id: str, stamp) 
     return message
 
 
-def lifecycle_status(state: str, failure: str) -> Status:
+def lifecycle_status(state: str, failure: str, step: tuple[str, int, int] | None, elapsed_s: float) -> Status:
+    """Return the state, why the last transition failed, and while one is slow what it is doing.
+
+    Args:
+        step: Phase, done and total of a start-up (see `hsr_core.progress`); None when nothing starts or is known.
+        elapsed_s: Since that start-up began.
+    """
     status = Status("lifecycle", {"state": state})
+    if step is not None:
+        phase, done, total = step
+        status.note(progress.as_text(phase, done, total))
+        status.values |= {"phase": phase, "elapsed [s]": round(elapsed_s)}
+        if total > 0:
+            status.values["percent"] = progress.percent(done, total)
     if failure:
         status.error(failure)
     return status
@@ -115,14 +132,16 @@ def camera_status(view: CameraView) -> Status:
 
 
 def inference_status(
-    regressor: str, device: str, camera_hz: float, processed_hz: float, stage_ms: Mapping[str, tuple[float, float]],
-    recent_error: str, errors: int, nan_people: int,
+    regressor: str, device: str, engine: str, camera_hz: float, processed_hz: float,
+    stage_ms: Mapping[str, tuple[float, float]], recent_error: str, errors: int, nan_people: int,
 ) -> Status:  # fmt: skip
     status = Status(
         "inference",
         {"regressor": regressor, "device": device, "rate_hz": round(processed_hz, 1), "errors": errors,
          "nan_people": nan_people},
     )  # fmt: skip
+    if engine:
+        status.values["engine"] = engine
     for name, (p50, p99) in stage_ms.items():
         if not math.isnan(p50):
             status.values[f"{name} p50/p99 [ms]"] = f"{p50:.1f}/{p99:.1f}"

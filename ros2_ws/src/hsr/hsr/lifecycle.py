@@ -11,6 +11,8 @@ from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
 
+from hsr_core.errors import DeviceError
+
 TRANSITIONS = {
     "configure": Transition.TRANSITION_CONFIGURE,
     "activate": Transition.TRANSITION_ACTIVATE,
@@ -24,7 +26,8 @@ class GuardedLifecycleNode(LifecycleNode):
 
     A subclass overrides `do_configure`, `do_activate`, `do_deactivate` and `free`. An exception in
     configure fails the transition (the node stays unconfigured); in any other it frees everything and
-    the node becomes unconfigured. The reason is logged and kept in `failure` for the diagnostics.
+    the node becomes unconfigured. So does `give_up`, for what fails outside a transition. The reason is
+    logged and kept in `failure` for the diagnostics.
 
     Attributes:
         failure: Why the last transition failed; "" when it did not.
@@ -34,7 +37,9 @@ class GuardedLifecycleNode(LifecycleNode):
     def __init__(self, name: str, **kwargs) -> None:
         self.failure = ""
         self.finished = False
+        self._fault = ""
         super().__init__(name, **kwargs)
+        self._fault_signal = self.create_guard_condition(self._on_fault)
 
     @property
     def state_label(self) -> str:
@@ -49,7 +54,21 @@ class GuardedLifecycleNode(LifecycleNode):
     def free(self) -> None:
         """Release everything that configure and activate made; called in any state, must not expect any."""
 
+    def give_up(self, reason: str) -> None:
+        """Become unconfigured, by the executor's thread, because work cannot go on. From any thread; returns at once.
+
+        To a supervisor it is a deactivation that fails: deactivating, errorprocessing, unconfigured.
+        """
+        self._fault = reason
+        self._fault_signal.trigger()
+
+    def _on_fault(self) -> None:
+        # A transition that was asked for meanwhile has ended in the same way by itself.
+        if self.state_label == "active":
+            self.trigger_deactivate()
+
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        self._fault = ""
         return self._guard("configure", self.do_configure, TransitionCallbackReturn.FAILURE)
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
@@ -67,13 +86,14 @@ class GuardedLifecycleNode(LifecycleNode):
         return self._guard("cleanup", self.free)
 
     def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        self.finished = True
+        self.finished, self._fault = True, ""
         if state.state_id == State.PRIMARY_STATE_ACTIVE:
             self._guard("shutdown", self.do_deactivate)
         return self._guard("shutdown", self.free)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
         reason = self.failure
+        self._fault = ""
         done = self._guard("clean up after the error", self.free, TransitionCallbackReturn.FAILURE)
         self.failure = reason
         return done
@@ -84,16 +104,31 @@ class GuardedLifecycleNode(LifecycleNode):
         body: Callable[[], object],
         on_failure: TransitionCallbackReturn = TransitionCallbackReturn.ERROR,
     ) -> TransitionCallbackReturn:
+        failure = ""
         try:
             body()
         except Exception as error:  # an exception out of a transition ends the whole process
-            self.failure = f"{name} failed: {type(error).__name__}: {error}"
-            self.get_logger().error(self.failure)
-            if on_failure == TransitionCallbackReturn.FAILURE and name == "configure":
-                self._free_quietly()
-            return on_failure
-        self.failure = ""
-        return TransitionCallbackReturn.SUCCESS
+            if not self.context.ok():
+                raise  # which is ending anyway: no failure to speak of
+            failure = f"{name} failed: {type(error).__name__}: {error}"
+            if isinstance(error, DeviceError):
+                failure += f". {self._way_back()}"
+        if self._fault:
+            failure = f"{self._fault}. {self._way_back()}"
+        self.failure = failure
+        if not failure:
+            return TransitionCallbackReturn.SUCCESS
+        self.get_logger().error(failure)
+        if name == "configure":  # not while the exception is alive, whose frames hold what is to be freed
+            self._free_quietly()
+        return on_failure
+
+    def _way_back(self) -> str:
+        command = f"ros2 lifecycle set {self.get_fully_qualified_name()}"
+        return (
+            f"When the cause is gone: {command} configure, then {command} activate. If it fails again in the same way, "
+            f"this process cannot use the GPU any more: {command} shutdown, and start it anew"
+        )
 
     def _free_quietly(self) -> None:
         try:

@@ -5,6 +5,7 @@ python -m hsr.perception_node --ros-args -r image:=/camera/image_raw -r camera_i
 
 from __future__ import annotations
 
+import gc
 import os
 
 # Before numpy loads: the fits solve small systems, after each of which idle BLAS threads spin. One thread halves the
@@ -16,6 +17,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
@@ -24,6 +26,7 @@ from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
+from hsr_core import progress
 from hsr_core.config import Settings
 from hsr_core.errors import HsrError
 from hsr_core.types import TrackState
@@ -39,21 +42,30 @@ from .outputs import Outputs
 from .pipeline import Pipeline, Stream
 from .services import Services
 from .signals import ros
+from .startup import Startup
 from .stats import Counters
 from .worker import Worker
 
 WATCH_PERIOD_S = 0.25
 ERROR_SHOWN_S = 5.0
 LINGER_S = 0.2
+START_UP_WAKE_S = 0.1
+CANCEL_LIMIT_S = 2.0
+"""A start-up that is interrupted has this long to end by itself."""
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
 OpenStream = Callable[[Settings], Stream]
 
 
 def open_stream(settings: Settings) -> Stream:
     """Return the library's stream with the body and the regressor that the settings name."""
-    from hsr_core.stream import HumanStream  # torch and the networks: only when configuring
+    progress.report("loading the library")
+    from hsr_core.body import load_body  # torch and the networks: only when configuring
+    from hsr_core.stream import HumanStream
 
-    return HumanStream(settings)
+    progress.report("loading the body")
+    body = load_body(settings.body_model.path)
+    progress.report("loading the regressor")
+    return HumanStream(settings, body)
 
 
 def reserve_memory() -> None:
@@ -66,7 +78,11 @@ def reserve_memory() -> None:
 
 
 class PerceptionNode(GuardedLifecycleNode):
-    """`/human/perception`. See docs/ros.md for topics, services and parameters."""
+    """`/human/perception`. See docs/ros.md for topics, services and parameters.
+
+    Attributes:
+        abandoned: True when the process was told to end in the middle of a start-up that cannot be interrupted.
+    """
 
     def __init__(self, open_stream: OpenStream = open_stream, **kwargs) -> None:
         super().__init__("perception", namespace="human", **kwargs)
@@ -77,6 +93,8 @@ class PerceptionNode(GuardedLifecycleNode):
         params.watch_parameters(self, self._on_settings)
         self._cameras = CameraBook(self._notices)
         self._counters = Counters()
+        self.abandoned = False
+        self._startup: Startup[Stream] | None = None
         self._stream: Stream | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
@@ -96,7 +114,7 @@ class PerceptionNode(GuardedLifecycleNode):
 
     def do_configure(self) -> None:
         self._settings = params.current_settings(self)
-        self._stream = self._open_stream(self._settings)
+        self._stream = self._start_up()
         self._outputs = Outputs(
             self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
         )
@@ -108,7 +126,7 @@ class PerceptionNode(GuardedLifecycleNode):
         self._counters.reset()
         self._pipeline = Pipeline(
             self._stream, self._outputs, self._cameras, self._counters, self._notices, self._settings,
-            self.get_clock(), self._epoch, self._ages_mean_something, self._too_old,
+            self.get_clock(), self._epoch, self._ages_mean_something, self._too_old, self._on_device_error,
         )  # fmt: skip
         self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
         self._input = ImageInput(
@@ -117,8 +135,8 @@ class PerceptionNode(GuardedLifecycleNode):
 
     def do_deactivate(self) -> None:
         self._stop()
-        self._stream.reset()
         self._outputs.retire(self.get_clock().now().nanoseconds)
+        self._stream.reset()
 
     def free(self) -> None:
         self._stop()
@@ -130,6 +148,37 @@ class PerceptionNode(GuardedLifecycleNode):
         finally:
             if stream is not None:
                 stream.close()
+            del outputs, stream
+            gc.collect()  # what only a cycle still holds may be the GPU's memory, and the next configure needs it
+
+    def _start_up(self) -> Stream:
+        """Open the stream in a thread of its own, for it may take minutes: diagnostics and signals must not wait."""
+        startup = self._startup = Startup(partial(self._open_stream, self._settings))
+        told_s, phases = -float("inf"), set()
+        try:
+            while not startup.wait(START_UP_WAKE_S):
+                if not self.context.ok():
+                    raise ExternalShutdownException
+                if time.monotonic() - told_s >= self._diagnostics_period_s():
+                    told_s = time.monotonic()
+                    self._publish_diagnostics()
+                phase = startup.step[0] if startup.step else ""
+                if phase and phase not in phases:
+                    phases.add(phase)
+                    self.get_logger().info(f"start-up: {phase}")
+        except BaseException:
+            self.abandoned = not startup.cancel(CANCEL_LIMIT_S)
+            raise
+        finally:
+            self._startup = None
+        return startup.result()
+
+    def _on_device_error(self, error: str) -> None:
+        """Called in the worker's thread, which is to take no further image."""
+        worker = self._worker
+        if worker is not None:  # else it is being stopped
+            worker.quit()
+        self.give_up(error)
 
     def _stop(self) -> None:
         """Stop taking images, then wait for the frame in work."""
@@ -196,8 +245,9 @@ class PerceptionNode(GuardedLifecycleNode):
 
     def _publish_diagnostics(self) -> None:
         self._diagnostics_timer.timer_period_ns = int(self._diagnostics_period_s() * 1e9)
+        step, elapsed_s = (self._startup.step, self._startup.elapsed_s) if self._startup else (None, 0.0)
         statuses = [
-            diagnostics.lifecycle_status(self.state_label, self.failure),
+            diagnostics.lifecycle_status(self.state_label, self.failure, step, elapsed_s),
             self._transport_status(),
             self._optional_parts,
         ]
@@ -231,7 +281,8 @@ class PerceptionNode(GuardedLifecycleNode):
                 )
             ),
             diagnostics.inference_status(
-                self._settings.regressor, self._settings.device, camera_input.rate.hz(), pipeline.rate.hz(),
+                self._settings.regressor, self._settings.device, self._engine(),
+                camera_input.rate.hz(), pipeline.rate.hz(),
                 {name: window.percentiles(50, 99) for name, window in pipeline.work_ms.copy().items()},
                 recent_error, counts["errors"], counts["nan_people"],
             ),
@@ -246,6 +297,10 @@ class PerceptionNode(GuardedLifecycleNode):
                 self._settings.people.max,
             ),
         ]  # fmt: skip
+
+    def _engine(self) -> str:
+        """Return what runs the regressor's network and why, if it says so."""
+        return getattr(getattr(self._stream, "regressor", None), "engine_reason", "")
 
     def _transport_status(self) -> diagnostics.Status:
         profile = profile_status()
@@ -317,12 +372,21 @@ def _linger(executor: SingleThreadedExecutor) -> None:
 
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
+    if _run(open_stream, node):
+        gc.collect()  # the node leaves the graph with its last reference
+        os._exit(0)  # the interpreter's own end would take what that thread is using away from under it
+
+
+def _run(open_stream: OpenStream, node: type[PerceptionNode]) -> bool:
+    """Run the node to its end; return whether a start-up was abandoned, whose thread still works."""
+    perception = None
     with ros():
         try:
             perception = node(open_stream)
         except HsrError as error:
             sys.exit(f"perception: {error}")
         spin(perception)
+    return perception is not None and perception.abandoned
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from rclpy.clock import Clock
 from sensor_msgs.msg import CompressedImage
 
 from hsr_core.config import Settings
-from hsr_core.errors import BadFrame
+from hsr_core.errors import BadFrame, DeviceError
 from hsr_core.types import Array, Frame, FrameResult, HumanEstimate
 
 from . import convert
@@ -73,10 +73,12 @@ class Pipeline:
         epoch: Callable[[], int],
         ages_mean_something: Callable[[], bool],
         too_old: Callable[[int, int, float], bool],
+        on_device_error: Callable[[str], None],
     ) -> None:
         self._stream, self._outputs, self._cameras = stream, outputs, cameras
         self._counters, self._notices, self._settings, self._clock = counters, notices, settings, clock
         self._epoch, self._ages_mean_something, self._too_old = epoch, ages_mean_something, too_old
+        self._on_device_error = on_device_error
         self.result: FrameResult | None = None
         self.rate = Rate()
         self.latency_ms = Window()
@@ -121,7 +123,7 @@ class Pipeline:
         self._serve_snapshots(frame, result, meshes)
 
     def on_error(self, error: Exception) -> None:
-        """Count an image that could not be used, or an exception of the library, and go on."""
+        """Count an image that could not be used, or an exception of the library, and go on; a lost GPU is handed on."""
         self._counters.add("dropped_bad")
         if isinstance(error, BadFrame):
             self._notices.warn(("bad", str(error)), f"image dropped: {error}", every_s=60.0)
@@ -130,6 +132,9 @@ class Pipeline:
         self.error, self.error_s = f"{type(error).__name__}: {error}", time.monotonic()
         text = "".join(traceback.format_exception(error))
         self._notices.error(("error", type(error)), f"frame dropped after an exception:\n{text}", every_s=10.0)
+        if isinstance(error, DeviceError):
+            # As text: the exception's frames hold the network, and with it the memory that is to be freed.
+            self._on_device_error(self.error)
 
     def configure(self, settings: Settings) -> None:
         """Take live settings between two frames."""
@@ -151,9 +156,11 @@ class Pipeline:
         self._snapshots.append((name, written))
 
     def close(self) -> None:
+        """Cancel the snapshots that wait and let go of the stream; the executor may hold this object a while longer."""
         for _, written in self._snapshots:
             written.cancel()
         self._snapshots.clear()
+        del self._stream, self._outputs
 
     def _to_frame(self, incoming: Incoming) -> Frame | None:
         """Return the image as a Frame with its camera; None while camera info may still come."""

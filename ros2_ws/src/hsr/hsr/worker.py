@@ -70,6 +70,11 @@ class Worker(Generic[T]):
             stored, self._item = self._item is not None, None
         return stored
 
+    def quit(self) -> None:
+        """Take nothing more, without waiting: for the worker's own thread. `stop` is still to be called."""
+        with self._changed:
+            self._running, self._item = False, None
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop after the item in work; requests not served yet fail with WorkerStopped.
 
