@@ -28,7 +28,8 @@ FAIL_DIR = "HSR_TEST_FAIL_DIR"
 
 One named like a transition makes that transition raise, once. `open`: opening the stream raises a DeviceError, once.
 While there is `start-up`, opening lasts; its text "phase,done,total" is what is reported all the time ("stuck,0,0":
-nothing more is reported). While there is `lost`, every frame raises a DeviceError; with the text "slow" after a while.
+nothing more is reported). While there is `lost`, every frame raises a DeviceError; with the text "slow" after a while;
+with "for good" closing fails, too.
 """
 VERTICES = 3000
 """Enough for a mesh message that is not mistaken for a deletion."""
@@ -144,7 +145,9 @@ class ScriptedStream:
     def configure(self, settings: Settings) -> None:
         self._settings = settings
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        if _read("lost") == "for good":
+            raise RuntimeError("closing fails too on a GPU that is lost for good")
 
 
 class ScriptedNode(perception_node.PerceptionNode):

@@ -62,13 +62,13 @@ def test_an_ordinary_exception_costs_its_frame_only(perception, goals):
     assert not goals
 
 
-@pytest.mark.parametrize("turn", ["first", "second"])
-def test_a_lost_gpu_takes_the_node_to_unconfigured_and_it_comes_back_when_asked(rig, perception, goals, fail_dir, turn):
+@pytest.mark.parametrize("lost", ["for a while", "for good"])
+def test_a_lost_gpu_takes_the_node_to_unconfigured_and_it_comes_back_when_asked(rig, perception, goals, fail_dir, lost):
     markers = rig.listen(Marker, "/human/mesh", 10, raw=True)
     perception.feed(lambda: markers, "a mesh")
     tries, freed = perception.log().count("device lost"), perception.log().count("stream freed")
     goals.clear()
-    (fail_dir / "lost").touch()
+    (fail_dir / "lost").write_text(lost)
     perception.feed(lambda: "unconfigured" in labels(goals), "the node to give up")
     assert labels(goals) == ["deactivating", "errorprocessing", "unconfigured"]
     assert goals[0].start_state.label == "active"

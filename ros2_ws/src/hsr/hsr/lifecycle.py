@@ -52,7 +52,10 @@ class GuardedLifecycleNode(LifecycleNode):
     def do_deactivate(self) -> None: ...
 
     def free(self) -> None:
-        """Release everything that configure and activate made; called in any state, must not expect any."""
+        """Release everything that configure and activate made; called in any state, must not expect any.
+
+        Should it raise, nothing of it may be left to the next call.
+        """
 
     def give_up(self, reason: str) -> None:
         """Become unconfigured, by the executor's thread, because work cannot go on. From any thread; returns at once.
@@ -92,11 +95,9 @@ class GuardedLifecycleNode(LifecycleNode):
         return self._guard("shutdown", self.free)
 
     def on_error(self, state: LifecycleState) -> TransitionCallbackReturn:
-        reason = self.failure
         self._fault = ""
-        done = self._guard("clean up after the error", self.free, TransitionCallbackReturn.FAILURE)
-        self.failure = reason
-        return done
+        self._free_quietly()  # a lost GPU may refuse even to be let go; finalized, the node could not be tried again
+        return TransitionCallbackReturn.SUCCESS
 
     def _guard(
         self,

@@ -146,10 +146,12 @@ class PerceptionNode(GuardedLifecycleNode):
             if outputs is not None:
                 outputs.close()
         finally:
-            if stream is not None:
-                stream.close()
-            del outputs, stream
-            gc.collect()  # what only a cycle still holds may be the GPU's memory, and the next configure needs it
+            try:
+                if stream is not None:
+                    stream.close()
+            finally:
+                del outputs, stream
+                gc.collect()  # what only a cycle still holds may be the GPU's memory, and the next configure needs it
 
     def _start_up(self) -> Stream:
         """Open the stream in a thread of its own, for it may take minutes: diagnostics and signals must not wait."""
