@@ -1,31 +1,40 @@
-"""`hsr bench regressor`: PEAR's network on every runtime of this machine, on real crops."""
+"""`hsr bench regressor`: PEAR on every runtime of this machine, on real frames, and the stages around it."""
 
 from __future__ import annotations
 
 import argparse
-import copy
 import tempfile
 import time
 import tracemalloc
+from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from .body import load_body
+from .config import Settings
 from .errors import HsrError
-from .regress.pear.checkpoint import load_network, make_test
-from .regress.pear.export import SPEC, PearGraph, graph_hash, sample_crops
-from .regress.pear.network import SIZES, PearNetwork
+from .regress.pear.checkpoint import make_test
+from .regress.pear.export import GRAPHS, load_for_export
+from .regress.pear.network import SIZES
 from .run import Timing
 from .runtime.base import Runtime, Tensors
-from .runtime.parity import ParityCheck, measure_parity
+from .runtime.exported import Exported
+from .runtime.module import build_network
+from .runtime.parity import measure_parity
 from .runtime.pytorch import TorchRuntime
 from .runtime.select import open_runtime, this_machine
+from .sources import clip_camera, open_source
+from .stream import HumanStream
 
+EAGER = "torch eager"
+"""Not an engine: the module called as one writes it, inputs copied to the device and outputs back in each call."""
 CASES = {
-    "cpu": (("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32")),
+    "cpu": (("torch", "fp32"), ("torch", "bf16"), ("onnxruntime", "fp32"), ("onnxruntime", "int8")),
     "cuda": (
+        (EAGER, "fp32"),
         ("torch", "fp32"),
         ("torch", "tf32"),
         ("torch", "fp16"),
@@ -36,6 +45,8 @@ CASES = {
 }
 """Engines and precisions by device."""
 WARM_UP_CALLS = 5
+STEADY_CALLS = 50
+_WIDTH = {"fp32": 4, "tf32": 4, "fp16": 2, "bf16": 2, "int8": 1}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -43,6 +54,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("regressor", help="PEAR's network on every runtime of this machine")
     parser.add_argument("--weights", type=Path, metavar="FILE", help="a checkpoint; default: random weights of --size")
     parser.add_argument("--size", choices=sorted(SIZES), default="tiny", help="of random weights (default tiny)")
+    parser.add_argument("--body-models", default="", metavar="DIR", help="SMPL-X and FLAME files; default: open body")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--frames", type=int, default=50, metavar="N", help="timed calls (default 50)")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
@@ -50,65 +62,89 @@ def add_parser(subparsers: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Measure and return what there is to show."""
+    machine = this_machine()
+    device = ("cuda" if machine.gpu else "cpu") if args.device == "auto" else args.device
     with tempfile.TemporaryDirectory() as folder:
         weights = args.weights
         if weights is None:
             weights = Path(folder) / f"{args.size}.pt"
             make_test(weights, args.size)
-        return measure(load_network(weights), device=args.device, frames=args.frames, cache=Path(folder) / "engines")
+        graphs = {
+            name: measure(
+                lambda name=name: load_for_export(weights, name, body_models=args.body_models),
+                device=device, frames=args.frames, cache=Path(folder) / "engines",
+            )
+            for name in GRAPHS
+        }  # fmt: skip
+        facts: dict[str, Any] = {"device": machine.gpu if device == "cuda" else "cpu"}
+        facts |= {"threads": torch.get_num_threads(), "parameters": graphs["parameters"].pop("parameters")}
+        facts |= {"weight_bytes": 4 * facts["parameters"], "graphs": graphs}
+        facts["stages"] = measure_stages(weights, args.body_models, device=device, frames=args.frames)
+    return facts
 
 
-def measure(network: PearNetwork, *, device: str, frames: int, cache: Path) -> dict[str, Any]:
-    """Time one crop on the host -> parameters on the host, in each runtime that this machine has.
+def measure(load: Callable[[], Exported], *, device: str, frames: int, cache: Path) -> dict[str, Any]:
+    """Time one graph in each runtime that this machine has: inputs on the host -> outputs on the host.
 
     Args:
-        network: With its weights.
-        device: auto, cpu or cuda.
+        load: Returns the graph.
+        device: cpu or cuda.
         frames: Timed calls, after a warm-up.
         cache: Folder for the engines.
 
     Returns:
-        `parameters`, `weight_bytes` (fp32); `cases`: by "engine precision" `ms` {p50, p99, max}, `open_s`, the largest
-        `difference` from torch fp32, `bytes_per_call` (what Python holds more after a steady call), `gb_per_s` (weights
-        read per second at p50, to compare with the memory's bandwidth), or `error`: why it does not run here.
+        `parameters`; `cases`: by "engine precision" `ms` {p50, p99, max}, `open_s`, the largest `difference` from torch
+        fp32 by output; after a warm-up, in each call: `held_bytes` that Python holds more, `peak_bytes` that it takes
+        in between, `device_bytes` that torch allocates on the GPU; `gb_per_s` (weights read per second at p50, to
+        compare with the memory's bandwidth); or `error`: why it does not run here.
     """
-    machine = this_machine()
-    device = ("cuda" if machine.gpu else "cpu") if device == "auto" else device
-    samples = sample_crops()
-    key = graph_hash(network)
-
-    def graph() -> PearGraph:
-        return PearGraph(copy.deepcopy(network))
-
-    reference = TorchRuntime(graph, SPEC, device=device, precision="fp32")
-    values = sum(value.numel() for value in network.parameters())
+    network = load()
+    samples = network.samples()
+    reference = TorchRuntime(network.make, network.spec, device=device, precision="fp32")
+    values = sum(value.numel() for value in network.make().parameters())
     cases: dict[str, Any] = {}
     for engine, precision in CASES[device]:
         start = time.perf_counter()
         try:
-            runtime = open_runtime(
-                graph, SPEC, network_hash=key, engine=engine, device=device, precision=precision, cache=cache
-            )
+            runtime = _open(load(), engine, precision, device, cache)
+            runtime.warm_up()
         except HsrError as error:
             cases[f"{engine} {precision}"] = {"error": str(error)}
             continue
         with runtime:
-            runtime.warm_up()
-            case = {"open_s": round(time.perf_counter() - start, 2), **_measure(runtime, samples, reference, frames)}
-        width = 4 if precision in ("fp32", "tf32") else 2
-        case["gb_per_s"] = round(width * values / case["ms"]["p50"] / 1e6, 1)
+            opened = round(time.perf_counter() - start, 2)
+            parity = measure_parity(runtime, reference, network.parity(precision)).largest
+            case = {"open_s": opened, **_time(runtime, samples, frames)}
+        case["difference"] = {name: float(f"{value:.2g}") for name, value in parity.items()}
+        case["gb_per_s"] = round(_WIDTH[precision] * values / case["ms"]["p50"] / 1e6, 1)
         cases[f"{engine} {precision}"] = case
-    return {
-        "device": machine.gpu if device == "cuda" else "cpu",
-        "threads": torch.get_num_threads(),
-        "parameters": values,
-        "weight_bytes": 4 * values,
-        "cases": cases,
-    }
+    return {"parameters": values, "cases": cases}
 
 
-def _measure(runtime: Runtime, samples: tuple[Tensors, ...], reference: Runtime, frames: int) -> dict[str, Any]:
-    difference = max(measure_parity(runtime, reference, ParityCheck(samples)).largest.values())
+def _open(network: Exported, engine: str, precision: str, device: str, cache: Path) -> Runtime:
+    if engine == EAGER:
+        return _Eager(network, device)
+    return open_runtime(
+        network.make, network.spec, network_hash=network.hash, engine=engine, device=device, precision=precision,
+        cache=cache,
+    )  # fmt: skip
+
+
+class _Eager(TorchRuntime):
+    """What a script does: no graph, no buffers."""
+
+    def __init__(self, network: Exported, device: str) -> None:
+        super().__init__(network.make, network.spec, device="cpu", precision="fp32")
+        self._device = device
+        self._eager = build_network(network.make, network.spec, "fp32").to(device)
+
+    def __call__(self, inputs: Tensors) -> dict[str, Any]:
+        with torch.inference_mode():
+            outputs = self._eager(*(torch.from_numpy(inputs[t.name]).to(self._device) for t in self.spec.inputs))
+            return {t.name: out.cpu().numpy() for t, out in zip(self.spec.outputs, outputs, strict=True)}
+
+
+def _time(runtime: Runtime, samples: tuple[Tensors, ...], frames: int) -> dict[str, Any]:
     timing = Timing()
     for n, sample in enumerate(islice(cycle(samples), WARM_UP_CALLS + frames)):
         start = time.perf_counter()
@@ -116,14 +152,50 @@ def _measure(runtime: Runtime, samples: tuple[Tensors, ...], reference: Runtime,
         if n >= WARM_UP_CALLS:
             timing.add("call", (time.perf_counter() - start) * 1e3)
     tracemalloc.start()
-    runtime(samples[0])
-    before = tracemalloc.get_traced_memory()[0]
-    for _ in range(10):
+    for _ in range(WARM_UP_CALLS):
         runtime(samples[0])
-    held = tracemalloc.get_traced_memory()[0] - before
+    before = tracemalloc.get_traced_memory()[0]
+    on_device = _device_bytes()
+    tracemalloc.reset_peak()
+    for _ in range(STEADY_CALLS):
+        runtime(samples[0])
+    after, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     return {
         "ms": timing.percentiles()["call"],
-        "difference": float(f"{difference:.2g}"),
-        "bytes_per_call": round(held / 10),
+        "held_bytes": round((after - before) / STEADY_CALLS),
+        "peak_bytes": peak - before,
+        "device_bytes": (_device_bytes() - on_device) // STEADY_CALLS,
+    }
+
+
+def _device_bytes() -> int:
+    """Return all bytes that torch has ever taken from its GPU pool."""
+    if not torch.cuda.is_available():
+        return 0
+    return torch.cuda.memory_stats().get("allocated_bytes.all.allocated", 0)
+
+
+def measure_stages(weights: Path, body_models: str, *, device: str, frames: int) -> dict[str, Any]:
+    """Run the whole recipe on the bundled clip: `ms` (p50) and `share` of the time of each stage, and `mesh` after it.
+
+    `regress` holds detect, crop, network and place; `total` is regress, place, smooth and body without the mesh.
+    """
+    settings = Settings().with_values(
+        {"regressor": "pear", "pear.weights": str(weights), "device": device, "body_model.path": body_models}
+    )
+    timing = Timing()
+    with HumanStream(settings, load_body(body_models)) as stream, open_source("clip", camera=clip_camera()) as source:
+        for n, frame in enumerate(islice(source, WARM_UP_CALLS + frames)):
+            result = stream.process(frame)
+            start = time.perf_counter()
+            for person in result.people:
+                stream.mesh(person)
+            if n >= WARM_UP_CALLS:
+                for stage, ms in {**result.stage_ms, "mesh": (time.perf_counter() - start) * 1e3}.items():
+                    timing.add(stage, ms)
+    whole = sum(timing.stages["total"]) + sum(timing.stages["mesh"])
+    return {
+        stage: {"ms": timing.percentiles()[stage]["p50"], "share": round(sum(values) / whole, 3)}
+        for stage, values in timing.stages.items()
     }

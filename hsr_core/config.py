@@ -80,8 +80,13 @@ class PearSettings:
         "Where the person is; whole_frame: one, in the middle",
         choices=("detect", "whole_frame"),
     )
+    graph: str = setting(
+        "parameters",
+        "What runs as one network: the crop's parameters, or everything from the frame to vertices (for a GPU)",
+        choices=("parameters", "people"),
+    )
     ray_rotation: bool = setting(True, "Turn the person by the viewing ray of the crop", live=True)
-    stature: bool = setting(True, "The network's own stature (SMPL-X bodies); false: subject.height_m", live=True)
+    stature: bool = setting(True, "The network's own stature (SMPL-X bodies); false: subject.height_m")
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ class Settings:
         choices=("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"),
     )
     precision: str = setting(
-        "auto", "auto: fp16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "tf32", "fp16", "bf16")
+        "auto", "auto: fp16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "tf32", "fp16", "bf16", "int8")
     )
     data_dir: str = setting("~/.local/share/hsr", "Where snapshots go")
     body_model: BodyModelSettings = field(default_factory=BodyModelSettings)

@@ -154,6 +154,8 @@ class HumanStream:
 
     def mesh(self, estimate: HumanEstimate) -> Array:
         """Return a person's vertices (V, 3) [m], camera frame; skinned at the first call for this estimate."""
+        if estimate.regression.vertices is not None and estimate.params is estimate.regression.params:
+            return estimate.regression.vertices
         vertices = self._meshes.get(estimate)
         if vertices is None:
             vertices = self._meshes[estimate] = self.body.pose_one(estimate.params).vertices

@@ -236,6 +236,7 @@ class Regression:
         depth_sigma_m: One standard deviation of the root distance [m].
         mask: float32 (h, w) probability of this person over `mask_A_crop_img`'s crop, or None.
         mask_A_crop_img: (2, 3) affine from full-image pixels to mask pixels, or None.
+        vertices: (V, 3) [m] of `params`, where the regressor has made them anyway; else None.
     """
 
     params: HumanParams
@@ -248,6 +249,7 @@ class Regression:
     depth_sigma_m: float
     mask: Array | None = None
     mask_A_crop_img: Array | None = None
+    vertices: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

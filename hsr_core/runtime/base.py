@@ -13,7 +13,7 @@ from ..errors import ConfigError, ShapeError
 from ..types import Array
 
 ENGINES = ("tensorrt", "tensorrt-rtx", "onnxruntime", "torch")
-PRECISIONS = ("fp32", "tf32", "fp16", "bf16")
+PRECISIONS = ("fp32", "tf32", "fp16", "bf16", "int8")
 DTYPES = ("float32", "uint8", "int32", "int64", "bool")
 
 Tensors = Mapping[str, Array]
@@ -28,11 +28,14 @@ class TensorSpec:
         shape: `None` in front stands for the batch; a tensor without it is the same for every item of a batch.
         dtype: numpy's name; float32 also when the network runs in half precision. A uint8 input reaches an exported
             module as float32 of the same values.
+        prefix: For an input of one axis: fewer values may be given, the module does not read beyond them. An image of
+            changing size goes in so.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: str = "float32"
+    prefix: bool = False
 
     def __post_init__(self) -> None:
         if not self.name.isidentifier():
@@ -41,6 +44,8 @@ class TensorSpec:
             raise ConfigError(f"{self.name}: shape {self.shape}: sizes are positive, None (the batch) comes first only")
         if self.dtype not in DTYPES:
             raise ConfigError(f"{self.name}: dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.prefix and (len(self.shape) != 1 or self.batched):
+            raise ConfigError(f"{self.name}: only an input of one axis that is not the batch can be a prefix")
 
     @property
     def batched(self) -> bool:
@@ -48,7 +53,7 @@ class TensorSpec:
 
     def at(self, batch: int) -> tuple[int, ...]:
         """Return the shape for a batch size."""
-        return tuple(batch if size is None else size for size in self.shape)
+        return (batch, *self.shape[1:]) if self.batched else self.shape
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,9 @@ class NetworkSpec:
     `outputs`, or a dictionary with their names.
 
     Attributes:
-        half_modules: Dotted names of the submodules that run in fp16 or bf16 when that is asked for; the others, and
-            what lies between them, stay float32. "" = the whole module. Geometry in pixels and metres does not fit
-            into 11 bits, so a network that has some names its backbone here.
+        half_modules: Dotted names of the submodules that run in fp16, bf16 or int8 when that is asked for; the others,
+            and what lies between them, stay float32. "" = the whole module. Geometry in pixels and metres does not
+            fit into 11 bits, so a network that has some names its backbone here.
         turing_half_modules: The same for TensorRT for RTX on sm75, which multiplies matrices in fp16 only: all the
             submodules that do. () = `half_modules`.
     """
@@ -109,9 +114,12 @@ class NetworkSpec:
         batch = sizes[0] if sizes else self.batch.min
         for tensor in self.inputs:
             array = inputs[tensor.name]
-            if array.shape != tensor.at(batch) or array.dtype != tensor.dtype:
+            shape = tensor.at(batch)
+            if tensor.prefix and array.ndim == 1:
+                shape = (min(len(array), *shape),)
+            if array.shape != shape or array.dtype != tensor.dtype:
                 raise ShapeError(
-                    f"input {tensor.name} must be {tensor.dtype} {_text(tensor.shape)}, not {array.dtype} {array.shape}"
+                    f"input {tensor.name} must be {tensor.dtype} {_text(tensor)}, not {array.dtype} {array.shape}"
                     + (f" in a batch of {batch}" if tensor.batched else "")
                 )
         if not self.batch.min <= batch <= self.batch.max:
@@ -123,8 +131,8 @@ class NetworkSpec:
         return {tensor.name: np.zeros(tensor.at(batch), tensor.dtype) for tensor in self.inputs}
 
 
-def _text(shape: tuple[int | None, ...]) -> str:
-    return str(shape).replace("None", "batch")
+def _text(tensor: TensorSpec) -> str:
+    return str(tensor.shape).replace("None", "batch") + (" or shorter" if tensor.prefix else "")
 
 
 class Runtime(Protocol):

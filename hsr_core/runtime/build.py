@@ -8,17 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ..progress import report
 from .base import NetworkSpec
 from .engine_cache import EngineCache, EngineKey, shapes_text
 from .module import HALF, ModuleFactory, build_network
 from .onnx_export import OPSET, export_onnx
-from .trt import Progress, build_engine, load_api
+from .quantize import quantize_int8
+from .trt import build_engine, load_api
 
 log = logging.getLogger(__name__)
-
-
-def no_progress(phase: str, done: int, total: int) -> None:
-    """Show nothing."""
 
 
 def onnx_file(
@@ -27,14 +25,18 @@ def onnx_file(
     """Return the network's ONNX file, exported if the cache does not have it. tf32 shares the file of fp32."""
     import torch
 
-    graph_precision = precision if precision in HALF else "fp32"
+    graph_precision = precision if precision in (*HALF, "int8") else "fp32"
     exporter = f"{OPSET}-torch{torch.__version__.partition('+')[0]}"
     key = EngineKey(network_hash, graph_precision, shapes_text(spec), "any", "opset", exporter, "onnx")
 
     def build(path: Path) -> dict[str, Any]:
         log.info("exporting the network to %s", key.file_name)
+        report("exporting the network")
         start = time.monotonic()
-        export_onnx(build_network(module_factory, spec, graph_precision), spec, path)
+        if precision == "int8":
+            quantize_int8(onnx_file(module_factory, spec, "fp32", network_hash, cache), path, spec)
+        else:
+            export_onnx(build_network(module_factory, spec, graph_precision), spec, path)
         return {"build_s": round(time.monotonic() - start, 2)}
 
     return cache.get(key, build)
@@ -49,7 +51,6 @@ def engine_file(
     precision: str,
     network_hash: str,
     cache: EngineCache,
-    progress: Progress = no_progress,
 ) -> Path:
     """Return the network's engine for an architecture, built if the cache does not have it (minutes for a large one).
 
@@ -70,7 +71,7 @@ def engine_file(
         onnx = onnx_file(module_factory, spec, precision, network_hash, cache)
         log.info("building %s", key.file_name)
         start = time.monotonic()
-        build_engine(onnx, spec, path, engine=engine, architecture=architecture, precision=precision, progress=progress)
+        build_engine(onnx, spec, path, engine=engine, architecture=architecture, precision=precision)
         return {"build_s": round(time.monotonic() - start, 2)}
 
     return cache.get(key, build)

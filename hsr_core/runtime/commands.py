@@ -5,27 +5,25 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, MissingFile, MissingPackage
-from .base import PRECISIONS, Batch, NetworkSpec
+from ..progress import listening
+from .base import PRECISIONS
 from .engine_cache import EngineCache, Entry
 from .select import choose, this_machine
 from .trt import PACKAGES, RTX_ARCHITECTURES, installed_version
 
 if TYPE_CHECKING:
-    from torch import nn
+    from .exported import Exported
 
 LOADER = "hsr_core.regress.pear.export"
-"""Its `load_for_export(weights)` returns a module, its NetworkSpec and the network hash; `sample_crops()` real inputs
-to compare on; `PARITY_TOLERANCE` is the largest difference allowed, by precision."""
-
-REDRAW_S = 0.1
+"""Its `load_for_export(weights, graph, body_models=, max_people=)` returns an `Exported`."""
+GRAPHS = ("parameters", "people")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -39,7 +37,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help=f"GPU architectures: {', '.join(RTX_ARCHITECTURES)}; default: the GPU of this machine",
     )  # fmt: skip
     build.add_argument("--precision", choices=PRECISIONS, default="fp16")
-    build.add_argument("--max-batch", type=int, metavar="N", help="people at once; default: the network's own")
+    build.add_argument(
+        "--graph", choices=GRAPHS, default=GRAPHS[0],
+        help="person crops to parameters (default), or a frame to people in metres with their vertices",
+    )  # fmt: skip
+    build.add_argument("--body-models", default="", metavar="DIR", help="SMPL-X and FLAME files for --graph people")
+    build.add_argument("--max-people", type=int, default=1, metavar="N", help="at once (default 1)")
     build.add_argument("--no-check", action="store_true", help="do not compare the ONNX file with torch fp32 first")
     build.add_argument("--tolerance", type=float, metavar="X", help="largest absolute difference allowed in that check")
     for name, text in (
@@ -72,20 +75,19 @@ def _build(args: argparse.Namespace, cache: EngineCache) -> dict[str, Any]:
     from .build import engine_file, onnx_file
 
     architectures = _architectures(args)
-    factory, spec, network_hash = _load(args.weights)
-    if args.max_batch is not None:
-        spec = replace(spec, batch=Batch(1, 1, args.max_batch))
-    onnx = onnx_file(factory, spec, args.precision, network_hash, cache)
-    answer: dict[str, Any] = {"cache": str(cache.folder), "network_hash": network_hash, "precision": args.precision}
+    network = _load(args)
+    onnx = onnx_file(network.make, network.spec, args.precision, network.hash, cache)
+    answer: dict[str, Any] = {"cache": str(cache.folder), "network_hash": network.hash, "precision": args.precision}
+    answer |= {"graph": args.graph, "max_people": args.max_people}
     answer["onnx"] = {"file": onnx.name, "bytes": onnx.stat().st_size}
-    answer["onnx_against_torch_fp32"] = _compare(args, onnx, spec, factory)
+    answer["onnx_against_torch_fp32"] = _compare(args, onnx, network)
     answer["engines"] = []
     for architecture in architectures:
         start = time.monotonic()
-        with _Bar(f"{architecture} {args.precision}") as progress:
+        with _bar(f"{architecture} {args.precision}"):
             path = engine_file(
-                factory, spec, engine=args.runtime, architecture=architecture, precision=args.precision,
-                network_hash=network_hash, cache=cache, progress=progress,
+                network.make, network.spec, engine=args.runtime, architecture=architecture, precision=args.precision,
+                network_hash=network.hash, cache=cache,
             )  # fmt: skip
         seconds = round(time.monotonic() - start, 1)
         answer["engines"].append(
@@ -104,6 +106,8 @@ def _architectures(args: argparse.Namespace) -> list[str]:
         from .trt import load_api
 
         load_api(args.runtime)  # raises with the command that installs it
+    if args.precision == "int8":
+        raise ConfigError("int8 is for --runtime onnxruntime, on the CPU; for a GPU choose fp16")
     machine = this_machine()
     if args.runtime == "tensorrt":
         choose("tensorrt", "cuda", args.precision, machine)
@@ -117,62 +121,49 @@ def _architectures(args: argparse.Namespace) -> list[str]:
     return args.arch or [machine.architecture]
 
 
-def _load(weights: Path) -> tuple[Callable[[], nn.Module], NetworkSpec, str]:
-    """Return a factory that reads the checkpoint once for each module it makes, but not twice for the first."""
-    if not weights.is_file():
-        raise MissingFile(f"no such file: {weights}")
-    load = _loader().load_for_export
-    module, spec, network_hash = load(weights)
-    first = [module]
-    return (lambda: first.pop() if first else load(weights)[0]), spec, network_hash
-
-
-def _loader() -> ModuleType:
+def _load(args: argparse.Namespace) -> Exported:
+    if not args.weights.is_file():
+        raise MissingFile(f"no such file: {args.weights}")
+    if args.max_people < 1:
+        raise ConfigError(f"--max-people must be at least 1, not {args.max_people}")
     try:
-        return import_module(LOADER)
+        loader = import_module(LOADER)
     except ImportError as error:
         raise MissingPackage(f"the network cannot be loaded: {error}") from error
+    return loader.load_for_export(args.weights, args.graph, body_models=args.body_models, max_people=args.max_people)
 
 
-def _compare(args: argparse.Namespace, onnx: Path, spec: NetworkSpec, factory: Callable[[], nn.Module]) -> Any:
+def _compare(args: argparse.Namespace, onnx: Path, network: Exported) -> Any:
     """Run the ONNX file with onnxruntime on real inputs; return the largest difference of each output."""
     if args.no_check:
         return "not measured: --no-check"
     if args.precision == "bf16":
         return "not measured: onnxruntime has no bf16 on the CPU"
     from .ort import OrtRuntime
-    from .parity import ParityCheck, gate
+    from .parity import gate
 
     precision = "fp32" if args.precision == "tf32" else args.precision
-    tolerance = _loader().PARITY_TOLERANCE[precision] if args.tolerance is None else args.tolerance
-    with OrtRuntime(onnx, spec, device="cpu", precision=precision) as runtime:
-        parity = gate(runtime, factory, "cpu", ParityCheck(_loader().sample_crops(), tolerance))
+    with OrtRuntime(onnx, network.spec, device="cpu", precision=precision) as runtime:
+        parity = gate(runtime, network.make, "cpu", network.parity(precision, args.tolerance))
     return parity.largest if parity else {}
 
 
-class _Bar:
-    """A progress bar for the phases of one build; nothing when the output is not a terminal."""
+@contextmanager
+def _bar(title: str) -> Iterator[None]:
+    """A progress bar for what is reported within; nothing when the output is not a terminal."""
+    from tqdm import tqdm
 
-    def __init__(self, title: str) -> None:
-        from tqdm import tqdm
+    with tqdm(total=1, disable=None, leave=False, bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}") as bar:
 
-        self._title = title
-        self._drawn = 0.0
-        self._bar = tqdm(total=1, disable=None, leave=False, bar_format="{desc} {percentage:3.0f}% {bar} {elapsed}")
+        def show(phase: str, done: int, total: int) -> None:
+            description = f"{title}: {phase}"
+            if bar.total != max(total, 1) or bar.desc != description:
+                bar.total = max(total, 1)
+                bar.set_description_str(description, refresh=False)
+            bar.update(done - bar.n)
 
-    def __enter__(self) -> Callable[[str, int, int], None]:
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def _tell(self, phase: str, done: int, total: int) -> None:
-        self._bar.total = max(total, 1)
-        self._bar.n = done
-        now = time.monotonic()
-        if done == total or now - self._drawn > REDRAW_S:  # a phase can have thousands of steps
-            self._drawn = now
-            self._bar.set_description_str(f"{self._title}: {phase}")
+        with listening(show):
+            yield
 
 
 # list and verify

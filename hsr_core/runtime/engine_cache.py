@@ -39,7 +39,7 @@ class EngineKey:
 
     Attributes:
         network_hash: Of the weights and the graph, hexadecimal.
-        precision: fp32, tf32, fp16 or bf16.
+        precision: One of `base.PRECISIONS`.
         shapes: `shapes_text` of the network's spec.
         architecture: "sm89"; "any" for a file that runs everywhere.
         runtime, version: Of what builds and reads it.

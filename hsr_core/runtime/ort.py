@@ -30,6 +30,7 @@ class OrtRuntime(RuntimeBase):
         check_precision(device, precision)
         self._session = _open_session(path, device, precision, threads)
         self._binding = self._session.io_binding()
+        self._whole = {t.name: np.zeros(t.shape, t.dtype) for t in spec.inputs if t.prefix}
         self._outputs = {t.name: np.zeros(t.at(spec.batch.max), t.dtype) for t in spec.outputs}
         self._bound_batch = 0
         self._views: dict[str, Array] = {}
@@ -39,7 +40,7 @@ class OrtRuntime(RuntimeBase):
         if self._session is None:
             raise RuntimeError("this runtime is closed")
         # The binding keeps addresses, not arrays: these must live until the run is over.
-        arrays = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        arrays = {name: np.ascontiguousarray(self._full(name, array)) for name, array in inputs.items()}
         for name, array in arrays.items():
             self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, _address(array))
         if batch != self._bound_batch:
@@ -49,6 +50,14 @@ class OrtRuntime(RuntimeBase):
         except Exception as error:  # onnxruntime's own exceptions have no common public class
             raise DeviceError(f"onnxruntime failed on {self.device}: {error}") from error
         return dict(self._views)
+
+    def _full(self, name: str, array: Array) -> Array:
+        """Return the array, in front of what was there before where it is a shorter prefix."""
+        whole = self._whole.get(name)
+        if whole is None or whole.shape == array.shape:
+            return array
+        whole[: len(array)] = array
+        return whole
 
     def _bind_outputs(self, batch: int) -> None:
         self._binding.clear_binding_outputs()
@@ -69,7 +78,7 @@ def _address(array: Array) -> int:
 
 def check_precision(device: str, precision: str) -> None:
     """Raise ConfigError for a precision the provider has no kernels for."""
-    allowed = ("fp32", "fp16") if device == "cpu" else ("fp32", "tf32", "fp16")
+    allowed = ("fp32", "fp16", "int8") if device == "cpu" else ("fp32", "tf32", "fp16")
     if precision not in allowed:
         raise ConfigError(f"onnxruntime on {device} runs {', '.join(allowed)}, not {precision}; engine torch does")
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import BadFile, ParityError
+from ..progress import report
 from ..types import Array
 from .base import NetworkSpec, Runtime, Tensors
 from .engine_cache import EngineCache
@@ -19,9 +20,10 @@ from .engine_cache import EngineCache
 if TYPE_CHECKING:
     from .module import ModuleFactory
 
-TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 1e-1}
+TOLERANCE = {"fp32": 1e-3, "tf32": 1e-2, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
 """Largest absolute difference allowed where the caller states none, for outputs of order one: a few hundred units in
-the last place of each type's significand (24, 11, 11 and 8 bits), which is what some hundred layers add up to."""
+the last place of each type's significand (24, 11, 11, 8 and, int8, 7 bits), which is what some hundred layers add up
+to."""
 
 
 @dataclass(frozen=True)
@@ -117,6 +119,7 @@ def gate(
     digest = _digest(check, runtime)
     if cache is not None and path is not None and cache.check(path).facts.get("parity", {}).get("check") == digest:
         return None
+    report("comparing the engine with torch")
     with TorchRuntime(module_factory, runtime.spec, device=device, precision="fp32") as reference:
         parity = require_parity(runtime, reference, check)
     if cache is not None and path is not None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError, DeviceError
+from ..errors import ConfigError, DeviceError, MissingPackage
 from .base import ENGINES, PRECISIONS, NetworkSpec, Runtime
 from .engine_cache import EngineCache
-from .trt import PACKAGES, RTX_ARCHITECTURES, Progress, installed_version
+from .trt import PACKAGES, RTX_ARCHITECTURES, installed_version
 
 if TYPE_CHECKING:
     from .module import ModuleFactory
@@ -80,6 +80,8 @@ def choose(engine: str, device: str, precision: str, machine: Machine) -> Choice
     device = device if device != "auto" else ("cuda" if machine.gpu else "cpu")
     if device == "cpu" and precision == "tf32":
         raise ConfigError("tf32 is a mode of the GPU's matrix units; on the CPU choose fp32")
+    if precision == "int8" and (device == "cuda" or engine == "torch"):
+        raise ConfigError("int8 is for engine onnxruntime on the CPU; on a GPU choose fp16")
     if engine != "auto":
         return Choice(engine, device, f"{engine} in {precision} on {machine.gpu or 'the CPU'}, as asked for")
     return _choose_on_gpu(precision, machine) if device == "cuda" else _choose_on_cpu(precision, machine)
@@ -99,8 +101,10 @@ def _choose_on_gpu(precision: str, machine: Machine) -> Choice:
 def _choose_on_cpu(precision: str, machine: Machine) -> Choice:
     no_gpu = f"torch {machine.torch} sees no GPU" if not machine.gpu else "the CPU was asked for"
     found = machine.packages["onnxruntime"]
-    if found and precision == "fp32":
-        return Choice("onnxruntime", "cpu", f"auto: onnxruntime {found} in fp32 on the CPU: {no_gpu}")
+    if found and precision in ("fp32", "int8"):
+        return Choice("onnxruntime", "cpu", f"auto: onnxruntime {found} in {precision} on the CPU: {no_gpu}")
+    if precision == "int8":
+        raise MissingPackage('int8 needs onnxruntime: pip install "hsr-core[onnx]"')
     why = f"onnxruntime has no {precision} on the CPU" if found else "onnxruntime, onnx or onnxscript is not installed"
     return Choice("torch", "cpu", f"auto: torch in {precision} on the CPU: {no_gpu}, and {why}")
 
@@ -126,7 +130,6 @@ def open_runtime(
     precision: str = "fp32",
     cache: Path | None = None,
     parity: ParityCheck | None = None,
-    progress: Progress | None = None,
     log: logging.Logger | None = None,
 ) -> Runtime:
     """Build or load what is needed and return a runtime; call `warm_up` before the first real input.
@@ -136,7 +139,6 @@ def open_runtime(
         network_hash: Hexadecimal; must change whenever the weights or the module's arithmetic do.
         cache: Folder of the engines; None = `engines` in the user's cache folder.
         parity: Compare with torch fp32 first; a result within tolerance is remembered beside the engine.
-        progress: Called with the phases of an engine's build.
         log: Gets the reason of the choice, and one line when something slow starts.
 
     Raises:
@@ -150,7 +152,7 @@ def open_runtime(
     choice = choose(engine, device, precision, machine)
     (log or logging.getLogger(__name__)).info("network: %s", choice.reason)
     store = EngineCache(cache)
-    runtime, path = _open(module_factory, spec, choice, precision, network_hash, store, machine, progress)
+    runtime, path = _open(module_factory, spec, choice, precision, network_hash, store, machine)
     if parity is not None and (choice.engine, precision) != ("torch", "fp32"):
         try:
             gate(runtime, module_factory, choice.device, parity, store if path else None, path)
@@ -168,14 +170,13 @@ def _open(
     network_hash: str,
     store: EngineCache,
     machine: Machine,
-    progress: Progress | None,
 ) -> tuple[Runtime, Path | None]:
     facts = {"precision": precision, "reason": choice.reason}
     if choice.engine == "torch":
         from .pytorch import TorchRuntime
 
         return TorchRuntime(module_factory, spec, device=choice.device, **facts), None
-    from .build import engine_file, no_progress, onnx_file
+    from .build import engine_file, onnx_file
 
     if choice.engine == "onnxruntime":
         from .ort import OrtRuntime, check_precision
@@ -193,6 +194,5 @@ def _open(
         precision=precision,
         network_hash=network_hash,
         cache=store,
-        progress=progress or no_progress,
     )
     return TrtRuntime(path, spec, engine=choice.engine, **facts), path

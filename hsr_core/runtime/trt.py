@@ -11,7 +11,6 @@ Source:
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -19,6 +18,7 @@ from types import ModuleType
 from typing import Any
 
 from ..errors import BadFile, ConfigError, DeviceError, MissingPackage
+from ..progress import report
 from .base import NetworkSpec
 
 log = logging.getLogger(__name__)
@@ -30,8 +30,9 @@ INSTALL = {
 }
 RTX_ARCHITECTURES = ("sm75", "sm80", "sm86", "sm89", "sm120")
 TURING = " (on Turing it multiplies matrices in fp16 only: precision fp16 and turing_half_modules, or engine tensorrt)"
-Progress = Callable[[str, int, int], None]
-"""Called with a phase's name, its steps done and its steps in all."""
+PHASE = "building the engine"
+STEPS = 1000
+"""A build's progress is reported in thousandths."""
 
 
 def load_api(engine: str) -> ModuleType:
@@ -54,17 +55,15 @@ def installed_version(name: str) -> str:
         return ""
 
 
-def build_engine(
-    onnx: Path, spec: NetworkSpec, path: Path, *, engine: str, architecture: str, precision: str, progress: Progress
-) -> None:
-    """Build the ONNX file into an engine and write it to `path`.
+def build_engine(onnx: Path, spec: NetworkSpec, path: Path, *, engine: str, architecture: str, precision: str) -> None:
+    """Build the ONNX file into an engine and write it to `path`; the progress is reported (see `hsr_core.progress`).
 
     Args:
         architecture: One of `RTX_ARCHITECTURES` for tensorrt-rtx. TensorRT builds for the GPU it runs on.
 
     Raises:
         BadFile: The parser refuses the graph, or the builder fails; the message has the library's own.
-        KeyboardInterrupt: And whatever else `progress` raises; it stops the build.
+        KeyboardInterrupt: And whatever else a listener to the progress raises; it stops the build.
         ConfigError: The architecture is not one the package knows.
     """
     api = load_api(engine)
@@ -78,7 +77,7 @@ def build_engine(
         reasons = "; ".join(str(parser.get_error(i)) for i in range(parser.num_errors))
         raise BadFile(f"{engine} cannot read {onnx.name}: {reasons}")
     config = builder.create_builder_config()
-    monitor = _make_monitor(api, progress)
+    monitor = _make_monitor(api)
     config.progress_monitor = monitor
     (config.set_flag if precision == "tf32" else config.clear_flag)(api.BuilderFlag.TF32)
     if engine == "tensorrt-rtx":
@@ -134,29 +133,46 @@ def make_logger(api: ModuleType) -> Any:
     return Log()
 
 
-def _make_monitor(api: ModuleType, progress: Progress) -> Any:
+def _make_monitor(api: ModuleType) -> Any:
     class Monitor(api.IProgressMonitor):
-        """An exception must not cross the library: it stops the build and is kept."""
+        """An exception must not cross the library: it stops the build and is kept.
+
+        Phases nest: what is done of an inner one is a part of a step of the outer one.
+        """
 
         def __init__(self) -> None:
             super().__init__()
             self.stopped_by: BaseException | None = None
-            self._steps: dict[str, int] = {}
+            self._open: list[list[Any]] = []  # [name, steps done, steps] of the phases within each other
+            self._told = 0
 
         def phase_start(self, phase_name: str, parent_phase: str | None, num_steps: int) -> None:
-            self._steps[phase_name] = num_steps
-            self._tell(phase_name, 0)
+            while self._open and self._open[-1][0] != parent_phase:
+                self._open.pop()
+            self._open.append([phase_name, 0, max(num_steps, 1)])
+            self._tell()
 
         def step_complete(self, phase_name: str, step: int) -> bool:
-            self._tell(phase_name, step + 1)
+            for phase in self._open:
+                if phase[0] == phase_name:
+                    phase[1] = step + 1
+            self._tell()
             return self.stopped_by is None
 
         def phase_finish(self, phase_name: str) -> None:
-            self._tell(phase_name, self._steps.get(phase_name, 0))
+            while any(phase[0] == phase_name for phase in self._open):
+                self._open.pop()
+            if not self._open:
+                self._told = STEPS
+            self._tell()
 
-        def _tell(self, phase: str, done: int) -> None:
+        def _tell(self) -> None:
+            fraction = 0.0
+            for _, done, steps in reversed(self._open):
+                fraction = min((done + fraction) / steps, 1.0)
+            self._told = max(self._told, int(STEPS * fraction))
             try:
-                progress(phase, done, self._steps.get(phase, 0))
+                report(PHASE, self._told, STEPS)
             except BaseException as error:
                 self.stopped_by = error
 

@@ -192,9 +192,12 @@ def test_bench_regressor_compares_the_runtimes_of_this_machine(capsys):
     assert cli.main(["bench", "regressor", "--device", "cpu", "--frames", "5", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["parameters"] == 284_716
-    torch_fp32, half = facts["cases"]["torch fp32"], facts["cases"]["torch bf16"]
-    assert torch_fp32["difference"] < 1e-5 < half["difference"] < 0.1
-    assert 0 < torch_fp32["ms"]["p50"] <= torch_fp32["ms"]["max"]
+    for graph in ("parameters", "people"):
+        torch_fp32, half = (facts["graphs"][graph]["cases"][f"torch {kind}"] for kind in ("fp32", "bf16"))
+        assert torch_fp32["difference"]["rotmats"] < 1e-5 < half["difference"]["rotmats"] < 0.1
+        assert 0 < torch_fp32["ms"]["p50"] <= torch_fp32["ms"]["max"]
+    assert {"detect", "crop", "network", "mesh", "total"} <= facts["stages"].keys()
+    assert facts["stages"]["total"]["share"] + facts["stages"]["mesh"]["share"] == pytest.approx(1, abs=2e-3)
 
 
 def test_bench_smoothing_as_json(capsys):

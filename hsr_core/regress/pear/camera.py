@@ -18,6 +18,8 @@ FOCAL_PX = 12.0 * IMAGE_PX
 CENTER_PX = IMAGE_PX / 2
 """Principal point, in integer-centre crop pixels (the training's labels are such pixels divided by 256)."""
 BOX_FACTOR = 1.25
+N_FITTED = 22
+"""Pelvis and the 21 body joints: what the distance is fitted to."""
 MIN_SCALE = 0.05
 DISTANCE_LIMITS_M = (0.2, 100.0)
 HEAD_SCALE_LIMITS = (0.5, 2.0)

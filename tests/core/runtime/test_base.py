@@ -42,6 +42,17 @@ def test_inputs_that_do_not_fit_are_named(inputs, change, message) -> None:
     assert message in str(error.value)
 
 
+def test_a_prefix_may_be_shorter_and_not_longer() -> None:
+    spec = NetworkSpec((TensorSpec("bytes", (4,), "uint8", prefix=True),), (TensorSpec("y", (3,)),))
+    for n in (0, 1, 4):
+        spec.check_inputs({"bytes": np.zeros(n, np.uint8)})
+    for wrong in (np.zeros(5, np.uint8), np.zeros(3), np.zeros((2, 2), np.uint8)):
+        with pytest.raises(ShapeError, match=r"bytes must be uint8 \(4,\) or shorter"):
+            spec.check_inputs({"bytes": wrong})
+    with pytest.raises(ConfigError, match="one axis"):
+        TensorSpec("x", (None, 3), prefix=True)
+
+
 def test_specs_that_contradict_themselves_are_refused() -> None:
     with pytest.raises(ConfigError, match="comes first only"):
         TensorSpec("x", (3, None))

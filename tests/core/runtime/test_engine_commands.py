@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import sys
+from dataclasses import replace
 from types import ModuleType
 
 import pytest
@@ -12,6 +13,7 @@ from tiny_network import HASH, SPEC, make_tiny
 from hsr_core.errors import ConfigError, MissingFile, ParityError
 from hsr_core.runtime import commands
 from hsr_core.runtime.base import Batch
+from hsr_core.runtime.exported import Exported
 from hsr_core.runtime.parity import random_samples
 from hsr_core.runtime.select import Machine
 
@@ -25,9 +27,13 @@ def weights(tmp_path, monkeypatch) -> str:
     file = tmp_path / "tiny.pt"
     file.write_bytes(b"weights")
     loader = ModuleType(commands.LOADER)
-    loader.load_for_export = lambda path: (make_tiny(), SPEC, HASH)
-    loader.sample_crops = lambda: random_samples(SPEC)
-    loader.PARITY_TOLERANCE = {"fp16": 1e-2}
+    tolerance = {"fp16": {"pose": 1e-2, "vertices": 1e-2}}
+
+    def load(path, graph, *, body_models, max_people):
+        spec = SPEC if max_people == 1 else replace(SPEC, batch=Batch(1, 1, max_people))
+        return Exported(make_tiny, spec, HASH, lambda: random_samples(spec), tolerance)
+
+    loader.load_for_export = load
     monkeypatch.setitem(sys.modules, commands.LOADER, loader)
     return str(file)
 
@@ -78,7 +84,7 @@ def test_the_batch_can_be_chosen(weights, tmp_path, monkeypatch) -> None:
     seen = []
     monkeypatch.setattr("hsr_core.runtime.build.engine_file", lambda *args, **_: seen.append(args[1]) or tmp_path)
     monkeypatch.setattr("hsr_core.runtime.build.onnx_file", lambda *args, **_: tmp_path)
-    cache = ("--cache", str(tmp_path), "--no-check", "--max-batch", "3")
+    cache = ("--cache", str(tmp_path), "--no-check", "--max-people", "3")
     engine("build", "--weights", weights, "--arch", "sm89", *cache)
     assert seen[0].batch == Batch(1, 1, 3)
 

@@ -133,6 +133,29 @@ def test_onnxruntime_runs_half_precision_and_refuses_what_it_has_no_kernels_for(
         open_runtime(make_tiny, SPEC, precision="bf16", **options)
 
 
+def test_int8_touches_only_the_named_modules(tiny_cache, inputs) -> None:
+    onnx = pytest.importorskip("onnx", reason='pip install "hsr-core[onnx]"')
+    options = {"network_hash": HASH, "engine": "onnxruntime", "device": "cpu", "cache": tiny_cache}
+    with open_runtime(make_tiny, SPEC, precision="int8", **options) as runtime:
+        given = inputs(3)
+        difference = np.abs(runtime(given)["pose"] - reference(given)["pose"]).max()
+    assert 0 < difference < 10 * 2.0**-7
+    (path,) = tiny_cache.glob("*-int8-*.onnx")
+    weights = {tensor.name: tensor.data_type for tensor in onnx.load(str(path)).graph.initializer}
+    quantized = [name for name, kind in weights.items() if kind == onnx.TensorProto.INT8 and "zero_point" not in name]
+    assert len(quantized) == 4  # qkv, out and two of the mlp; the head stays as it is
+
+
+def test_a_shorter_input_leaves_no_trace_of_a_longer_one() -> None:
+    """A prefix's end is old, not wrong: what the module is told not to read does not reach the result."""
+    data, count = TensorSpec("data", (6,), prefix=True), TensorSpec("count", (1,), "int64")
+    buffers = Buffers(NetworkSpec((data, count), (TensorSpec("y", (1,)),)), "cpu")
+    for values in ([1, 2, 3, 4, 5, 6], [7, 8], [9, 9, 9]):
+        buffers.upload({"data": np.array(values, np.float32), "count": np.array([len(values)])})
+        n = int(buffers.device_view(count, 1)[0])
+        assert buffers.device_view(data, 1)[:n].tolist() == values
+
+
 def test_a_file_that_is_no_network_is_refused(tmp_path) -> None:
     pytest.importorskip("onnxruntime", reason='pip install "hsr-core[onnx]"')
     bad = tmp_path / "bad.onnx"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from tiny_network import HASH, SPEC, make_tiny
 
-from hsr_core.errors import ConfigError, DeviceError
+from hsr_core.errors import ConfigError, DeviceError, MissingPackage
 from hsr_core.runtime import open_runtime
 from hsr_core.runtime.select import Machine, choose
 
@@ -69,4 +69,14 @@ def test_what_is_asked_for_is_not_replaced() -> None:
     with pytest.raises(ConfigError, match="engine must be one of auto, tensorrt"):
         choose("openvino", "auto", "fp32", ROBOT)
     with pytest.raises(ConfigError, match="precision must be one of fp32"):
-        choose("torch", "auto", "int8", ROBOT)
+        choose("torch", "auto", "int4", ROBOT)
+
+
+def test_int8_is_for_onnxruntime_on_the_cpu() -> None:
+    for machine, device in ((LAPTOP, "auto"), (ROBOT, "cpu")):
+        assert choose("auto", device, "int8", machine).engine == "onnxruntime"
+    for engine, device in (("torch", "cpu"), ("auto", "cuda"), ("tensorrt", "auto")):
+        with pytest.raises(ConfigError, match="int8 is for engine onnxruntime"):
+            choose(engine, device, "int8", ROBOT)
+    with pytest.raises(MissingPackage, match="int8 needs onnxruntime"):
+        choose("auto", "cpu", "int8", Machine("", "", "2.13.0+cpu", NONE))

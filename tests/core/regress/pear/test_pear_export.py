@@ -11,7 +11,7 @@ from hsr_core.body.base import EhmParams
 from hsr_core.geometry.rotations import rotmat_to_rotvec
 from hsr_core.regress.pear.checkpoint import load_network, make_test
 from hsr_core.regress.pear.decode import Decoded, decode
-from hsr_core.regress.pear.export import PARITY_TOLERANCE, PearGraph, load_for_export, sample_crops
+from hsr_core.regress.pear.export import PARITY_TOLERANCE, crop_samples, load_for_export
 from hsr_core.regress.person_detector import PersonDetector
 from hsr_core.runtime.select import open_runtime
 from hsr_core.types import Frame, HumanParams
@@ -30,7 +30,8 @@ def random_crops(n: int) -> list[dict[str, np.ndarray]]:
 
 
 def test_the_outputs_are_what_is_decoded(tiny):
-    module, spec, _ = load_for_export(tiny)
+    exported = load_for_export(tiny)
+    module, spec = exported.make(), exported.spec
     (sample,) = random_crops(1)
     out = module(torch.from_numpy(sample["pixels"]))
     assert tuple(tensor.name for tensor in spec.outputs) == Decoded._fields
@@ -43,12 +44,21 @@ def test_the_outputs_are_what_is_decoded(tiny):
 
 def test_other_weights_have_another_hash(tiny, tmp_path):
     make_test(tmp_path / "other.pt", "tiny", seed=6)
-    assert load_for_export(tiny)[2] == load_for_export(tiny)[2] != load_for_export(tmp_path / "other.pt")[2]
+    names = [load_for_export(path).hash for path in (tiny, tiny, tmp_path / "other.pt")]
+    assert names[0] == names[1] != names[2]
+    assert load_for_export(tiny, "people").hash not in names
+
+
+def test_each_module_has_its_own_weights(tiny):
+    exported = load_for_export(tiny)
+    first, second = exported.make(), exported.make()
+    first.network.half()
+    assert {value.dtype for value in second.network.parameters()} == {torch.float32}
 
 
 def test_samples_are_crops_of_a_person():
-    detector, samples = PersonDetector(), sample_crops()
-    assert len(samples) == 3
+    detector, samples = PersonDetector(), crop_samples()
+    assert len(samples) == 5
     for sample in samples:
         (person,) = detector.detect(Frame(sample["pixels"][0], 0, "rgb"))
         assert np.hypot(*(np.array(person.roi.center) - 128)) < 30
@@ -67,11 +77,11 @@ def vertices_of(out: dict[str, np.ndarray], body) -> np.ndarray:
 def compare(weights, cache, n_random: int) -> None:
     """Rotations within 1e-4 and vertices within 0.1 mm, on random and on real crops."""
     pytest.importorskip("onnxruntime", reason="pip install 'hsr-core[onnx]'")
-    network, body = load_network(weights), load_body("")
-    module, spec, key = load_for_export(weights)
-    graph = PearGraph(network)
-    with open_runtime(lambda: module, spec, network_hash=key, engine="onnxruntime", device="cpu", cache=cache) as ort:
-        for inputs in [*random_crops(n_random), *sample_crops()]:
+    exported, body = load_for_export(weights), load_body("")
+    graph = exported.make()
+    options = {"network_hash": exported.hash, "engine": "onnxruntime", "device": "cpu", "cache": cache}
+    with open_runtime(exported.make, exported.spec, **options) as ort:
+        for inputs in [*random_crops(n_random), *crop_samples()]:
             with torch.inference_mode():
                 expected = graph(torch.from_numpy(inputs["pixels"]))
             expected = {name: value.numpy() for name, value in expected._asdict().items()}
