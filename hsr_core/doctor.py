@@ -82,11 +82,20 @@ def check_gpu() -> Finding:
     return Finding("gpu", WARN, f"none; the CPU is used (torch {torch.__version__})", advice, facts)
 
 
-def check_tensorrt() -> Finding:
-    found = installed_version("tensorrt")
-    if found:
-        return Finding("tensorrt", OK, found, "", {"version": found})
-    return Finding("tensorrt", MISSING, "not installed", "only for NVIDIA GPUs: pip install tensorrt")
+def check_engines() -> Finding:
+    """What can run a large network, beside torch, and what `engine: auto` would take here."""
+    if find_spec("torch") is None:
+        return Finding("engines", MISSING, "none without torch", "pip install torch")
+    from .runtime.select import choose, this_machine
+
+    machine = this_machine()
+    found = {name: version for name, version in machine.packages.items() if version}
+    chosen = choose("auto", "auto", "fp16" if machine.gpu else "fp32", machine)
+    summary = f"{', '.join(f'{name} {version}' for name, version in found.items()) or 'torch alone'}; {chosen.reason}"
+    extra = "rtx" if machine.gpu else "onnx"
+    quick = chosen.engine != "torch"
+    advice = "" if quick else f'a large network runs faster with: pip install "hsr-core[{extra}]"'
+    return Finding("engines", WARN if advice else OK, summary, advice, {**found, "auto": chosen.engine})
 
 
 def check_body() -> Finding:
@@ -271,7 +280,7 @@ def examine(*, transport: bool = False) -> dict[str, Finding]:
     """Run every check, by name, in the order to be shown."""
     answer = ask_ros()
     findings = [
-        check_python(), check_gpu(), check_tensorrt(), check_body(), check_networks(), check_regressors(),
+        check_python(), check_gpu(), check_engines(), check_body(), check_networks(), check_regressors(),
         check_weights(), check_view(),
         check_ros(answer), check_transport(answer), check_shared_memory(),
     ]  # fmt: skip

@@ -39,7 +39,7 @@ def test_the_last_line_is_one_json_object(capsys, no_ros) -> None:
     for name in (
         "python",
         "gpu",
-        "tensorrt",
+        "engines",
         "body",
         "networks",
         "regressors",
@@ -62,6 +62,16 @@ def test_without_ros_the_library_still_runs_and_the_nodes_do_not(no_ros) -> None
     runs = doctor.runs_now(findings)
     assert not any("ROS 2" in line for line in runs)
     assert any(line.startswith("hsr run") for line in runs)
+
+
+def test_engines_are_what_auto_would_take() -> None:
+    from hsr_core.runtime.select import choose, this_machine
+
+    finding = doctor.check_engines()
+    machine = this_machine()
+    assert finding.facts["auto"] == choose("auto", "auto", "fp16" if machine.gpu else "fp32", machine).engine
+    for name, version in machine.packages.items():
+        assert (f"{name} {version}" in finding.summary) == bool(version)
 
 
 def test_missing_parts_take_their_commands_away() -> None:

@@ -69,5 +69,5 @@ def decode(raw: RawOutput) -> Decoded:
         jaw_pose=raw.flame_pose[:, 9:12],
         eye_pose=raw.flame_pose[:, :6].unflatten(-1, (2, 3)),
         eyelids=raw.flame_pose[:, 12:],
-        camera=raw.camera + raw.camera.new_tensor([0.0, 0.0, SCALE_AT_ZERO]),
+        camera=torch.cat([raw.camera[:, :2], raw.camera[:, 2:] + SCALE_AT_ZERO], -1),
     )

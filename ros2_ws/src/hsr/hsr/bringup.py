@@ -28,6 +28,15 @@ from .meter import Meter
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 
 PERCEPTION = "/human/perception"
+LOAD_BODY = """
+import sys
+from hsr_core.body import load_body
+from hsr_core.errors import HsrError
+try:
+    load_body(sys.argv[1])
+except HsrError as error:
+    sys.exit(str(error))
+"""
 CONFIGURE_LIMIT_S = 3600.0
 """An engine for a large network on a small GPU takes long; what it is doing is shown meanwhile."""
 FIRST_FRAME_LIMIT_S = 30.0
@@ -149,8 +158,7 @@ class Bringup:
         if self._options.perception_module != "hsr.perception_node":
             return
         path = next((pair.partition(":=")[2] for pair in self._options.set if pair.startswith("body_model.path:=")), "")
-        command = "import sys; from hsr_core.body import load_body; load_body(sys.argv[1])"
-        child = subprocess.Popen([sys.executable, "-c", command, path])
+        child = subprocess.Popen([sys.executable, "-c", LOAD_BODY, path])
         while child.poll() is None:
             if self._stop:
                 child.terminate()

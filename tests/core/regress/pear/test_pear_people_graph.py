@@ -10,6 +10,7 @@ import pytest
 import torch
 from pear_answers import perfect_answer, person_at
 from torch.nn import functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from hsr_core.body import load_body
 from hsr_core.config import Settings
@@ -20,7 +21,7 @@ from hsr_core.regress.pear import people_graph as graph
 from hsr_core.regress.pear.camera import Crop, fit_translation, letterbox, pelvis_translation, person_crop
 from hsr_core.regress.pear.checkpoint import make_test
 from hsr_core.regress.pear.decode import Decoded
-from hsr_core.regress.pear.export import Networks, frame_samples, people_graph
+from hsr_core.regress.pear.export import Networks, frame_samples, load_for_export, people_graph
 from hsr_core.regress.pear.params import ParamsMaker
 from hsr_core.regress.pear.placing import OnHost
 from hsr_core.regress.pear.regressor import PearRegressor
@@ -313,6 +314,36 @@ def test_an_engine_is_built_of_the_whole_graph(weights, body, tmp_path):
     )  # fmt: skip
     layer_bytes = sum(value.nbytes for value in body.layer.full.state_dict().values())
     assert path.stat().st_size > layer_bytes  # the body is inside
+
+
+class HostTraffic(TorchDispatchMode):
+    """Notes what a CUDA graph cannot hold: tensors made from Python numbers, values read back, sizes made of values."""
+
+    FORBIDDEN = ("lift_fresh", "_local_scalar_dense", "nonzero", "masked_select")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        name = func.name().removeprefix("aten::").split(".")[0]
+        masked = name == "index" and any(i is not None and i.dtype == torch.bool for i in args[1])
+        self.found += ["nonzero"] if masked else [name] if name in self.FORBIDDEN else []
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("name", ["parameters", "people"])
+def test_a_cuda_graph_could_hold_it(weights, name):
+    exported = load_for_export(weights, name)
+    module = exported.make().eval()
+    inputs = [torch.from_numpy(exported.samples()[0][tensor.name]) for tensor in exported.spec.inputs]
+    with torch.inference_mode(), HostTraffic() as traffic:
+        module(*inputs)
+    assert traffic.found == []
+    with torch.inference_mode(), HostTraffic() as traffic:
+        torch.zeros(3)[[0, 1]] + torch.tensor([1.0, 2.0])
+        torch.ones(3)[torch.ones(3) > 0]
+    assert {"lift_fresh", "nonzero"} <= set(traffic.found)  # the net has no holes
 
 
 def test_samples_have_room_and_their_own_size():
