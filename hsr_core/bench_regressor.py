@@ -179,7 +179,7 @@ def _device_bytes() -> int:
 def measure_stages(weights: Path, body_models: str, *, device: str, frames: int) -> dict[str, Any]:
     """Run the whole recipe on the bundled clip: `ms` (p50) and `share` of the time of each stage, and `mesh` after it.
 
-    `regress` holds detect, crop, network and place; `total` is regress, place, smooth and body without the mesh.
+    `regress` holds detect, crop, network and lift; `total` is regress, place, smooth and body without the mesh.
     """
     settings = Settings().with_values(
         {"regressor": "pear", "pear.weights": str(weights), "device": device, "body_model.path": body_models}

@@ -196,7 +196,7 @@ def test_bench_regressor_compares_the_runtimes_of_this_machine(capsys):
         torch_fp32, half = (facts["graphs"][graph]["cases"][f"torch {kind}"] for kind in ("fp32", "bf16"))
         assert torch_fp32["difference"]["rotmats"] < 1e-5 < half["difference"]["rotmats"] < 0.1
         assert 0 < torch_fp32["ms"]["p50"] <= torch_fp32["ms"]["max"]
-    assert {"detect", "crop", "network", "mesh", "total"} <= facts["stages"].keys()
+    assert {"detect", "crop", "network", "lift", "mesh", "total"} <= facts["stages"].keys()
     assert facts["stages"]["total"]["share"] + facts["stages"]["mesh"]["share"] == pytest.approx(1, abs=2e-3)
 
 

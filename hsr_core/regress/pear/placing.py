@@ -67,7 +67,7 @@ class OnHost:
         runtime: Of the parameters graph.
         body: To pose.
         maker: For the body.
-        timed: Measures the stages crop, network and place.
+        timed: Measures the stages crop, network and lift (to metres).
     """
 
     def __init__(self, runtime: Runtime, body: Any, maker: ParamsMaker, settings: Settings, timed: Timed) -> None:
@@ -84,7 +84,7 @@ class OnHost:
         return Decoded(**{name: answer[name][0] for name in Decoded._fields})
 
     def place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
-        with self._timed("place"):
+        with self._timed("lift"):
             return self._place(out, camera, crop)
 
     def _place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
@@ -110,7 +110,7 @@ class InGraph:
     Args:
         runtime: Of the people graph.
         maker: For the body.
-        timed: Measures the stages network (with the crop and the body in it) and place.
+        timed: Measures the stages network (with the crop and the body in it) and lift.
     """
 
     def __init__(self, runtime: Runtime, maker: ParamsMaker, settings: Settings, timed: Timed) -> None:
@@ -139,7 +139,7 @@ class InGraph:
         return Decoded(**{name: self._answer[name] for name in Decoded._fields})
 
     def place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
-        with self._timed("place"):
+        with self._timed("lift"):
             answer = self._answer
             params = replace(self._maker.make(out), transl=answer["transl"].copy())
             uv = apply_affine(invert_affine(self._A_frame_img), answer["uv"])

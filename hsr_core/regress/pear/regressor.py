@@ -37,7 +37,7 @@ class PearRegressor:
     """One person by PEAR. The protocol is `regress.base.Regressor`.
 
     Attributes:
-        name, stage_ms: As the protocol says; stages: detect, crop, network, place.
+        name, stage_ms: As the protocol says; stages: detect, crop, network, lift (to metres).
         engine_reason: What runs the network, and why.
     """
 

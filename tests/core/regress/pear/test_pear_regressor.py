@@ -127,7 +127,7 @@ def test_random_weights_flow_through_the_stream_and_repeat(settings, body, clip)
         present = [[person for person in result.people if person.state != TrackState.LOST] for result in results]
         assert all(len(people) == 1 for people in present)
         assert 1 <= len(searches) < len(clip) / 2
-        assert {"detect", "crop", "network", "place"} <= set(results[-1].stage_ms)
+        assert {"detect", "crop", "network", "lift"} <= set(results[-1].stage_ms)
         runs.append([people[0] for people in present])
     for a, b in zip(*runs, strict=True):
         assert a.params.finite()
