@@ -50,6 +50,8 @@ def export_onnx(network: Network, spec: NetworkSpec, path: Path, *, inline_bytes
         OSError: The folder cannot be written.
     """
     program = _trace(network, spec)
+    for node in program.model.graph:
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)  # names of folders on this machine
     weight_bytes = sum(t.numel() * t.element_size() for t in (*network.parameters(), *network.buffers()))
     external = weight_bytes > inline_bytes
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.part-") as folder:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -27,6 +28,10 @@ def test_the_graph_has_the_documented_opset_and_names(tiny_onnx) -> None:
     assert shapes == {
         "image": ["batch", 32, 32, 3], "offset": ["batch", 2], "pose": ["batch", 6], "tokens": ["batch", 4, 16],
     }  # fmt: skip
+
+
+def test_the_file_names_no_folder_of_this_machine(tiny_onnx) -> None:
+    assert str(Path(__file__).parents[3]).encode() not in tiny_onnx.read_bytes()
 
 
 def test_large_weights_go_into_one_file_beside_the_graph(tmp_path, inputs) -> None:
