@@ -1,0 +1,1 @@
+"""Refinement of a window of frames by rendering: avatar, losses, renderers, optimiser."""
