@@ -12,12 +12,14 @@ from ...types import Array, Frame
 from ..crop import Roi
 from ..observe import person_box, points_box
 from ..person_search import PersonSearch
-from ..pose_network import PoseNetwork
+from ..pose_network import PoseLandmarks, PoseNetwork
 
 CHECK_S = 0.5
 """PEAR draws a person into any crop and says nothing of its certainty: a follower asks the search this often."""
 GAP_S = 0.5
 """After a longer pause the last place says nothing."""
+_EYES, _MOUTH = [2, 5], [9, 10]
+"""Pose landmarks: left and right eye, left and right corner of the mouth."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,11 +89,23 @@ class FollowedPerson:
         pose = self._search.search(frame, min_score=people.min_score, near=None if near is None else _square(near))
         if pose is None:
             return None
-        box = person_box(pose, frame.image_hw)
+        box = _with_crown(person_box(pose, frame.image_hw), pose)
         if max(box[2:] - box[:2]) < people.min_height_px:
             return None
         self._seen_ns = self._looked_ns = frame.stamp_ns
         return PersonBox(box, float(pose.score))
+
+
+def _with_crown(bbox_xyxy: Array, pose: PoseLandmarks) -> Array:
+    """Return the box with the top of the head in it, for which there is no landmark.
+
+    The crown lies twice as far above the eyes as the mouth below them.
+    """
+    eyes, mouth = pose.uv[_EYES].mean(0), pose.uv[_MOUTH].mean(0)
+    crown = np.maximum(eyes + 2 * (eyes - mouth), 0)
+    if pose.presence[_EYES + _MOUTH].min() < 0.5:
+        return bbox_xyxy
+    return np.concatenate([np.minimum(bbox_xyxy[:2], crown), np.maximum(bbox_xyxy[2:], crown)]).astype(np.float32)
 
 
 def _square(bbox_xyxy: Array) -> Roi:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,8 +15,9 @@ from hsr_core.body import load_body
 from hsr_core.body.joints import J
 from hsr_core.config import Settings
 from hsr_core.errors import DeviceError, MissingFile
-from hsr_core.geometry.camera import project
-from hsr_core.regress.pear.boxes import PersonBox
+from hsr_core.geometry.camera import apply_affine, project
+from hsr_core.regress.pear.boxes import FollowedPerson, PersonBox
+from hsr_core.regress.pear.camera import person_crop
 from hsr_core.regress.pear.checkpoint import make_test
 from hsr_core.regress.pear.decode import Decoded
 from hsr_core.regress.pear.regressor import PearRegressor
@@ -134,6 +136,28 @@ def test_random_weights_flow_through_the_stream_and_repeat(settings, body, clip)
         assert torch.equal(torch.from_numpy(a.joints), torch.from_numpy(b.joints))
         R = a.joint_rotmats.astype(np.float64)
         np.testing.assert_allclose(R @ np.swapaxes(R, 1, 2), np.broadcast_to(np.eye(3), R.shape), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("part", "person"),
+    [((480, 480, 860, 730), (572, 511, 808, 730)), ((600, 490, 760, 610), (670, 510, 730, 578))],
+    ids=["upper body", "head"],
+)
+def test_upper_bodies_and_heads_are_looked_at_whole(settings, body, part, person):
+    """Enlarged parts of the clip's frame 57; where the person, or the head alone, lies in it was measured by eye."""
+    with open_source("clip") as source:
+        image = next(frame.image.copy() for frame in source if frame.index == 57)
+    x0, y0, x1, y1 = part
+    frame = Frame(cv2.resize(image[y0:y1, x0:x1], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), 10**9)
+    box = FollowedPerson().find(frame, settings.people)
+    crop = person_crop(box.bbox_xyxy, frame.image_hw)
+    corners = 3 * (np.array(person, float).reshape(2, 2) - (x0, y0))
+    uv = apply_affine(crop.A_crop_img, corners)
+    assert (uv > 0).all()
+    assert (uv < 256).all()
+    assert (uv[1] - uv[0]).max() > 128  # and not lost in the surroundings
+    regressor = PearRegressor(settings, body)
+    assert len(regressor.regress(frame, Camera.from_hfov(60, frame.image_hw))) == 1
 
 
 def test_nobody_is_found_where_nobody_is(regressor):
