@@ -1,4 +1,4 @@
-"""Where files that this library makes for itself are kept."""
+"""Where files are kept: what this library makes for itself, and networks that the user adds."""
 
 from __future__ import annotations
 
@@ -11,3 +11,10 @@ def cache_dir() -> Path:
     if os.environ.get("HSR_CACHE"):
         return Path(os.environ["HSR_CACHE"]).expanduser()
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "hsr"
+
+
+def model_dir() -> Path:
+    """Return where the user puts networks: HSR_MODELS, else hsr/models under XDG_DATA_HOME, else ~/.local/share."""
+    if os.environ.get("HSR_MODELS"):
+        return Path(os.environ["HSR_MODELS"]).expanduser()
+    return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "hsr" / "models"

@@ -103,3 +103,18 @@ def invert_affine(A: Array) -> Array:
 def apply_affine(A: Array, uv: Array) -> Array:
     """Apply a (2, 3) pixel transform to points. Shape (..., 2)."""
     return uv @ A[:, :2].T + A[:, 2]
+
+
+def resize_intrinsics(K: Array, from_hw: tuple[int, int], to_hw: tuple[int, int]) -> Array:
+    """Return K (3, 3) for the picture resized, each axis by its own factor; pixel edges align, centres at integers."""
+    (height, width), (new_height, new_width) = from_hw, to_hw
+    to_edges = np.array([[1, 0, 0.5], [0, 1, 0.5], [0, 0, 1]])
+    scale = np.diag([new_width / width, new_height / height, 1.0])
+    return np.linalg.inv(to_edges) @ scale @ to_edges @ K
+
+
+def pixel_rays(K: Array, image_hw: tuple[int, int]) -> Array:
+    """Return the direction of every pixel at z = 1, float32 (3, H, W), for undistorted images."""
+    height, width = image_hw
+    uv = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
+    return np.moveaxis(unproject(uv, np.ones((height, width)), K), -1, 0).astype(np.float32)

@@ -1,1 +1,1 @@
-"""Refinement of a window of frames by rendering: avatar, losses, renderers, optimiser."""
+"""Refinement of a person's parameters against images, with Gaussians bound to the body. Importing it loads no torch."""

@@ -72,7 +72,7 @@ class PeopleGraph(nn.Module):
         self.layer = layer
         self.given_shape = given_shape
         v, u = torch.meshgrid(torch.arange(float(IMAGE_PX)), torch.arange(float(IMAGE_PX)), indexing="ij")
-        self.register_buffer("pixels", torch.stack([u, v, torch.ones_like(u)], -1).flatten(0, 1))
+        self.register_buffer("pixels", torch.stack([u, v], -1).flatten(0, 1)[None])
         around = torch.arange(-1, 3, dtype=torch.int32)
         self.register_buffer("neighbours", (around[:, None] * GRID + around).flatten())
 
@@ -97,14 +97,13 @@ class PeopleGraph(nn.Module):
             ray_rotation: (1,) 1 = turn the person by the viewing ray, 0 = do not.
             own_betas, own_head_betas: (n,) of the body and of its head, for everybody, if the shape is given.
         """
-        grid = self.pixels @ A_img_crop.transpose(1, 2)
-        crops = cut_frame(frame, layout, grid).unflatten(1, (IMAGE_PX, IMAGE_PX))
+        crops = cut_frame(frame, layout, _affine(A_img_crop, self.pixels)).unflatten(1, (IMAGE_PX, IMAGE_PX))
         out = self.parameters_graph(crops)
         params = self._params(out, own_betas, own_head_betas)
         body = self.layer(params, rotmats=out.rotmats)
         pelvis = body.joints[:, :1]
         t_virtual, uv_crop = _virtual(out.camera, body.joints)
-        uv = uv_crop @ A_img_crop[:, :, :2].transpose(1, 2) + A_img_crop[:, None, :, 2]
+        uv = _affine(A_img_crop, uv_crop)
         straight = self._rays_at(uv[:, :N_FITTED], rays, layout, focal)
         R_ray = _ray_rotation(straight[:, 0] * ray_rotation)
 
@@ -254,6 +253,12 @@ def lens_grid(camera: Camera) -> Array:
     u, v = np.meshgrid(np.linspace(0, width - 1, GRID), np.linspace(0, height - 1, GRID))
     straight = undistort_points(np.stack([u, v], -1), camera)
     return unproject(straight, np.ones((GRID, GRID)), camera.K)[..., :2].astype(np.float32)
+
+
+def _affine(A: Tensor, uv: Tensor) -> Tensor:
+    """Apply (B, 2, 3) to pixels (B or 1, P, 2); not as a matrix product, which TF32 would make whole pixels wrong."""
+    x, y, offset = A[:, None].unbind(-1)
+    return uv[..., :1] * x + uv[..., 1:] * y + offset
 
 
 def _virtual(camera: Tensor, joints: Tensor) -> tuple[Tensor, Tensor]:
