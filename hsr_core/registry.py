@@ -1,6 +1,6 @@
 """Names to factories: the module behind a name is imported only when it is chosen.
 
-A package outside this one adds a regressor by an entry point in the group `hsr.<kind>`.
+A package outside this one adds a regressor, depth or mask provider by an entry point in the group `hsr.<kind>`.
 """
 
 from __future__ import annotations
@@ -17,6 +17,21 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "landmarks": "hsr_core.regress.landmarks:create",
         "pear": "hsr_core.regress.pear.regressor:create",
         "fake": "hsr_core.regress.fake:create",
+    },
+    "depth": {
+        "topic": "hsr_core.depth.measured:create",
+        "unidepth_v2": "hsr_core.depth.unidepth:create",
+        "unidepth_v2_onnx": "hsr_core.depth.unidepth_onnx:create",
+        "body_height": "hsr_core.depth.body_height:create",
+        "none": "hsr_core.depth.none:create",
+    },
+    "mask": {
+        "topic": "hsr_core.mask.topic:create",
+        "sam2_image": "hsr_core.mask.sam2_image:create",
+        "sam2_video": "hsr_core.mask.sam2_video:create",
+        "sam2_onnx": "hsr_core.mask.sam2_onnx:create",
+        "landmarks": "hsr_core.mask.landmarks:create",
+        "mesh": "hsr_core.mask.mesh:create",
     },
 }
 

@@ -53,7 +53,7 @@ class BodyView:
 
     @cached_property
     def box_xyxy(self) -> Array:
-        """Half-open box of the projected body (4,) [px], not cut at the image. NaN when nothing is before the camera."""
+        """Half-open box of the projected body (4,) [px], not cut at the image. NaN when behind the camera."""
         uv, _ = image_points(np.asarray(self.vertices, np.float32), self.camera)
         uv = uv[np.isfinite(uv).all(axis=1)]
         if not len(uv):
