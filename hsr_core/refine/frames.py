@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, overload
@@ -177,63 +177,97 @@ def read_folder(path: str | os.PathLike[str], *, body_model: str = "") -> FrameF
     return folder
 
 
-def write_folder(path: str | os.PathLike[str], frames: Sequence[RefineFrame], *, body_model: str = "") -> None:
-    """Write frames as a folder: 8-bit images and masks, depth in whole millimetres.
+def write_folder(path: str | os.PathLike[str], frames: Iterable[RefineFrame], *, body_model: str = "") -> None:
+    """Write frames as a folder; see `FolderWriter`."""
+    writer = FolderWriter(path, body_model=body_model)
+    for frame in frames:
+        writer.add(frame)
+    writer.finish()
 
-    `frames.json` is written last: a folder that broke off is refused by `read_folder`.
+
+class FolderWriter:
+    """Writes frames one by one: 8-bit images and masks, depth in whole millimetres.
+
+    The header is written by `finish`: a folder that broke off is refused by `read_folder`.
 
     Args:
-        path: The folder; made when it is not there. Frames in it are written over.
-        frames: Of one camera, one size, with rising stamps; depth, ignore and truth in all of them or in none.
+        path: The folder; made when it is not there. Frames that it holds are deleted.
         body_model: Id of the model that the parameters belong to.
-
-    Raises:
-        ShapeError: No frames, or they differ in size, camera, or in what they hold; or a value is not finite.
     """
-    _check_alike(frames)
-    folder = Path(path)
-    (folder / "frames.json").unlink(missing_ok=True)
-    for i, frame in enumerate(frames):
-        _write(folder, "images", i, _bytes(frame.image)[..., ::-1])
-        _write(folder, "masks", i, _bytes(frame.mask))
+
+    def __init__(self, path: str | os.PathLike[str], *, body_model: str = "") -> None:
+        self.path, self.body_model = Path(path), body_model
+        for name in ("frames.json", "params.npz", "truth.npz"):
+            (self.path / name).unlink(missing_ok=True)
+        for name in ("images", "masks", "depth", "ignore"):
+            for image in (self.path / name).glob("[0-9]*.png"):
+                image.unlink()
+            if (self.path / name).is_dir() and not any((self.path / name).iterdir()):
+                (self.path / name).rmdir()
+        self._first: RefineFrame | None = None
+        self._stamps: list[int] = []
+        self._params: list[HumanParams] = []
+        self._truth: list[HumanParams] = []
+
+    def add(self, frame: RefineFrame) -> None:
+        """Write the images of one more frame.
+
+        Raises:
+            ShapeError: It differs from the first in size, camera, or in what it holds; its stamp is not later than the
+                last one's; or a value is not finite.
+        """
+        i = len(self._stamps)
+        self._first = self._first or frame
+        _check_like(frame, self._first, i)
+        if i and frame.stamp_ns <= self._stamps[-1]:
+            raise ShapeError(f"stamps must rise; frame {i} is not later than frame {i - 1}")
+        _write(self.path, "images", i, _bytes(frame.image)[..., ::-1])
+        _write(self.path, "masks", i, _bytes(frame.mask))
         if frame.depth_m is not None:
             mm = np.rint(frame.depth_m * 1000.0)
-            _write(folder, "depth", i, np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16))
+            _write(self.path, "depth", i, np.where((mm > 0) & (mm < 65536), mm, 0).astype(np.uint16))
         if frame.ignore is not None:
-            _write(folder, "ignore", i, frame.ignore.astype(np.uint8) * 255)
-    _write_params(folder / "params.npz", [frame.params for frame in frames])
-    if frames[0].truth is not None:
-        _write_params(folder / "truth.npz", [frame.truth for frame in frames])
-    header = {
-        "format": FORMAT,
-        "body_model": body_model,
-        "image_hw": list(frames[0].image_hw),
-        "K": frames[0].K.tolist(),
-        "stamp_ns": [int(frame.stamp_ns) for frame in frames],
-    }
-    (folder / "frames.json").write_text(json.dumps(header, indent=1) + "\n")
+            _write(self.path, "ignore", i, frame.ignore.astype(np.uint8) * 255)
+        self._stamps.append(int(frame.stamp_ns))
+        self._params.append(frame.params)
+        if frame.truth is not None:
+            self._truth.append(frame.truth)
+
+    def finish(self) -> None:
+        """Write parameters and header.
+
+        Raises:
+            ShapeError: No frame was added.
+        """
+        if self._first is None:
+            raise ShapeError("a folder needs at least one frame")
+        _write_params(self.path / "params.npz", self._params)
+        if self._truth:
+            _write_params(self.path / "truth.npz", self._truth)
+        header = {
+            "format": FORMAT,
+            "body_model": self.body_model,
+            "image_hw": list(self._first.image_hw),
+            "K": self._first.K.tolist(),
+            "stamp_ns": self._stamps,
+        }
+        (self.path / "frames.json").write_text(json.dumps(header, indent=1) + "\n")
 
 
-def _check_alike(frames: Sequence[RefineFrame]) -> None:
-    if not frames:
-        raise ShapeError("a folder needs at least one frame")
-    first = frames[0]
-    for i, frame in enumerate(frames):
-        if frame.image_hw != first.image_hw or not np.array_equal(frame.K, first.K):
-            raise ShapeError(f"frame {i} has another size or camera than frame 0; write one folder a camera")
-        for name in ("depth_m", "ignore", "truth"):
-            if (getattr(frame, name) is None) != (getattr(first, name) is None):
-                raise ShapeError(f"{name} must be in all frames or in none; frame {i} differs from frame 0")
-        for name in ("image", "mask", "depth_m"):
-            value = getattr(frame, name)
-            if value is not None and not np.isfinite(value).all():
-                raise ShapeError(f"{name} of frame {i} has values that are not finite; invalid depth is 0")
-        for name in ("params", "truth"):
-            value = getattr(frame, name)
-            if value is not None and not value.finite():
-                raise ShapeError(f"{name} of frame {i} has values that are not finite")
-        if i and frame.stamp_ns <= frames[i - 1].stamp_ns:
-            raise ShapeError(f"stamps must rise; frame {i} is not later than frame {i - 1}")
+def _check_like(frame: RefineFrame, first: RefineFrame, i: int) -> None:
+    if frame.image_hw != first.image_hw or not np.array_equal(frame.K, first.K):
+        raise ShapeError(f"frame {i} has another size or camera than frame 0; write one folder a camera")
+    for name in ("depth_m", "ignore", "truth"):
+        if (getattr(frame, name) is None) != (getattr(first, name) is None):
+            raise ShapeError(f"{name} must be in all frames or in none; frame {i} differs from frame 0")
+    for name in ("image", "mask", "depth_m"):
+        value = getattr(frame, name)
+        if value is not None and not np.isfinite(value).all():
+            raise ShapeError(f"{name} of frame {i} has values that are not finite; invalid depth is 0")
+    for name in ("params", "truth"):
+        value = getattr(frame, name)
+        if value is not None and not value.finite():
+            raise ShapeError(f"{name} of frame {i} has values that are not finite")
 
 
 def _bytes(values: Array) -> NDArray[np.uint8]:
@@ -250,7 +284,7 @@ def _write(folder: Path, name: str, index: int, image: NDArray[Any]) -> None:
     path.write_bytes(cv2.imencode(".png", np.ascontiguousarray(image), [cv2.IMWRITE_PNG_COMPRESSION, 3])[1].tobytes())
 
 
-def _write_params(path: Path, people: Sequence[Any]) -> None:
+def _write_params(path: Path, people: Sequence[HumanParams]) -> None:
     arrays = {}
     for name in PARAMETERS:
         rows = [np.asarray(getattr(person, name), np.float32) for person in people]

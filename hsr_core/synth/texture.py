@@ -42,16 +42,17 @@ class Style:
         return cls(
             skin=skins[rng.integers(len(skins))],
             hair=hairs[rng.integers(len(hairs))],
-            shirt=_hue(hue, 0.70, 0.68),
-            second=_hue(hue + rng.uniform(0.3, 0.7), 0.30, 0.84),
-            trousers=_hue(rng.uniform(0.55, 0.75), 0.45, rng.uniform(0.3, 0.5)),
+            shirt=hue_to_rgb(hue, 0.70, 0.68),
+            second=hue_to_rgb(hue + rng.uniform(0.3, 0.7), 0.30, 0.84),
+            trousers=hue_to_rgb(rng.uniform(0.55, 0.75), 0.45, rng.uniform(0.3, 0.5)),
             contrast=contrast,
             stripe_m=float(rng.uniform(0.07, 0.10)),
             check_m=float(rng.uniform(0.09, 0.11)),
         )
 
 
-def _hue(hue: float, saturation: float, value: float) -> RGB:
+def hue_to_rgb(hue: float, saturation: float, value: float) -> RGB:
+    """Return the colour of a hue on the circle [0, 1), a saturation and a value in [0, 1]."""
     k = (np.array([5.0, 3.0, 1.0]) + 6 * hue) % 6
     r, g, b = value - value * saturation * np.clip(np.minimum(k, 4 - k), 0, 1)
     return float(r), float(g), float(b)
