@@ -126,6 +126,14 @@ class Avatar(nn.Module):
         """Return means (B, N, 3) without translation, frames L (B, N, 3, 3), scales (N, 3) or (B, N, 3) along them."""
         raise NotImplementedError
 
+    def frames(self, rotmats: Tensor) -> Tensor:
+        """Return each Gaussian's axes in the camera frame, (B, J, 3, 3) -> (B, N, 3, 3): nearly a rotation."""
+        return self._placed(rotmats)[1]
+
+    def posed_normals(self, rotmats: Tensor) -> Tensor:
+        """Return the skin's unit normals at the Gaussians, without gradient, (B, J, 3, 3) -> (B, N, 3)."""
+        raise NotImplementedError
+
     def clamp_(self) -> None:
         """Bring scales back within `SCALE_M`; call it after each step of the optimiser."""
         raise NotImplementedError
@@ -273,6 +281,12 @@ class FreeAvatar(Avatar):
         return means, frames, self.log_scales.exp()
 
     @torch.no_grad()
+    def posed_normals(self, rotmats: Tensor) -> Tensor:
+        blend = blended(self._weights, self.canonical.rest_motions(rotmats))[..., :3]
+        at_rest = self._to_rest[..., :3] @ self.anchor_normals[..., None]
+        return normalize((blend @ at_rest)[..., 0], dim=-1)
+
+    @torch.no_grad()
     def clamp_(self) -> None:
         low, high = (math.log(limit) for limit in SCALE_M)
         self.log_scales.clamp_(low, high)
@@ -323,6 +337,10 @@ class MeshAvatar(Avatar):
         frames = torch.stack([cos * along + sin * across, cos * across - sin * along, normal], dim=-1)
         in_plane = self.plane_log_scales.exp()
         return corners.mean(dim=2), frames, torch.cat([in_plane, torch.full_like(in_plane[:, :1], THICKNESS_M)], dim=1)
+
+    @torch.no_grad()
+    def posed_normals(self, rotmats: Tensor) -> Tensor:
+        return self.frames(rotmats)[..., 2]
 
     @torch.no_grad()
     def clamp_(self) -> None:
@@ -405,6 +423,6 @@ def normal_rotation(source: Tensor, target: Tensor) -> Tensor:
 
 
 def snapshot(avatar: Avatar) -> Avatar:
-    """Return a copy that later steps do not touch; the body is shared."""
-    memo = {id(avatar.canonical): avatar.canonical}
-    return copy.deepcopy(avatar, memo)
+    """Return a copy that later steps do not touch; the body and the search over it are shared."""
+    shared = (avatar.canonical, getattr(avatar, "_index", None))
+    return copy.deepcopy(avatar, {id(part): part for part in shared if part is not None})

@@ -19,7 +19,7 @@ RADIUS_M = (1e-3, 30e-3)
 """Least and greatest radius of a Gaussian at the start."""
 
 DEPTH_TOLERANCE_M = 0.02
-"""A vertex this far behind the surface drawn at its pixel is still the surface: pixels are coarse and skin is slanted."""
+"""A vertex this far behind what is drawn at its pixel is still the surface: pixels are coarse and skin is slanted."""
 
 GREY = 0.5
 NEIGHBOUR_RADIUS_M = 0.10

@@ -21,16 +21,22 @@ class PointIndex:
         self.points = points.detach()
         self._tree = cKDTree(self.points.numpy()) if self.points.device.type == "cpu" else None
 
-    def nearest(self, queries: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the distance to the nearest point and its index, both (Q,), for queries (Q, 3) on the same device."""
+    def nearest(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
+        """Return the distances to the nearest points and their indices, for queries (Q, 3) on the same device.
+
+        Both have shape (Q,), or (Q, k) for k > 1, nearest first.
+        """
         queries = queries.detach()
         if self._tree is not None:
-            distance, index = self._tree.query(queries.numpy(), workers=-1)
+            distance, index = self._tree.query(queries.numpy(), k=k, workers=-1)
             return torch.as_tensor(distance, dtype=queries.dtype), torch.as_tensor(index)
         rows = max(1, CHUNK // max(1, len(self.points)))
-        # Through a matrix product distances of a few millimetres between points a metre from the origin lose all digits.
+        # Through a matrix product, millimetres between points a metre from the origin would lose their digits.
+        exact = "donot_use_mm_for_euclid_dist"
         found = [
-            torch.cdist(part, self.points, compute_mode="donot_use_mm_for_euclid_dist").min(dim=1)
+            torch.cdist(part, self.points, compute_mode=exact).topk(k, dim=1, largest=False)
             for part in queries.split(rows)
         ]
-        return torch.cat([part.values for part in found]), torch.cat([part.indices for part in found])
+        distance = torch.cat([part.values for part in found])
+        index = torch.cat([part.indices for part in found])
+        return (distance[:, 0], index[:, 0]) if k == 1 else (distance, index)

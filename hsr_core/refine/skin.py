@@ -70,9 +70,9 @@ class CanonicalBody(nn.Module):
     """One person's body in the canonical pose, and the motion of its joints. Constant: it has buffers only.
 
     The canonical vertices are linear blend skinning of the rest mesh, with pose offsets if they are used. A pose moves
-    vertex v by (sum_k W[v,k] G_k(pose)) (sum_k W[v,k] G_k(canonical))^-1, with G_k relative to the rest pose: the body's
-    own vertices come out exactly. (Blending G_k(pose) G_k(canonical)^-1 instead, as is common, misses them by up to a
-    centimetre around the hips, where several weights meet.)
+    vertex v by (sum_k W[v,k] G_k(pose)) (sum_k W[v,k] G_k(canonical))^-1, with G_k relative to the rest pose, so that
+    the body's own vertices come out exactly. (Blending G_k(pose) G_k(canonical)^-1 instead, as is common, misses them
+    by up to a centimetre around the hips, where several weights meet.)
 
     Attributes:
         vertices: (V, 3) [m]. normals: (V, 3) unit, area weighted. areas: (V,) [m^2], a third of the faces around each.
@@ -165,7 +165,7 @@ class CanonicalBody(nn.Module):
         return self.vertices.shape[0]
 
     def rest_motions(self, rotmats: Tensor) -> Tensor:
-        """Return each joint's motion of the rest mesh, (B, J, 3, 3) -> (B, J, 3, 4); about the pelvis, not translated."""
+        """Return the joints' motions of the rest mesh, (B, J, 3, 3) -> (B, J, 3, 4); the root turns about the pelvis."""
         joints = self.joints.expand(rotmats.shape[0], -1, -1)
         rotations, places = rigid_chain(rotmats, joints, self.ancestors)
         shift = places[..., None] - rotations @ joints[..., None]
