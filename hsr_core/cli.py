@@ -24,6 +24,7 @@ LAZY = {
     "weights": ("hsr_core.regress.pear.commands", "look into PEAR's checkpoint, or write a random one"),
     "regressor": ("hsr_core.bench_regressor", "PEAR's network on every runtime of this machine"),
     "engine": ("hsr_core.runtime.commands", "build, list, check and delete the engines that run the networks"),
+    "synth": ("hsr_core.synth.command", "clothed synthetic people with exact truth, as folders and as a bag"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
 """Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called."""
@@ -63,6 +64,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_marker(benches)
     _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "engine", argv)
+    _add_lazy(commands, "synth", argv)
     _add_lazy(commands, "doctor", argv)
     return parser
 

@@ -25,12 +25,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadFile, InvalidIntrinsics, MissingFile, ShapeError
+from ..errors import BadFile, ConfigError, InvalidIntrinsics, MissingFile, ShapeError
 from ..types import Array, Camera, HumanParams
 
 FORMAT = "hsr-refine-frames/1"
 
 PARAMETERS = tuple(entry.name for entry in fields(HumanParams))
+
+_PARTS = ("frames.json", "images", "masks", "depth", "ignore", "params.npz", "truth.npz")
 
 _PNG_END = b"IEND\xaeB`\x82"
 """Last bytes of every whole PNG: OpenCV decodes what there is of a torn one."""
@@ -191,19 +193,18 @@ class FolderWriter:
     The header is written by `finish`: a folder that broke off is refused by `read_folder`.
 
     Args:
-        path: The folder; made when it is not there. Frames that it holds are deleted.
+        path: The folder; made when it is not there.
         body_model: Id of the model that the parameters belong to.
+
+    Raises:
+        ConfigError: The folder holds frames already.
     """
 
     def __init__(self, path: str | os.PathLike[str], *, body_model: str = "") -> None:
         self.path, self.body_model = Path(path), body_model
-        for name in ("frames.json", "params.npz", "truth.npz"):
-            (self.path / name).unlink(missing_ok=True)
-        for name in ("images", "masks", "depth", "ignore"):
-            for image in (self.path / name).glob("[0-9]*.png"):
-                image.unlink()
-            if (self.path / name).is_dir() and not any((self.path / name).iterdir()):
-                (self.path / name).rmdir()
+        there = [name for name in _PARTS if (self.path / name).exists()]
+        if there:
+            raise ConfigError(f"{self.path} holds {', '.join(there)} already; delete it or choose another folder")
         self._first: RefineFrame | None = None
         self._stamps: list[int] = []
         self._params: list[HumanParams] = []

@@ -7,7 +7,7 @@ drawn frame by frame.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 
@@ -141,6 +141,15 @@ class Scene:
         rng = np.random.default_rng([options.seed, 3])
         self._room = Room(room_middle, self.pivot[2] + 0.7, rng) if options.background == "room" else None
         self._drawn: tuple[Array, Array, Array] | None = None  # the room, where the camera stands still
+
+    def facts(self) -> dict[str, object]:
+        """Return what a reader may want beside the frames: options, and T_cam_stage of each frame, JSON-able."""
+        return {
+            **asdict(self.options),
+            "stage": "axes of the level camera: x right, y down, z forward [m]; x_cam = T_cam_stage x_stage",
+            "floor_y_m": _CAMERA_HEIGHT_M,
+            "T_cam_stage": [T.tolist() for T in self.T_cam_stage],
+        }
 
     def _progress(self, t: int) -> float:
         return t / self.options.frames
