@@ -216,9 +216,7 @@ def _share(kernel: Any, borders: NDArray[np.int64], *args: Any) -> None:
 def _executor() -> ThreadPoolExecutor:
     global _pool
     wanted = max(_threads() - 1, 1)
-    if _pool is None or _pool[0] < wanted:
-        if _pool is not None:
-            _pool[1].shutdown(wait=False)
+    if _pool is None or _pool[0] < wanted:  # an older pool ends when its last caller lets go of it
         _pool = wanted, ThreadPoolExecutor(wanted, thread_name_prefix="hsr-splat")
     return _pool[1]
 

@@ -1,4 +1,7 @@
-"""Constants of the splatting model: those built into gsplat 1.5.3's kernels, so that backends agree."""
+"""Constants of the splatting model: those built into gsplat 1.5.3's kernels, so that backends agree.
+
+Kernels that numba keeps on disk hold copies: after a change here, touch `splat_kernels.py`.
+"""
 
 from __future__ import annotations
 
