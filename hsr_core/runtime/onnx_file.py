@@ -87,9 +87,7 @@ def open_onnx(
     choice = choose(engine, device, "fp32", machine)
     if choice.engine == "torch":
         if engine == "torch":
-            raise DeviceError(
-                f"{path.name} is an ONNX file: engine torch cannot run it; choose onnxruntime or tensorrt"
-            )
+            raise DeviceError(f"{path.name} is an ONNX file: engine torch cannot run it, onnxruntime can")
         choice = choose("onnxruntime", _ort_device(choice.device), "fp32", machine)
     if choice.engine in PACKAGES:
         from .trt_run import TrtRuntime
@@ -161,6 +159,5 @@ def _fits(found: Shape, wanted: Shape) -> bool:
 
 
 def _text(shapes: Mapping[str, Shape]) -> str:
-    return ", ".join(
-        f"{name} [{', '.join('?' if s is None else str(s) for s in shape)}]" for name, shape in shapes.items()
-    )
+    sizes = {name: ", ".join("?" if size is None else str(size) for size in shape) for name, shape in shapes.items()}
+    return ", ".join(f"{name} [{text}]" for name, text in sizes.items())
