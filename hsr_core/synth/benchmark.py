@@ -17,8 +17,8 @@ from .render import Picture, Surface, render
 from .texture import Style, Texture
 
 FRAMES, IMAGE_HW, FOCAL_PX, FPS = 40, (160, 112), 240.0, 10.0
-FLOOR_Y = 0.85
-"""The camera is this far above the floor [m]: the person is in the middle of the picture."""
+FLOOR_Y = 0.82
+"""The camera is this far above the floor [m]: the person just fits into the picture at the nearest point."""
 LIGHT = np.array([-0.45, -0.60, -0.66]) / np.linalg.norm([-0.45, -0.60, -0.66])
 """Direction to the light on the stage: left of, above and behind the camera."""
 WITHHELD_EVERY = 5
