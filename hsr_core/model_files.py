@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from .errors import ConfigError, MissingFile
+from .errors import ConfigError, DeviceError, MissingFile
 from .paths import model_dir
 
 
@@ -22,6 +22,18 @@ class NetworkPlace:
     folder: Path = field(default_factory=model_dir)
     device: str = "auto"
     engine: str = "auto"
+
+    def torch_device(self) -> str:
+        """Return cuda or cpu for what `device` asks for.
+
+        Raises:
+            DeviceError: cuda was asked for and is not there.
+        """
+        import torch
+
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise DeviceError("device cuda was asked for, and torch sees none: check nvidia-smi, or set device to cpu")
+        return "cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 @dataclass(frozen=True)

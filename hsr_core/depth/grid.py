@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import BadFrame
 from ..geometry.view import FrameView
@@ -40,12 +39,6 @@ def working_size(image_hw: tuple[int, int], level: int, pixels: tuple[float, flo
     stretch = np.where(allowed, np.abs(np.log(ratio / aspect)), np.inf)
     best = np.unravel_index(np.argmin(stretch), stretch.shape)
     return int(height[best]), int(width[best])
-
-
-def resize_rgb(rgb: NDArray[np.uint8], hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Return the picture in another size; averaged when it becomes smaller."""
-    shrinks = hw[0] * hw[1] < rgb.shape[0] * rgb.shape[1]
-    return cv2.resize(rgb, (hw[1], hw[0]), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
 
 
 def to_image(values: Array, image_hw: tuple[int, int]) -> Array:

@@ -13,14 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadFile, BadFrame, DeviceError, MissingPackage
+from ..errors import BadFile, BadFrame, MissingPackage
 from ..geometry.camera import resize_intrinsics
 from ..geometry.view import FrameView
 from ..model_files import NetworkPlace
+from ..runtime.image_input import resize_rgb
 from ..types import MetricSource
 from .base import DepthFrame, DepthSettings
 from .files import package_files
-from .grid import PIXELS, depth_to_image, require_undistorted, resize_rgb, to_image, working_size
+from .grid import PIXELS, depth_to_image, require_undistorted, to_image, working_size
 
 log = logging.getLogger(__name__)
 INSTALL = "install the project's code from https://github.com/lpiccinelli-eth/UniDepth (CC BY-NC 4.0)"
@@ -144,30 +145,17 @@ def _read_weights(path: Path) -> dict[str, Any]:
         raise BadFile(f"{path} cannot be read as weights: {error}") from error
 
 
-def pick_device(asked: str) -> str:
-    """Return cuda or cpu for a setting of auto, cuda or cpu.
-
-    Raises:
-        DeviceError: cuda was asked for and is not there.
-    """
-    import torch
-
-    if asked == "cuda" and not torch.cuda.is_available():
-        raise DeviceError("device cuda was asked for, and torch sees none: check nvidia-smi, or set device to cpu")
-    return "cuda" if asked != "cpu" and torch.cuda.is_available() else "cpu"
-
-
 def create(settings: DepthSettings, *, place: NetworkPlace, **_: object) -> UniDepth:
     """Factory for the registry.
 
     Raises:
         ConfigError: The licence has not been accepted.
-        MissingFile, MissingPackage, BadFile: See `ModelFiles.require` and `load_network`.
+        MissingFile, MissingPackage, BadFile, DeviceError: See `ModelFiles.require` and `load_network`.
     """
     files = package_files(settings.unidepth_size)
     files.require_accepted(settings.accept_noncommercial)
     config_file, weights_file = files.require(place.folder)
-    device = pick_device(place.device)
+    device = place.torch_device()
     if device == "cpu":
         log.warning("unidepth_v2 runs on the CPU: seconds for every image")
     return UniDepth(load_network(config_file, weights_file, device), device, settings.unidepth_level)

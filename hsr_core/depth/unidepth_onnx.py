@@ -16,17 +16,15 @@ from ..geometry.camera import pixel_rays, resize_intrinsics
 from ..geometry.view import FrameView
 from ..model_files import NetworkPlace
 from ..runtime.base import Runtime
+from ..runtime.image_input import resize_rgb, write_normalised
 from ..runtime.onnx_file import check_shapes, open_onnx, read_shapes
 from ..types import Array
 from .base import DepthFrame, DepthSettings
 from .files import onnx_files
-from .grid import PATCH, require_undistorted, resize_rgb
+from .grid import PATCH, require_undistorted
 from .unidepth import SIGMA_REL, learned_frame
 
 log = logging.getLogger(__name__)
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
-"""ImageNet's, of RGB in [0, 1]; the exported graph expects normalised input."""
 _PLAIN_SIGMA_REL = 0.1
 """Of the variant that guesses the focal length."""
 _STRETCH = 1.25
@@ -59,8 +57,7 @@ class UniDepthOnnx:
             return None
         image_hw = view.camera.image_hw
         K = resize_intrinsics(view.camera.K, image_hw, self._hw)
-        rgb = resize_rgb(view.rgb, self._hw).astype(np.float32)
-        np.divide((rgb / 255 - MEAN).transpose(2, 0, 1), STD[:, None, None], out=self._inputs["rgbs"][0])
+        write_normalised(resize_rgb(view.rgb, self._hw), self._inputs["rgbs"][0])
         if self._with_camera:
             self._set_rays(K, image_hw)
         out = self._runtime(self._inputs)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import numpy as np
+
 from ..errors import BadFile, DeviceError, MissingFile, MissingPackage
 from .base import NetworkSpec, Runtime, TensorSpec
 from .engine_cache import EngineCache, EngineKey, file_sha256, shapes_text
@@ -131,6 +133,25 @@ def _engine(path: Path, spec: NetworkSpec, engine: str, architecture: str, cache
             build_engine(fixed, spec, target, engine=engine, architecture=architecture, precision="tf32")
 
     return cache.get(key, build)
+
+
+def output_shapes(path: Path, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Return the shapes that a network's outputs have for inputs of these shapes, by running it once on the CPU.
+
+    Raises:
+        BadFile: onnxruntime refuses the file.
+        DeviceError: It does not run with these shapes.
+        MissingPackage: onnxruntime is not installed.
+    """
+    from .ort import open_session
+
+    session = open_session(path, "cpu", "fp32", 0)
+    names = [value.name for value in session.get_outputs()]
+    try:
+        values = session.run(names, {name: np.zeros(shape, np.float32) for name, shape in inputs.items()})
+    except Exception as error:  # onnxruntime's own exceptions have no common public class
+        raise DeviceError(f"{path}: {error}") from error
+    return {name: value.shape for name, value in zip(names, values, strict=True)}
 
 
 def fix_shapes(path: Path, spec: NetworkSpec, target: Path) -> None:

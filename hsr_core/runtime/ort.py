@@ -28,7 +28,7 @@ class OrtRuntime(RuntimeBase):
     ) -> None:
         super().__init__(spec, device, precision, reason)
         check_precision(device, precision)
-        self._session = _open_session(path, device, precision, threads)
+        self._session = open_session(path, device, precision, threads)
         self._binding = self._session.io_binding()
         self._whole = {t.name: np.zeros(t.shape, t.dtype) for t in spec.inputs if t.prefix}
         self._outputs = {t.name: np.zeros(t.at(spec.batch.max), t.dtype) for t in spec.outputs}
@@ -83,7 +83,12 @@ def check_precision(device: str, precision: str) -> None:
         raise ConfigError(f"onnxruntime on {device} runs {', '.join(allowed)}, not {precision}; engine torch does")
 
 
-def _open_session(path: Path, device: str, precision: str, threads: int) -> Any:
+def open_session(path: Path, device: str, precision: str, threads: int) -> Any:
+    """Return onnxruntime's session for a file.
+
+    Raises:
+        BadFile, MissingPackage: onnxruntime refuses the file, or it or its provider is not installed.
+    """
     try:
         import onnxruntime
     except ImportError as error:
