@@ -24,7 +24,9 @@ from ..config import setting
 from ..errors import ShapeError
 from ..types import HumanParams
 from . import losses
-from .avatar import Avatar, FreeAvatar, MeshAvatar
+from .avatar import Avatar
+from .avatar_terms import AvatarTerms
+from .gaussian_adam import GaussianRates, gaussian_adam
 from .losses import LossSettings
 from .neighbours import PointIndex
 from .pose import LazyAdam, PoseCorrections, joint_rates
@@ -32,7 +34,6 @@ from .render import render
 from .scene import PosedGaussians, Rendered
 from .view import View
 
-GAUSSIAN_BETAS, GAUSSIAN_EPS = (0.9, 0.999), 1e-15
 POSE_DECAY = 0.1
 """Of the poses' learning rates over the second half of the steps."""
 MEANS_DECAY = 0.01
@@ -40,33 +41,27 @@ MEANS_DECAY = 0.01
 
 
 @dataclass(frozen=True)
-class Rates:
-    """Learning rates of Adam, at the start."""
+class PoseRates:
+    """Learning rates of the poses, at the start."""
 
-    rot: float = setting(3e-3, "Rotations of the pose [rad]", low=0, high=1)
+    rot: float = setting(3e-3, "Rotations [rad]", low=0, high=1)
     trans: float = setting(5e-3, "Translation [m]", low=0, high=1)
-    means: float = setting(5e-4, "Centres of Gaussians [m]", low=0, high=1)
-    quat: float = setting(5e-3, "Rotations of Gaussians", low=0, high=1)
-    scale: float = setting(5e-3, "Log scales of Gaussians", low=0, high=1)
-    opacity: float = setting(5e-2, "Opacity logits", low=0, high=1)
-    sh0: float = setting(5e-3, "Colour, degree 0", low=0, high=1)
-    weights: float = setting(1e-3, "Learnt skinning weights", low=0, high=1)
 
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """How a clip is refined. `losses` and `rates` are groups of their own."""
+    """How a clip is refined. `losses`, `rates` and `pose_rates` are groups of their own."""
 
     pose: bool = setting(True, "Refine poses and places; false: the avatar alone")
     depth: bool = setting(True, "Use depth where frames have it")
     steps: int = setting(3000, "Steps in all", low=1, high=1_000_000)
     color_steps: int = setting(100, "First steps, in which only colours and opacities are learnt", low=0, high=100_000)
     batch: int = setting(1, "Frames in a step", low=1, high=64)
-    refresh: int = setting(20, "Steps between two searches of anchors and neighbours", low=1, high=10_000)
     backend: str = setting("auto", "Renderer", choices=("auto", "gsplat", "cpu", "torch"))
     seed: int = setting(0, "Of the order of frames and of the backgrounds", low=0, high=2**31 - 1)
     losses: LossSettings = field(default_factory=LossSettings)
-    rates: Rates = field(default_factory=Rates)
+    rates: GaussianRates = field(default_factory=GaussianRates)
+    pose_rates: PoseRates = field(default_factory=PoseRates)
 
 
 class Refinement:
@@ -102,8 +97,8 @@ class Refinement:
         self._depth_weight = depth_weight
         self._joint_rates = joint_rates().to(device)
         self._pose_optimiser = LazyAdam([self.corrections.rotvecs, self.corrections.shifts])
-        self._optimiser = gaussian_optimiser(avatar, settings.rates)
-        self._binding = BindingTerms(avatar, settings.losses)
+        self._optimiser = gaussian_adam(avatar, settings.rates)
+        self._binding = AvatarTerms(avatar, settings.losses)
         self._random = np.random.default_rng(settings.seed)
         self.steps_done = self.rejected = 0
 
@@ -113,8 +108,6 @@ class Refinement:
         if frames is None:
             frames = self._random.choice(len(self._people), min(settings.batch, len(self._people)), replace=False)
         frames = torch.as_tensor(np.asarray(frames), device=self._stack.image.device)
-        if self.steps_done % settings.refresh == 0:
-            self._binding.refresh()
         background = torch.as_tensor(self._random.random((len(frames), 3)), dtype=torch.float32).to(self._stack.image)
         terms = self._objective(frames, background)
         terms["total"].backward()
@@ -139,7 +132,7 @@ class Refinement:
         target = losses.composite(view.image, view.mask, background)
         terms = {"color": losses.color(drawn.color, target, weights, view.valid)}
         terms["depth"] = self._depth(view, gaussians, drawn) if settings.depth else drawn.depth.new_zeros(())
-        terms["binding"] = self._binding()
+        terms["binding"] = self._binding()[0]
         total = terms["color"] + weights.depth * self._depth_weight * terms["depth"] + terms["binding"]
         if weights.alpha:
             terms["alpha"] = losses.mask_difference(drawn.alpha, view.mask, view.valid)
@@ -172,7 +165,7 @@ class Refinement:
             return
         for group in self._optimiser.param_groups:
             if group["name"] == "means":
-                group["lr"] = settings.rates.means * MEANS_DECAY**done
+                group["lr"] = settings.rates.mu * MEANS_DECAY**done
             group_is_color = group["name"] in ("opacity_logits", "sh0", "shN")
             if self.steps_done < settings.color_steps and not group_is_color:
                 for p in group["params"]:
@@ -182,8 +175,8 @@ class Refinement:
         self.avatar.clamp_()
         if self.corrections.rotvecs.grad is not None:
             decay = POSE_DECAY ** max(0.0, 2 * done - 1)
-            turn = settings.rates.rot * decay * self._joint_rates[:, None]
-            self.rejected += not self._pose_optimiser.step(frames, [turn, settings.rates.trans * decay])
+            turn = settings.pose_rates.rot * decay * self._joint_rates[:, None]
+            self.rejected += not self._pose_optimiser.step(frames, [turn, settings.pose_rates.trans * decay])
 
 
 class _Stack:
@@ -221,55 +214,6 @@ class _Cloud:
         if self._index is None:
             return means.detach()
         return self._index.points[self._index.nearest(means)[1]]
-
-
-class BindingTerms:
-    """What holds the Gaussians to the body: CAMEL, or the other bindings' own terms. Without gradient to the pose.
-
-    Coverage is asked for where the avatar had a Gaussian at the start: on a body that has more vertices than the avatar
-    Gaussians, the others could not be covered.
-    """
-
-    def __init__(self, avatar: Avatar, weights: LossSettings) -> None:
-        self._avatar, self._weights = avatar, weights
-        self._vertices = avatar.anchor_vertices.clone() if isinstance(avatar, FreeAvatar) else None
-        self._nearest: Tensor | None = None
-
-    def refresh(self) -> None:
-        """Search anchors and the Gaussian nearest to each vertex again."""
-        self._avatar.reanchor()
-        if isinstance(self._avatar, FreeAvatar) and self._avatar.binding.camel:
-            self._nearest = PointIndex(self._avatar.means).nearest(self._vertices)[1]
-
-    def __call__(self) -> Tensor:
-        weights, avatar = self._weights, self._avatar
-        total = avatar.opacity_logits.new_zeros(())
-        if isinstance(avatar, MeshAvatar):
-            return total + weights.edge * losses.edge_smoothness(avatar.normal_offsets, avatar.edges)
-        if avatar.binding.camel:
-            total = total + weights.camel * losses.camel(
-                losses.point_to_mesh(avatar.means, avatar.anchor_vertices, avatar.anchor_normals, weights.delta_m),
-                losses.coverage(self._vertices, avatar.means[self._nearest], weights.delta_m),
-                losses.flatness(avatar.log_scales, weights.tau, hinge=weights.flat_hinge),
-                losses.surface_alignment(avatar.rotations(), avatar.log_scales, avatar.anchor_normals),
-                weights,
-            )
-        if weights.scale:
-            total = total + weights.scale * losses.wide_scales(avatar.log_scales)
-        if hasattr(avatar, "weight_offsets"):
-            total = total + weights.lsw_norm * losses.learnt_weights_size(avatar.weight_offsets)
-        return total
-
-
-def gaussian_optimiser(avatar: Avatar, rates: Rates) -> torch.optim.Adam:
-    """Return Adam with one named group for each parameter of the avatar."""
-    by_name = {
-        "means": rates.means, "normal_offsets": rates.means, "quats_wxyz": rates.quat, "in_plane": rates.quat,
-        "log_scales": rates.scale, "plane_log_scales": rates.scale, "opacity_logits": rates.opacity,
-        "sh0": rates.sh0, "shN": rates.sh0 / 20, "weight_offsets": rates.weights,
-    }  # fmt: skip
-    groups = [{"params": [p], "lr": by_name[name], "name": name} for name, p in avatar.named_parameters()]
-    return torch.optim.Adam(groups, betas=GAUSSIAN_BETAS, eps=GAUSSIAN_EPS)
 
 
 @torch.no_grad()
