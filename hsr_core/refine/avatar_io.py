@@ -20,7 +20,7 @@ from ..body.ehm import EhmBody
 from ..errors import BadFile, ConfigError, HsrError, MissingFile, ShapeError
 from ..types import Array, HumanParams
 from .avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar, rotmat_to_quat
-from .binding import BINDINGS, binding_by_name
+from .binding import Binding, binding_by_name
 from .sh import rotate_bands
 from .skin import SHAPE_FIELDS, CanonicalBody, canonical_rotmats
 
@@ -103,10 +103,11 @@ def load_avatar(path: PathLike, body: EhmBody) -> Avatar:
         params = replace(HumanParams(), **{name: arrays[f"body_{name}"] for name in SHAPE_FIELDS})
         canonical = CanonicalBody.from_body(body, params, use_pose_offsets=bool(arrays["pose_offsets"]))
         binding = binding_by_name(str(arrays["binding"]))
-        settings = AvatarSettings(binding=binding.name, start=1, sh_degree=_degree(arrays["p_shN"]))
-        avatar = build_avatar(canonical, settings)
-        if isinstance(avatar, FreeAvatar):
-            avatar = _free(canonical, binding.name, arrays["anchors"], len(arrays["p_means"]), settings.sh_degree)
+        sh_degree = _degree(arrays["p_shN"])
+        if binding.on_faces:
+            avatar: Avatar = build_avatar(canonical, AvatarSettings(binding=binding.name, sh_degree=sh_degree))
+        else:
+            avatar = _free(canonical, binding, arrays["anchors"], len(arrays["p_means"]), sh_degree)
         _fill(avatar, arrays)
     except KeyError as error:
         raise BadFile(f"{path} is not an avatar: it has no {error.args[0]}") from error
@@ -117,13 +118,13 @@ def load_avatar(path: PathLike, body: EhmBody) -> Avatar:
     return avatar
 
 
-def _free(canonical: CanonicalBody, binding: str, anchors: Array, n: int, sh_degree: int) -> FreeAvatar:
+def _free(canonical: CanonicalBody, binding: Binding, anchors: Array, n: int, sh_degree: int) -> FreeAvatar:
     if np.asarray(anchors).dtype.kind not in "iu":
         raise ShapeError("anchors must be integers")
     zero = torch.zeros(n, 3)
     return FreeAvatar(
         canonical,
-        BINDINGS[binding],
+        binding,
         means=zero,
         quats_wxyz=torch.zeros(n, 4),
         log_scales=zero.clone(),
@@ -166,14 +167,14 @@ def write_ply(avatar: Avatar, path: PathLike, posed: tuple[Tensor, Tensor] | Non
 
     Args:
         posed: rotmats (J, 3, 3) and transl (3,): write that pose, in the camera frame (x right, y down, z forward).
-            None: the canonical pose, in the body's frame (x left, y up, z forward).
+            None: the canonical pose, in the body's frame (x left, y up, z forward), without learnt weights.
 
     Raises:
         MissingFile: The folder does not exist.
     """
     with torch.no_grad():
         columns = _canonical_columns(avatar) if posed is None else _posed_columns(avatar, *posed)
-    means, normals, sh0, rest, opacity, log_scales, quats = (c.cpu().numpy() for c in columns)
+    means, normals, sh0, rest, opacity, log_scales, quats = (c.detach().cpu().numpy() for c in columns)
     n = len(means)
     wide = np.zeros((n, 3, PLY_REST // 3), np.float32)
     wide[:, :, : rest.shape[1]] = rest.transpose(0, 2, 1)  # colour by colour
@@ -244,7 +245,8 @@ def read_ply(path: PathLike, canonical: CanonicalBody, binding: str = "camel") -
         BadFile: Damaged, not of Gaussians, posed, of another body, or with colours of a degree above 1.
         ConfigError: The binding has no free Gaussians.
     """
-    if binding_by_name(binding).on_faces:
+    bound = binding_by_name(binding)
+    if bound.on_faces:
         raise ConfigError(f"a PLY holds free Gaussians, binding {binding} has none")
     path = Path(path)
     comments, columns = _read_ply_table(path)
@@ -260,7 +262,7 @@ def read_ply(path: PathLike, canonical: CanonicalBody, binding: str = "camel") -
     if len(means) == 0 or length.min() < 1e-6:
         raise BadFile(f"{path} has no Gaussians, or rotations of no length")
     rest = _bands(columns, path)
-    avatar = _free(canonical, binding, np.zeros(len(means), np.int64), len(means), 1 if rest.any() else 0)
+    avatar = _free(canonical, bound, np.zeros(len(means), np.int64), len(means), 1 if rest.any() else 0)
     with torch.no_grad():
         avatar.means.copy_(means)
         avatar.quats_wxyz.copy_(quats / length)

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import synthetic_models
+
+from hsr_core.body import EhmBody, load_body
+from hsr_core.refine.skin import CanonicalBody
+from hsr_core.types import HumanParams
+
+
+@pytest.fixture(scope="session")
+def open_body() -> EhmBody:
+    """The open body from the user's cache (built on the first run)."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("HSR_BODY_MODELS", raising=False)
+        return load_body()
+
+
+@pytest.fixture(scope="session")
+def synthetic_body(tmp_path_factory: pytest.TempPathFactory) -> EhmBody:
+    """EHM-s from generated files of the true shapes, with pose blend shapes."""
+    folder = tmp_path_factory.mktemp("models")
+    synthetic_models.write_models(folder)
+    return load_body(folder)
+
+
+@pytest.fixture(scope="session")
+def person() -> HumanParams:
+    """Somebody in front of a camera, bent at every joint, with a shape and a face of their own."""
+    rng = np.random.default_rng(3)
+    draw = lambda size, *shape: (rng.normal(size=shape) * size).astype(np.float32)  # noqa: E731
+    return HumanParams(
+        global_orient=np.array([3.0, 0.2, -0.1], np.float32),
+        transl=np.array([0.1, -0.2, 3.0], np.float32),
+        body_pose=draw(0.3, 21, 3),
+        left_hand_pose=draw(0.3, 15, 3),
+        right_hand_pose=draw(0.3, 15, 3),
+        jaw_pose=np.array([0.2, 0, 0], np.float32),
+        betas=draw(0.5, 10),
+        head_betas=draw(0.5, 10),
+    )
+
+
+@pytest.fixture(scope="session")
+def canonical(open_body: EhmBody, person: HumanParams) -> CanonicalBody:
+    return CanonicalBody.from_body(open_body, person)
