@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from ..body.ehm import EhmBody
 from ..body.joints import J
@@ -38,6 +39,9 @@ NOISE: dict[str, tuple[PoseNoise, DepthNoise]] = {
 BACKGROUNDS = ("room", "plain", "none")
 ORBITS = ("person", "camera")
 MAX_PEOPLE = 5
+
+_ONE_THREAD = threadpool_limits.wrap(limits=1, user_api="blas")
+"""Products of several threads differ in the last bit, and a scene must not."""
 
 _CAMERA_HEIGHT_M, _PITCH_RAD = 1.3, float(np.radians(8))
 _DISTANCE_M, _SPACING_M, _SWAY_M = 3.2, 0.95, 0.25
@@ -165,6 +169,7 @@ class Scene:
             T = T @ shift @ turned_about(self.pivot, round_trip.yaw(self._progress(t)))
         return T
 
+    @_ONE_THREAD
     def _person(self, i: int) -> _Person:
         options, n = self.options, self.options.people
         rng = np.random.default_rng([options.seed, 4, i])
@@ -195,6 +200,7 @@ class Scene:
         for t in range(len(self)):
             yield self._frame(t, rng)
 
+    @_ONE_THREAD
     def _frame(self, t: int, rng: np.random.Generator) -> SceneFrame:
         T = self.T_cam_stage[t]
         picture = render([self._surface(person, t) for person in self._people], self.camera, T[:3, :3] @ LIGHT)
