@@ -23,7 +23,7 @@ _GUIDED_PX, _GUIDED_EPS = 4, 1e-3
 
 
 class LandmarkMask(StatelessProvider):
-    """Crops the image around the body, upright as the body is, and sharpens the network's mask by the image's edges.
+    """Crops the image around the body, upright as the body is, and draws the outline to the image's edges.
 
     Args:
         network: `hsr_core.regress.pose_network.PoseNetwork` or its like.
@@ -67,7 +67,9 @@ def person_roi(body: BodyView) -> Roi | None:
 
 
 def full_frame(mask: Array, A_crop_img: Array, view: FrameView) -> Array:
-    """Return a crop's mask in the image, float32 (H, W), 0 outside the crop, its edge drawn to the image's edges.
+    """Return a crop's mask in the image, float32 (H, W), 0 outside the crop.
+
+    A guided filter moves its outline (where the probability is one half) to the nearest edge of the image.
 
     Args:
         mask: (h, w) probability over the crop, as `Regression.mask`.

@@ -79,7 +79,7 @@ class Sam2Video:
         ids = tuple(sorted(bodies))
         afresh = self._session is None or ids != self._ids or self._frame >= self._session_frames or self._lost
         inputs = self._processor(images=view.rgb, return_tensors="pt")
-        size = inputs["original_sizes"][0]
+        size = tuple(int(side) for side in inputs["original_sizes"][0])
         if afresh:
             self._open(bodies, size, {i: m for i, m in last.items() if i not in self._lost})
         pixels = inputs["pixel_values"][0].to(self._device)
@@ -113,6 +113,8 @@ class Sam2Video:
             self._processor.add_inputs_to_inference_session(
                 input_boxes=[[prompt.box_xyxy.tolist()]], **points, **common
             )
+        # Each call names only its own object as new; without the others' names they would have nothing to start from.
+        self._session.obj_with_new_inputs = list(self._ids)
 
     def _forget(self) -> None:
         """Delete what the model does not read again: this image, and outputs older than its memory."""

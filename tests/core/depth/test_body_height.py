@@ -5,12 +5,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 import pytest
+from analytic_scenes import CENTER, ball, camera, sphere_depth, view
 
 from hsr_core.depth.body_height import BodyHeight, crop_to_camera, solve_translation
 from hsr_core.errors import ShapeError
 from hsr_core.types import MetricSource
-
-from .scenes_depth import CENTER, ball, camera, sphere_depth, view
 
 COLOR = camera(width=640, height=480, fx=600.0, fy=600.0, cx=320.0, cy=240.0)
 PLACE = np.array([0.3, 0.1, 3.0])

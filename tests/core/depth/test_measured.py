@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from analytic_scenes import camera, plane_depth, scene_depth, view
 
 from hsr_core.depth.base import DepthSettings
 from hsr_core.depth.decode import RawDepth
 from hsr_core.depth.measured import MeasuredDepth
 from hsr_core.pairing import StampRing
 from hsr_core.types import MetricSource
-
-from .scenes_depth import camera, plane_depth, scene_depth, view
 
 COLOR = camera()
 MS = 1_000_000

@@ -7,12 +7,11 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
+from analytic_scenes import CENTER, NORMAL, OFFSET, camera, plane_depth, rays, sphere_depth
 
 from hsr_core.depth.registration import Registration, check_registered, fill_holes
 from hsr_core.errors import BadFrame
 from hsr_core.geometry.regions import shrink
-
-from .scenes_depth import CENTER, NORMAL, OFFSET, camera, plane_depth, rays, sphere_depth
 
 COLOR = camera()
 DEPTH = camera(width=280, height=200, fx=260.0, fy=258.0, cx=141.0, cy=97.5, frame_id="depth")

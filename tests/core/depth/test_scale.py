@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from analytic_scenes import CENTER, ball, camera, sphere_depth
 
 from hsr_core.depth.scale import TrackBias, frame_scales, log_ratio, place_by_depth, robust_line
 from hsr_core.errors import ConfigError, ShapeError
 from hsr_core.types import MetricSource
-
-from .scenes_depth import CENTER, ball, camera, sphere_depth
 
 MONO, MEASURED = MetricSource.MONO_DEPTH, MetricSource.DEPTH_CAMERA
 T_S = np.arange(20) / 15

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from analytic_scenes import ball, camera, view
 
 from hsr_core.config import describe
 from hsr_core.depth import DepthFrame, DepthSelector, DepthSettings, open_depth
@@ -17,7 +18,6 @@ from hsr_core.errors import ConfigError, MissingFile, ShapeError
 from hsr_core.model_files import NetworkPlace, report
 from hsr_core.types import MetricSource
 
-from .scenes_depth import ball, camera, view
 from .unidepth_onnx_model import write_onnx
 
 COLOR = camera()

@@ -10,6 +10,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 import torch
+from analytic_scenes import camera, plane_depth, scene_depth, sphere_depth, view
 
 from hsr_core.depth.base import DepthSettings
 from hsr_core.depth.grid import ASPECT, PATCH, depth_to_image, working_size
@@ -17,8 +18,6 @@ from hsr_core.depth.unidepth import create
 from hsr_core.errors import BadFile, ConfigError, DeviceError, MissingFile, MissingPackage
 from hsr_core.model_files import NetworkPlace
 from hsr_core.types import Camera
-
-from .scenes_depth import camera, plane_depth, scene_depth, sphere_depth, view
 
 COLOR = camera(width=640, height=360, fx=600.0, fy=600.0, cx=320.4, cy=175.0)
 SETTINGS = DepthSettings(accept_noncommercial=True)

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from analytic_scenes import camera, plane_depth, scene_depth, sphere_depth, view
 
 from hsr_core.depth.base import DepthSettings
 from hsr_core.depth.unidepth_onnx import UniDepthOnnx, create, open_network
@@ -15,7 +16,6 @@ from hsr_core.model_files import NetworkPlace
 from hsr_core.runtime import onnx_file
 from hsr_core.types import MetricSource
 
-from .scenes_depth import camera, plane_depth, scene_depth, sphere_depth, view
 from .unidepth_onnx_model import write_onnx
 
 CPU = NetworkPlace(device="cpu", engine="onnxruntime")

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from analytic_scenes import CENTER, NORMAL, OFFSET, RADIUS
 from onnx import TensorProto, helper, numpy_helper
-
-from .scenes_depth import CENTER, NORMAL, OFFSET, RADIUS
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
