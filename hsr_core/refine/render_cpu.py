@@ -23,6 +23,10 @@ CHUNKS_PER_THREAD = 4
 ROWS_PER_CHUNK = 2048
 """Fewer Gaussians than this are not worth another thread."""
 
+KEPT_WORKSPACES = 4
+KEPT_BYTES = 1 << 28
+"""A workspace that a strange scene has blown up beyond this is not kept."""
+
 
 def render_cpu(
     gaussians: PosedGaussians, K: Tensor, image_hw: tuple[int, int], background: Tensor, *, near: float
@@ -128,7 +132,7 @@ class _Workspace:
             return cls({})
 
     def __del__(self) -> None:
-        if len(self._free) < 4:
+        if len(self._free) < KEPT_WORKSPACES and sum(a.nbytes for a in self._arrays.values()) < KEPT_BYTES:
             self._free.append(self._arrays)
 
     def array(self, name: str, shape: tuple[int, ...], dtype: type) -> NDArray:

@@ -2,10 +2,12 @@
 
 Written to gsplat 1.5.3's functions below `rasterization`: the projected means have to be a node of the graph with shape
 (B, N, 2), which `rasterization` cannot give, and the lists of Gaussians by tile serve the largest weights too.
+`isect_tiles` reads the number of pairs on the host: a call waits for the GPU once and cannot be captured in a CUDA graph.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -74,6 +76,7 @@ def render_gsplat(
     return Rendered(picture[..., :3], alpha, depth, radii.squeeze(1).amax(-1), means2d, weights)
 
 
+@cache  # of success: an error is found again
 def _import() -> Any:
     if not torch.cuda.is_available():  # importing succeeds without a GPU and the first call fails obscurely
         raise MissingPackage(f"gsplat needs a CUDA device and torch sees none. Otherwise: {_INSTALL}")
