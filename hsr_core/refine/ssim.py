@@ -33,7 +33,12 @@ def ssim(image: Tensor, target: Tensor) -> Tensor:
     """
     if image.shape != target.shape or image.ndim < 3:
         raise ShapeError(f"ssim takes two images (..., H, W, C), not {tuple(image.shape)} and {tuple(target.shape)}")
-    return _Ssim.apply(*(x.movedim(-1, -3).flatten(0, -3) for x in (image, target.detach())))
+    planes = [x.movedim(-1, -3).flatten(0, -3) for x in (image, target.detach())]
+    if image.is_cuda:
+        return _Ssim.apply(*planes)
+    # A CPU's caches hold the maps of one picture, not of a batch.
+    parts = [x.split(image.shape[-1]) for x in planes]
+    return torch.stack([_Ssim.apply(a, b) for a, b in zip(*parts, strict=True)]).mean()
 
 
 def _blur(maps: Tensor) -> Tensor:
