@@ -2,7 +2,7 @@
 
 Written to gsplat 1.5.3's functions below `rasterization`: the projected means have to be a node of the graph with shape
 (B, N, 2), which `rasterization` cannot give, and the lists of Gaussians by tile serve the largest weights too.
-`isect_tiles` reads the number of pairs on the host: a call waits for the GPU once and cannot be captured in a CUDA graph.
+`isect_tiles` reads the number of pairs on the host: a call waits for the GPU once, and no CUDA graph can capture it.
 """
 
 from __future__ import annotations

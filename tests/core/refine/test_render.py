@@ -9,7 +9,7 @@ from dataclasses import fields
 
 import pytest
 import torch
-from scenes import NAMES, camera, relative, scene, weights, with_gradients
+from gaussian_scenes import NAMES, camera, relative, scene, weights, with_gradients
 
 from hsr_core.errors import ConfigError, InvalidIntrinsics, MissingPackage, ShapeError
 from hsr_core.refine.render import render

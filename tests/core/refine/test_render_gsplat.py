@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from scenes import NAMES, camera, relative, scene, weights, with_gradients
+from gaussian_scenes import NAMES, camera, relative, scene, weights, with_gradients
 
 from hsr_core.errors import MissingPackage
 from hsr_core.refine import render_gsplat
