@@ -165,7 +165,7 @@ class CanonicalBody(nn.Module):
         return self.vertices.shape[0]
 
     def rest_motions(self, rotmats: Tensor) -> Tensor:
-        """Return the joints' motions of the rest mesh, (B, J, 3, 3) -> (B, J, 3, 4); the root turns about the pelvis."""
+        """Return how joints move the rest mesh, (B, J, 3, 3) -> (B, J, 3, 4); the root turns about the pelvis."""
         joints = self.joints.expand(rotmats.shape[0], -1, -1)
         rotations, places = rigid_chain(rotmats, joints, self.ancestors)
         shift = places[..., None] - rotations @ joints[..., None]
