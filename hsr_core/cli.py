@@ -25,6 +25,7 @@ LAZY = {
     "regressor": ("hsr_core.bench_regressor", "PEAR's network on every runtime of this machine"),
     "engine": ("hsr_core.runtime.commands", "build, list, check and delete the engines that run the networks"),
     "synth": ("hsr_core.synth.command", "clothed synthetic people with exact truth, as folders and as a bag"),
+    "refine": ("hsr_core.bench_refine", "refinement and its ablations on synthetic truth"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
@@ -63,6 +64,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(benches, "accuracy", argv)
     _add_lazy(benches, "regressor", argv)
     _add_lazy(benches, "render", argv)
+    _add_lazy(benches, "refine", argv)
     _add_marker(benches)
     _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "engine", argv)
