@@ -54,9 +54,12 @@ class ScreenStats:
         Args:
             means2d_grad: (B, N, 2), `rendered.means2d.grad` [1/px]. radii: (B, N) [px].
         """
-        half = means2d_grad.new_tensor((image_hw[1] / 2, image_hw[0] / 2)) * len(radii)  # undo the mean over frames
         drawn = radii > 0
-        self.gradient += torch.where(drawn, (means2d_grad * half).norm(dim=-1), 0).sum(dim=0)
+        height, width = image_hw
+        length = torch.hypot(means2d_grad[..., 0] * (width / 2), means2d_grad[..., 1] * (height / 2))
+        self.gradient += torch.where(drawn, length * len(radii), 0).sum(
+            dim=0
+        )  # times B: the loss is a mean over frames
         self.seen += drawn.sum(dim=0)
         self.radius = torch.maximum(self.radius, radii.amax(dim=0).to(self.radius.dtype))
 
