@@ -314,7 +314,8 @@ def write_decoder(path: Path, *, inputs=DECODER_INPUTS, masks="masks") -> Path:
     const = lambda name, values: numpy_helper.from_array(np.asarray(values), name)  # noqa: E731
     weights = [
         const("x", at.reshape(1, 1, 1, 256)), const("y", at.reshape(1, 1, 256, 1)),
-        const("iou", np.float32([[0.1, 0.9]])), const("hundred", np.float32(100)), const("shape", np.array([1, 1, 1, 1], np.int64)),
+        const("iou", np.float32([[0.1, 0.9]])), const("hundred", np.float32(100)),
+        const("shape", np.array([1, 1, 1, 1], np.int64)),
         *(const(f"n{i}", np.array([i], np.int64)) for i in range(3)),
     ]  # fmt: skip
     node = helper.make_node
