@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,7 @@ class View:
         points: (P, 3) the same as points in the camera frame [m], thinned out; None without depth.
         K: (3, 3) [px], the renderer's: pixel centres at +0.5.
         held_out: (H, W) bool, pixels kept for judging: they count in no loss.
+        held_out_depth_m: (H, W) their depth [m], 0 elsewhere; None without depth.
         stamp_ns: Of the frame.
     """
 
@@ -46,6 +48,7 @@ class View:
     points: Tensor | None
     K: Tensor
     held_out: Tensor
+    held_out_depth_m: Tensor | None
     stamp_ns: int
 
     @property
@@ -95,6 +98,19 @@ def person_window(mask: Array, uv: Array, *, max_height_px: int) -> Window:
     return Window(x0, y0, x1, y1, scale)
 
 
+def common_windows(windows: Sequence[Window], image_hw: tuple[int, int]) -> list[Window]:
+    """Return windows of one size and one scale: the largest side and the smallest scale, moved back into the image."""
+    width = min(max(w.x1 - w.x0 for w in windows), image_hw[1])
+    height = min(max(w.y1 - w.y0 for w in windows), image_hw[0])
+    scale = min(w.scale for w in windows)
+    out = []
+    for window in windows:
+        x0 = int(np.clip((window.x0 + window.x1 - width) // 2, 0, image_hw[1] - width))
+        y0 = int(np.clip((window.y0 + window.y1 - height) // 2, 0, image_hw[0] - height))
+        out.append(Window(x0, y0, x0 + width, y0 + height, scale))
+    return out
+
+
 def prepare_view(
     frame: RefineFrame,
     window: Window | None = None,
@@ -122,25 +138,26 @@ def prepare_view(
     known, core = (_picked(values[part], size) for values in (known, core))
     K = _renderer_K(frame.K, window, size)
     blocks = _held_out_blocks(mask > 0.5, frame.stamp_ns, held_out)
-    core &= ~blocks
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), device=device)
 
-    depth = points = None
+    depth = points = held_out_depth = None
     if frame.depth_m is not None:
         measured = _picked(frame.depth_m[part], size)
-        depth = tensor(np.where(core & np.isfinite(measured) & (measured > 0), measured, 0).astype(np.float32))
+        measured = np.where(core & np.isfinite(measured) & (measured > 0), measured, 0).astype(np.float32)
+        depth, held_out_depth = tensor(np.where(blocks, 0, measured)), tensor(np.where(blocks, measured, 0))
         points = back_project(depth, depth > 0, torch.as_tensor(K, device=device))
     return View(
         image=tensor(image),
         mask=tensor(mask),
         valid=tensor(known & ~blocks),
-        core=tensor(core),
+        core=tensor(core & ~blocks),
         depth_m=depth,
         points=points,
         K=tensor(K.astype(np.float32)),
         held_out=tensor(blocks),
+        held_out_depth_m=held_out_depth,
         stamp_ns=frame.stamp_ns,
     )
 

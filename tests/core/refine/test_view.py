@@ -8,7 +8,7 @@ import torch
 
 from hsr_core.errors import ShapeError
 from hsr_core.refine.frames import RefineFrame
-from hsr_core.refine.view import HELD_OUT_BLOCK_PX, PADDING_PX, Window, person_window, prepare_view
+from hsr_core.refine.view import HELD_OUT_BLOCK_PX, PADDING_PX, Window, common_windows, person_window, prepare_view
 from hsr_core.types import HumanParams
 
 HW = (120, 160)
@@ -73,6 +73,15 @@ def test_the_window_holds_mask_and_body_and_margin_and_stays_in_the_image():
     assert person_window(disc(), uv, max_height_px=43).scale == pytest.approx(0.5, abs=0.01)
     with pytest.raises(ShapeError, match="nothing of the person"):
         person_window(np.zeros(HW), np.full((3, 2), np.nan), max_height_px=100)
+
+
+def test_windows_of_several_frames_get_one_size_and_stay_in_the_image():
+    windows = [Window(0, 0, 50, 100, 0.5), Window(100, 20, 160, 60, 0.8), Window(40, 30, 50, 120)]
+    common = common_windows(windows, HW)
+    assert {(w.x1 - w.x0, w.y1 - w.y0, w.scale) for w in common} == {(60, 100, 0.5)}
+    for window, part in zip(common, windows, strict=True):
+        assert 0 <= window.x0 <= part.x0 < part.x1 <= window.x1 <= HW[1]
+        assert 0 <= window.y0 <= part.y0 < part.y1 <= window.y1 <= HW[0]
 
 
 def test_a_single_pixel_of_a_person_is_a_window():
