@@ -5,13 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from analytic_scenes import ball, camera, sphere_depth, view
-from conftest import DATA
 
 from hsr_core.body.joints import N_JOINTS, J
 from hsr_core.errors import ConfigError, MissingFile
@@ -26,6 +26,7 @@ from hsr_core.model_files import NetworkPlace, report
 from hsr_core.regress.crop import Roi
 
 CAM = camera()
+PORTRAIT = Path(__file__).parents[2] / "data" / "portrait.jpg"
 SETTINGS = MaskSettings()
 LEFT, RIGHT = (-0.6, 0.0, 2.4), (0.7, 0.0, 2.6)
 
@@ -164,7 +165,7 @@ def test_the_real_network_finds_a_real_person_and_not_an_empty_wall():
     from hsr_core.mask.landmarks import create
 
     provider = create(SETTINGS)
-    photo = cv2.imread(str(DATA / "portrait.jpg"))
+    photo = cv2.imread(str(PORTRAIT))
     height, width = photo.shape[:2]
     cam = camera(width=width, height=height, fx=width, fy=width, cx=width / 2, cy=height / 2)
     person = ball(cam, (0, 0.1, 2.0), 0.5 * min(1.0, height / width))
