@@ -154,9 +154,12 @@ class FreeAvatar(Avatar):
     Attributes:
         anchors: (N,) nearest canonical vertex, see `reanchor`.
         anchor_vertices, anchor_normals: (N, 3), of the anchors.
+        asked: (U,) the vertices that eq. (8) asks to be covered: those at which Gaussians began. A few Gaussians could
+            not cover every vertex of a dense body.
     """
 
     anchors: Tensor
+    asked: Tensor
     anchor_vertices: Tensor
     anchor_normals: Tensor
 
@@ -183,6 +186,7 @@ class FreeAvatar(Avatar):
             self.per_gaussian += ("weight_offsets",)
         self._index: PointIndex | None = None
         self.set_anchors(anchors)
+        self.register_buffer("asked", anchors.unique(), persistent=False)
 
     def set_anchors(self, anchors: Tensor) -> None:
         """Bind Gaussians to vertices (N,) and gather what a pose needs of these.

@@ -78,7 +78,7 @@ def save_avatar(avatar: Avatar, path: PathLike) -> None:
         **{f"p_{name}": value.detach().cpu().numpy() for name, value in avatar.named_parameters()},
     }
     if isinstance(avatar, FreeAvatar):
-        arrays["anchors"] = avatar.anchors.cpu().numpy()
+        arrays |= {"anchors": avatar.anchors.cpu().numpy(), "asked": avatar.asked.cpu().numpy()}
     with _replacing(path) as file:
         np.savez(file, **arrays)
 
@@ -107,7 +107,9 @@ def load_avatar(path: PathLike, body: EhmBody) -> Avatar:
         if binding.on_faces:
             avatar: Avatar = build_avatar(canonical, AvatarSettings(binding=binding.name, sh_degree=sh_degree))
         else:
-            avatar = _free(canonical, binding, arrays["anchors"], len(arrays["p_means"]), sh_degree)
+            anchors = _vertex_numbers("anchors", arrays["anchors"], canonical)
+            avatar = _free(canonical, binding, anchors, len(arrays["p_means"]), sh_degree)
+            avatar.asked = _vertex_numbers("asked", arrays["asked"], canonical)
         _fill(avatar, arrays)
     except KeyError as error:
         raise BadFile(f"{path} is not an avatar: it has no {error.args[0]}") from error
@@ -118,9 +120,14 @@ def load_avatar(path: PathLike, body: EhmBody) -> Avatar:
     return avatar
 
 
-def _free(canonical: CanonicalBody, binding: Binding, anchors: Array, n: int, sh_degree: int) -> FreeAvatar:
-    if np.asarray(anchors).dtype.kind not in "iu":
-        raise ShapeError("anchors must be integers")
+def _vertex_numbers(name: str, value: Array, canonical: CanonicalBody) -> Tensor:
+    n = canonical.n_vertices
+    if value.ndim != 1 or value.dtype.kind not in "iu" or (value.size and not 0 <= value.min() <= value.max() < n):
+        raise ShapeError(f"{name} must be vertex numbers, integers in 0..{n - 1}")
+    return torch.as_tensor(value.astype(np.int64))
+
+
+def _free(canonical: CanonicalBody, binding: Binding, anchors: Tensor, n: int, sh_degree: int) -> FreeAvatar:
     zero = torch.zeros(n, 3)
     return FreeAvatar(
         canonical,
@@ -129,7 +136,7 @@ def _free(canonical: CanonicalBody, binding: Binding, anchors: Array, n: int, sh
         quats_wxyz=torch.zeros(n, 4),
         log_scales=zero.clone(),
         colors=zero,
-        anchors=torch.as_tensor(np.asarray(anchors).astype(np.int64)),
+        anchors=anchors,
         sh_degree=sh_degree,
     )
 
@@ -262,7 +269,7 @@ def read_ply(path: PathLike, canonical: CanonicalBody, binding: str = "camel") -
     if len(means) == 0 or length.min() < 1e-6:
         raise BadFile(f"{path} has no Gaussians, or rotations of no length")
     rest = _bands(columns, path)
-    avatar = _free(canonical, bound, np.zeros(len(means), np.int64), len(means), 1 if rest.any() else 0)
+    avatar = _free(canonical, bound, torch.zeros(len(means), dtype=torch.int64), len(means), 1 if rest.any() else 0)
     with torch.no_grad():
         avatar.means.copy_(means)
         avatar.quats_wxyz.copy_(quats / length)
@@ -275,6 +282,7 @@ def read_ply(path: PathLike, canonical: CanonicalBody, binding: str = "camel") -
     if distance.median() > ON_BODY_M:
         raise BadFile(f"{path} does not lie on this body: half of it is over {ON_BODY_M * 100:.0f} cm from the skin")
     avatar.set_anchors(nearest)
+    avatar.asked = nearest.unique()
     return avatar
 
 

@@ -21,9 +21,8 @@ class AvatarTerms:
     """CAMEL and the other terms in canonical space; nearest neighbours are searched every 20 calls.
 
     Attributes:
-        asked: (U,) the vertices that are to be covered: those that had a Gaussian at the start. All vertices of a dense
-            body could not be covered by an avatar of few Gaussians.
-        nearest: (U,) the Gaussian nearest to each of them, or None for a binding that does not ask.
+        nearest: (U,) the Gaussian nearest to each of the vertices that `avatar.asked` names, or None for a binding that
+            does not ask.
         around: (N, 3) the Gaussians around each Gaussian, or None without weight.
         uncovered_steps: (V,) for how many steps a vertex has had no Gaussian within delta.
     """
@@ -32,7 +31,6 @@ class AvatarTerms:
         self.avatar, self.weights, self.refresh_every = avatar, weights, refresh_every
         self.nearest: Tensor | None = None
         self.around: Tensor | None = None
-        self.asked = avatar.anchors.unique() if isinstance(avatar, FreeAvatar) else None
         self.uncovered_steps = torch.zeros_like(avatar.canonical.vertices[:, 0])
         self._age = refresh_every
 
@@ -46,9 +44,10 @@ class AvatarTerms:
         if self.weights.spread:
             self.around = index.nearest(self.avatar.means, k=AROUND + 1)[1][:, 1:]
         if self.avatar.binding.camel:
-            distance, self.nearest = index.nearest(self.avatar.canonical.vertices[self.asked])
-            waited = self.uncovered_steps[self.asked] + self.refresh_every
-            self.uncovered_steps[self.asked] = torch.where(distance > self.weights.delta_m, waited, 0)
+            asked = self.avatar.asked
+            distance, self.nearest = index.nearest(self.avatar.canonical.vertices[asked])
+            waited = self.uncovered_steps[asked] + self.refresh_every
+            self.uncovered_steps[asked] = torch.where(distance > self.weights.delta_m, waited, 0)
 
     def __call__(self) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the weighted sum of the terms that the binding has, and each term without its weight."""
@@ -85,7 +84,7 @@ class AvatarTerms:
             parts |= {
                 "p2m": losses.point_to_mesh(avatar.means, avatar.anchor_vertices, normals, w.delta_m),
                 "cov": losses.coverage(
-                    body.vertices[self.asked], avatar.means.index_select(0, self.nearest), w.delta_m
+                    body.vertices[avatar.asked], avatar.means.index_select(0, self.nearest), w.delta_m
                 ),
                 "flat": losses.flatness(avatar.log_scales, w.tau, hinge=w.flat_hinge),
                 "surf": losses.surface_alignment(avatar.rotations(), avatar.log_scales, normals),

@@ -53,6 +53,9 @@ def test_an_avatar_comes_back_as_it_was(binding, which, person, tmp_path, reques
     one, other = avatar.pose(*pose), back.pose(*pose)
     for field in dataclasses.fields(one):
         assert torch.equal(getattr(one, field.name), getattr(other, field.name))
+    if binding != "gom":
+        assert torch.equal(back.asked, avatar.asked)
+        assert torch.equal(back.anchors, avatar.anchors)
     for (name, p), (other, q) in zip(avatar.named_parameters(), back.named_parameters(), strict=True):
         assert name == other
         assert torch.equal(p, q)
@@ -111,6 +114,8 @@ def not_finite(value: np.ndarray) -> np.ndarray:
         (with_arrays(anchors=lambda a: a + 10**6), "anchors must be"),
         (with_arrays(anchors=lambda a: a - 10**6), "anchors must be"),
         (with_arrays(anchors=lambda a: a * 0.5), "anchors must be"),
+        (with_arrays(anchors=lambda a: a[:7]), "anchors must be"),
+        (with_arrays(asked=lambda a: a + 10**6), "asked must be"),
         (with_arrays(binding=lambda b: np.array("glue")), "binding must be one of"),
         (with_arrays(format=lambda f: np.array(99)), "format 99"),
         (with_arrays(body_betas=not_finite), "finite"),
