@@ -13,8 +13,8 @@ from torch import Tensor
 from .scene import PosedGaussians, Rendered
 from .splatting import ALPHA_MAX, ALPHA_MIN, BLUR_PX2, EXTENT_MAX, FAR_M, FOV_MARGIN, TRANSMITTANCE_MIN
 
-BLOCK_PX = 32
-"""Side of the square that is composited at once, for memory only: it changes no result."""
+BLOCK_PX = 16
+"""Side of the square that is composited at once. It changes no result; of 8, 16 and 32 this was the fastest."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,8 +144,9 @@ def _weights(pixels: Tensor, centres: Tensor, conics: Tensor, opacities: Tensor)
     """
     dx, dy = (pixels[..., None, :] - centres).unbind(-1)  # (h, w, M)
     half_q = 0.5 * (conics[:, 0] * dx * dx + conics[:, 2] * dy * dy) + conics[:, 1] * dx * dy
-    alpha = torch.clamp(opacities * torch.exp(-half_q), max=ALPHA_MAX)
-    alpha = torch.where((alpha >= ALPHA_MIN) & (half_q >= 0), alpha, torch.zeros_like(alpha))
+    falloff = torch.exp(-half_q.clamp(min=0))  # below zero by rounding only
+    alpha = torch.clamp(opacities * falloff, max=ALPHA_MAX)
+    alpha = torch.where(alpha >= ALPHA_MIN, alpha, torch.zeros_like(alpha))
     with torch.no_grad():
         enough_left = torch.cumprod(1 - alpha, -1) > TRANSMITTANCE_MIN
     alpha = torch.where(enough_left, alpha, torch.zeros_like(alpha))
