@@ -13,9 +13,12 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .errors import ConfigError
+
+S = TypeVar("S")
+"""A frozen group of settings, whose fields are settings or groups of them."""
 
 
 def setting(
@@ -167,23 +170,28 @@ class Settings:
     overlay: OverlaySettings = field(default_factory=OverlaySettings)
 
     def with_values(self, values: Mapping[str, Any]) -> Settings:
-        """Return a copy with flat names (`people.max`) replaced.
+        """Return a copy with flat names (`people.max`) replaced; see `with_values`."""
+        return with_values(self, values)
 
-        Raises:
-            ConfigError: Unknown name, wrong type, or value out of range; the message says what is allowed.
-        """
-        known = {spec.name: spec for spec in describe(self)}
-        grouped: dict[str, dict[str, Any]] = {}
-        top: dict[str, Any] = {}
-        for name, value in values.items():
-            if name not in known:
-                raise ConfigError(f"unknown setting {name!r}; known: {', '.join(known)}")
-            value = known[name].check(value)
-            group, _, leaf = name.rpartition(".")
-            (grouped.setdefault(group, {}) if group else top)[leaf] = value
-        for group, leaves in grouped.items():
-            top[group] = dataclasses.replace(getattr(self, group), **leaves)
-        return dataclasses.replace(self, **top)
+
+def with_values(settings: S, values: Mapping[str, Any]) -> S:
+    """Return a copy of settings with flat names (`people.max`) replaced.
+
+    Raises:
+        ConfigError: Unknown name, wrong type, or value out of range; the message says what is allowed.
+    """
+    known = {spec.name: spec for spec in describe(settings)}
+    grouped: dict[str, dict[str, Any]] = {}
+    top: dict[str, Any] = {}
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown setting {name!r}; known: {', '.join(known)}")
+        value = known[name].check(value)
+        group, _, leaf = name.rpartition(".")
+        (grouped.setdefault(group, {}) if group else top)[leaf] = value
+    for group, leaves in grouped.items():
+        top[group] = dataclasses.replace(getattr(settings, group), **leaves)
+    return dataclasses.replace(settings, **top)
 
 
 @dataclass(frozen=True)
@@ -215,8 +223,8 @@ class SettingSpec:
         return value
 
 
-def describe(settings: Settings | None = None) -> Iterator[SettingSpec]:
-    """Yield every setting with its current value as `default`, in declaration order."""
+def describe(settings: Any = None) -> Iterator[SettingSpec]:
+    """Yield every setting with its current value as `default`, in declaration order. None: those of `Settings`."""
     settings = settings or Settings()
     for entry in fields(settings):
         value = getattr(settings, entry.name)
