@@ -26,6 +26,7 @@ from ..types import HumanParams
 from . import losses
 from .avatar import Avatar
 from .avatar_terms import AvatarTerms
+from .density import ScreenStats
 from .gaussian_adam import GaussianRates, gaussian_adam
 from .losses import LossSettings
 from .neighbours import PointIndex
@@ -57,11 +58,47 @@ class RefineSettings:
     steps: int = setting(3000, "Steps in all", low=1, high=1_000_000)
     color_steps: int = setting(100, "First steps, in which only colours and opacities are learnt", low=0, high=100_000)
     batch: int = setting(1, "Frames in a step", low=1, high=64)
+    means_decay: float = setting(MEANS_DECAY, "Of the centres' learning rate over all steps", low=0, high=1)
+    front_only: bool = setting(
+        False,
+        "Depth of the Gaussians that face the camera alone: the back leaks through, some 2 cm; a second rendering",
+    )
     backend: str = setting("auto", "Renderer", choices=("auto", "gsplat", "cpu", "torch"))
     seed: int = setting(0, "Of the order of frames and of the backgrounds", low=0, high=2**31 - 1)
     losses: LossSettings = field(default_factory=LossSettings)
     rates: GaussianRates = field(default_factory=GaussianRates)
     pose_rates: PoseRates = field(default_factory=PoseRates)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Neighbours in time whose corrections are held together.
+
+    Attributes:
+        first, second: (P,) numbers of frames. gap: (P,) how far apart, 1 to 3; a pair counts 1 / gap.
+    """
+
+    first: Tensor
+    second: Tensor
+    gap: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Carried:
+    """What a refinement takes over from one before it, over other frames of the same person. None = begin afresh.
+
+    Attributes:
+        optimiser, terms: Of the same avatar.
+        frame_rates: (T,) factors of the frames' learning rates.
+        pairs: Whose corrections are held together.
+        stats: Takes the gradients on the screen, for adding Gaussians.
+    """
+
+    optimiser: torch.optim.Adam | None = None
+    terms: AvatarTerms | None = None
+    frame_rates: Tensor | None = None
+    pairs: Pairs | None = None
+    stats: ScreenStats | None = None
 
 
 class Refinement:
@@ -72,9 +109,11 @@ class Refinement:
         views: The frames, on the avatar's device, all of one size.
         people: The regressor's estimate of each frame.
         depth_weight: How far the depth source is trusted.
+        carried: From a refinement before this one.
 
     Attributes:
-        corrections: Of the poses. steps_done: So far. rejected: Steps dropped for a gradient that was not finite.
+        corrections: Of the poses; change them before the first step to begin elsewhere. pose_optimiser: Theirs.
+        steps_done: So far. rejected: Steps dropped for a gradient that was not finite.
     """
 
     def __init__(
@@ -85,6 +124,7 @@ class Refinement:
         settings: RefineSettings,
         *,
         depth_weight: float = 1.0,
+        carried: Carried | None = None,
     ) -> None:
         if not views or len(views) != len(people):
             raise ShapeError(f"as many frames as people, at least one; not {len(views)} and {len(people)}")
@@ -96,22 +136,29 @@ class Refinement:
         self._stack = _Stack(views)
         self._depth_weight = depth_weight
         self._joint_rates = joint_rates().to(device)
-        self._pose_optimiser = LazyAdam([self.corrections.rotvecs, self.corrections.shifts])
-        self._optimiser = gaussian_adam(avatar, settings.rates)
-        self._binding = AvatarTerms(avatar, settings.losses)
+        self.pose_optimiser = LazyAdam([self.corrections.rotvecs, self.corrections.shifts])
+        self._carried = carried = carried or Carried()
+        self._optimiser = carried.optimiser or gaussian_adam(avatar, settings.rates)
+        self._binding = carried.terms or AvatarTerms(avatar, settings.losses)
         self._random = np.random.default_rng(settings.seed)
         self.steps_done = self.rejected = 0
 
-    def step(self, frames: Sequence[int] | None = None) -> dict[str, float]:
-        """Take one step on `frames`, or on random ones; return the terms of the objective."""
+    def step(self, frames: Sequence[int] | None = None, *, learn: bool = True) -> dict[str, float]:
+        """Take one step on `frames`, or on random ones; return the terms of the objective.
+
+        Args:
+            frames: Distinct numbers.
+            learn: False = poses alone; the avatar and its own terms are left out.
+        """
         settings = self.settings
         if frames is None:
             frames = self._random.choice(len(self._people), min(settings.batch, len(self._people)), replace=False)
         frames = torch.as_tensor(np.asarray(frames), device=self._stack.image.device)
         background = torch.as_tensor(self._random.random((len(frames), 3)), dtype=torch.float32).to(self._stack.image)
-        terms = self._objective(frames, background)
-        terms["total"].backward()
-        self._update(frames)
+        terms = self._objective(frames, background, learn)
+        if terms["total"].requires_grad:  # not where poses alone are asked for and are not refined
+            terms["total"].backward()
+            self._update(frames, learn)
         self.steps_done += 1
         return {name: float(value.detach()) for name, value in terms.items()}
 
@@ -121,18 +168,21 @@ class Refinement:
             return list(self._people)
         return corrected_people(self.corrections, self._people)
 
-    def _objective(self, frames: Tensor, background: Tensor) -> dict[str, Tensor]:
+    def _objective(self, frames: Tensor, background: Tensor, learn: bool) -> dict[str, Tensor]:
         settings, weights = self.settings, self.settings.losses
         refine_pose = settings.pose and self.steps_done >= settings.color_steps
         with torch.set_grad_enabled(refine_pose):
             rotmats, transl = self.corrections(frames)
         gaussians = self.avatar.pose(rotmats, transl)
+        if not learn:
+            gaussians = replace(gaussians, opacities=gaussians.opacities.detach(), colors=gaussians.colors.detach())
         view = self._stack.pick(frames)
         drawn = render(gaussians, view.K, view.image_hw, background, backend=settings.backend, max_weight=False)
+        self._watch(drawn, learn)
         target = losses.composite(view.image, view.mask, background)
         terms = {"color": losses.color(drawn.color, target, weights, view.valid)}
-        terms["depth"] = self._depth(view, gaussians, drawn) if settings.depth else drawn.depth.new_zeros(())
-        terms["binding"] = self._binding()[0]
+        terms["depth"] = self._depth(view, gaussians, drawn, rotmats) if settings.depth else drawn.depth.new_zeros(())
+        terms["binding"] = self._binding()[0] if learn else drawn.depth.new_zeros(())
         total = terms["color"] + weights.depth * self._depth_weight * terms["depth"] + terms["binding"]
         if weights.alpha:
             terms["alpha"] = losses.mask_difference(drawn.alpha, view.mask, view.valid)
@@ -142,30 +192,77 @@ class Refinement:
             prior_weights = (self._joint_rates > 0).to(rotvecs)
             terms["prior"] = losses.pose_prior(rotvecs, shifts, prior_weights)
             total = total + weights.reg * terms["prior"]
+        if refine_pose and weights.tmp and self._carried.pairs is not None:
+            terms["smoothness"] = self._smoothness(frames, self._carried.pairs)
+            total = total + weights.tmp * terms["smoothness"]
         terms["total"] = total
         return terms
 
-    def _depth(self, view: _Stack, gaussians: PosedGaussians, drawn: Rendered) -> Tensor:
+    def _smoothness(self, frames: Tensor, pairs: Pairs) -> Tensor:
+        """What is smooth is the correction; of a pair with one frame in the batch, the other is a constant."""
+        moves = torch.zeros(len(self._people), dtype=torch.bool, device=frames.device)
+        moves[frames] = True
+        used = moves[pairs.first] | moves[pairs.second]
+        if not bool(used.any()):
+            return self.corrections.shifts.new_zeros(())
+        rotvecs, shifts = (
+            torch.where(moves.view(-1, *[1] * (p.ndim - 1)), p, p.detach())
+            for p in (self.corrections.rotvecs, self.corrections.shifts)
+        )
+        a, b, gap = pairs.first[used], pairs.second[used], pairs.gap[used]
+        return losses.correction_smoothness(rotvecs[a], shifts[a], rotvecs[b], shifts[b], gap, self._joint_rates)
+
+    def _watch(self, drawn: Rendered, learn: bool) -> None:
+        """Have the gradients on the screen counted."""
+        stats = self._carried.stats
+        if stats is None or not learn:
+            return
+        image_hw, radii = self._stack.image_hw, drawn.radii
+        drawn.means2d.register_hook(lambda grad: stats.add(grad, radii, image_hw))
+
+    def _depth(self, view: _Stack, gaussians: PosedGaussians, drawn: Rendered, rotmats: Tensor) -> Tensor:
         """Eq. (15)."""
         if view.depth_m is None:
             return drawn.depth.new_zeros(())
         weights = self.settings.losses
+        if self.settings.front_only:
+            front = losses.front_facing(gaussians.means, self.avatar.posed_normals(rotmats))
+            opacities = torch.where(front, gaussians.opacities, 0)
+            drawn = render(
+                replace(gaussians, opacities=opacities), view.K, view.image_hw,
+                backend=self.settings.backend, max_weight=False,
+            )  # fmt: skip
         rendered = losses.rendered_depth(drawn.depth, drawn.alpha, view.depth_m, view.core)
         visible = losses.visible_set(gaussians.means, drawn.means2d, drawn.radii, drawn.depth, view.core)
         nearest = torch.stack([cloud.nearest(m) for cloud, m in zip(view.clouds, gaussians.means, strict=True)])
         centers = losses.centers_to_cloud(gaussians.means, visible, nearest, weights.eps_m)
         return losses.depth(rendered, centers)
 
-    def _update(self, frames: Tensor) -> None:
+    def _update(self, frames: Tensor, learn: bool) -> None:
         settings, done = self.settings, self.steps_done / self.settings.steps
-        if any(p.grad is not None and not bool(p.grad.isfinite().all()) for p in self.avatar.parameters()):
+        if learn and not self._learn(done):
             self.rejected += 1
-            self._optimiser.zero_grad()
             self.corrections.zero_grad()
             return
+        self._optimiser.zero_grad()
+        if self.corrections.rotvecs.grad is not None:
+            decay = POSE_DECAY ** max(0.0, 2 * done - 1)
+            turn = settings.pose_rates.rot * decay * self._joint_rates[:, None]
+            shift: float | Tensor = settings.pose_rates.trans * decay
+            if self._carried.frame_rates is not None:
+                factor = self._carried.frame_rates[frames]
+                turn, shift = turn * factor[:, None, None], shift * factor[:, None]
+            self.rejected += not self.pose_optimiser.step(frames, [turn, shift])
+
+    def _learn(self, done: float) -> bool:
+        """Move the Gaussians; False, and nothing moves, when a gradient is not finite."""
+        settings = self.settings
+        if any(p.grad is not None and not bool(p.grad.isfinite().all()) for p in self.avatar.parameters()):
+            self._optimiser.zero_grad()
+            return False
         for group in self._optimiser.param_groups:
             if group["name"] == "means":
-                group["lr"] = settings.rates.mu * MEANS_DECAY**done
+                group["lr"] = settings.rates.mu * settings.means_decay**done
             group_is_color = group["name"] in ("opacity_logits", "sh0", "shN")
             if self.steps_done < settings.color_steps and not group_is_color:
                 for p in group["params"]:
@@ -173,10 +270,7 @@ class Refinement:
         self._optimiser.step()
         self._optimiser.zero_grad()
         self.avatar.clamp_()
-        if self.corrections.rotvecs.grad is not None:
-            decay = POSE_DECAY ** max(0.0, 2 * done - 1)
-            turn = settings.pose_rates.rot * decay * self._joint_rates[:, None]
-            self.rejected += not self._pose_optimiser.step(frames, [turn, settings.pose_rates.trans * decay])
+        return True
 
 
 class _Stack:

@@ -84,6 +84,17 @@ class LazyAdam:
         self._steps = torch.zeros(len(self._parameters[0]), device=self._parameters[0].device)
         self._usual = [0.0] * len(self._parameters)
 
+    def row(self, frame: int) -> tuple[list[Tensor], float]:
+        """Return a frame's moments and its count of steps, for `set_row` of another one."""
+        moments = [part[frame].clone() for part in (*self._first, *self._second)]
+        return moments, float(self._steps[frame])
+
+    def set_row(self, frame: int, row: tuple[list[Tensor], float]) -> None:
+        """Go on with a frame where another optimiser left it."""
+        for part, value in zip((*self._first, *self._second), row[0], strict=True):
+            part[frame] = value
+        self._steps[frame] = row[1]
+
     @torch.no_grad()
     def step(self, frames: Tensor, rates: Sequence[float | Tensor]) -> bool:
         """Move the frames (B,) along their gradients and clear these; False, and nothing moves, if one is not finite.
