@@ -47,6 +47,11 @@ class ImageInput:
 
     Everything here runs in the executor's thread; the image callback stores and returns.
 
+    Args:
+        offer: Takes an image; True when it replaced one that was never taken.
+        on_restart: Told why everything before must be forgotten.
+        depth: Images that the middleware keeps; more than one only for those that need each image.
+
     Attributes:
         epoch: Counts restarts; results of an older epoch must not be published.
         rules: The stamp rules, for the diagnostics.
@@ -62,10 +67,12 @@ class ImageInput:
         notices: Notices,
         offer: Callable[[Incoming], bool],
         on_restart: Callable[[str], None],
+        *,
+        depth: int = 1,
     ) -> None:
         self._node, self._cameras, self._counters, self._notices = node, cameras, counters, notices
         self._offer, self._on_restart = offer, on_restart
-        self._wanted = settings.input.reliability
+        self._wanted, self._depth = settings.input.reliability, depth
         self._compressed = settings.input.transport == "compressed"
         base = node.resolve_topic_name("image")
         self.topic = f"{base}/compressed" if self._compressed else base
@@ -135,7 +142,7 @@ class ImageInput:
                 CompressedImage if self._compressed else Image,
                 self.topic,
                 self._on_image,
-                qos.image_input(self.reliable),
+                qos.image_input(self.reliable, self._depth),
                 event_callbacks=events(message_lost=self._on_lost, incompatible_qos=self._on_incompatible),
                 qos_overriding_options=qos.INPUT_OVERRIDES,
             ),

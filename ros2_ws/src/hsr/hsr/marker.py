@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
@@ -60,6 +61,7 @@ log = logging.getLogger("hsr")
 
 FALLBACK_RATE_HZ = 2.0
 FALLBACK_CELL_M = 0.06
+ColorOf = Callable[[int], tuple[float, float, float]]
 
 
 class MeshWriter(Protocol):
@@ -99,6 +101,7 @@ def build_mesh_writer(
     color_mode: str = "uniform",
     lifetime_s: float = 0.5,
     ns: str = "mesh",
+    color_of: ColorOf | None = None,
 ) -> MeshWriter:
     """Return the byte writer when the layout holds on this installation, else the slow one.
 
@@ -108,13 +111,17 @@ def build_mesh_writer(
         color_mode: `uniform` (RViz lights it) or `shaded` (one baked colour per triangle).
         lifetime_s: Of the marker; 0 = for ever [s].
         ns: Namespace of the marker.
+        color_of: Red, green, blue in 0..1 by track_id; `person_color` if not given.
     """
+    color_of = color_of or person_color
     problem = check_marker_layout()
     if not problem:
-        return ByteMeshWriter(faces, slots=slots, color_mode=color_mode, lifetime_s=lifetime_s, ns=ns)
+        return ByteMeshWriter(
+            faces, slots=slots, color_mode=color_mode, lifetime_s=lifetime_s, ns=ns, color_of=color_of
+        )
     note = f"mesh markers cannot be written as bytes here ({problem}): decimated, at most {FALLBACK_RATE_HZ:g} Hz"
     log.warning(note)
-    return ObjectMeshWriter(faces, lifetime_s=lifetime_s, ns=ns, note=note)
+    return ObjectMeshWriter(faces, lifetime_s=lifetime_s, ns=ns, note=note, color_of=color_of)
 
 
 class ByteMeshWriter:
@@ -125,9 +132,10 @@ class ByteMeshWriter:
 
     def __init__(
         self, faces: NDArray[np.integer], *, slots: int, color_mode: str = "uniform", lifetime_s: float = 0.5,
-        ns: str = "mesh",
+        ns: str = "mesh", color_of: ColorOf | None = None,
     ) -> None:  # fmt: skip
         self._faces = np.ascontiguousarray(faces, np.intp)
+        self._color_of = color_of or person_color
         self._slots, self._ns = slots, ns
         self._color_mode, self._lifetime_s = color_mode, lifetime_s
         self._buffers: OrderedDict[int, MarkerBuffer] = OrderedDict()
@@ -153,7 +161,7 @@ class ByteMeshWriter:
         # mode="clip" writes straight into `out`; the default mode goes through a temporary.
         np.take(self._vertices64, self._faces.reshape(-1), axis=0, out=buffer.points, mode="clip")
         if self._color_mode == "shaded":
-            shade_triangles(vertices, self._faces, person_color(track_id), out=buffer.colors)
+            shade_triangles(vertices, self._faces, self._color_of(track_id), out=buffer.colors)
         return buffer.tobytes()
 
     def _buffer(self, track_id: int, frame_id: str) -> MarkerBuffer:
@@ -161,7 +169,7 @@ class ByteMeshWriter:
         if buffer is None or buffer.frame_id != frame_id:
             n_colors = len(self._faces) if self._color_mode == "shaded" else 0
             buffer = MarkerBuffer(frame_id, self._ns, track_id, 3 * len(self._faces), n_colors)
-            buffer.set_color(person_color(track_id))
+            buffer.set_color(self._color_of(track_id))
             buffer.set_lifetime(self._lifetime_s)
             self._buffers[track_id] = buffer
         self._buffers.move_to_end(track_id)
@@ -176,9 +184,11 @@ class ObjectMeshWriter:
     is_fallback = True
 
     def __init__(
-        self, faces: NDArray[np.integer], *, lifetime_s: float = 0.5, ns: str = "mesh", note: str = ""
-    ) -> None:
+        self, faces: NDArray[np.integer], *, lifetime_s: float = 0.5, ns: str = "mesh", note: str = "",
+        color_of: ColorOf | None = None,
+    ) -> None:  # fmt: skip
         self.note = note
+        self._color_of = color_of or person_color
         self._faces, self._ns = np.asarray(faces), ns
         self._lifetime_s = lifetime_s
         self._coarse: NDArray[np.integer] | None = None
@@ -200,6 +210,7 @@ class ObjectMeshWriter:
         # A marker outlives the longest wait for the next one.
         lifetime_s = max(self._lifetime_s, 2 / FALLBACK_RATE_HZ) if self._lifetime_s else 0.0
         marker = _marker(Marker.TRIANGLE_LIST, self._ns, track_id, stamp_ns, frame_id, lifetime_s)
+        marker.color = _rgba(self._color_of(track_id))
         marker.points = _points(vertices[self._coarse.reshape(-1)])
         return marker
 

@@ -8,8 +8,10 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType, SetParametersResult
 from rclpy.exceptions import InvalidParameterTypeException, InvalidParameterValueException
 
-from hsr_core.config import Settings, SettingSpec, describe
+from hsr_core.config import S, Settings, SettingSpec, describe, with_values
 from hsr_core.errors import ConfigError
+
+DEFAULTS = Settings()
 
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
@@ -39,13 +41,16 @@ def descriptor(spec: SettingSpec) -> ParameterDescriptor:
     return out
 
 
-def declare_parameters(node: Any) -> Settings:
+def declare_parameters(node: Any, defaults: S = DEFAULTS) -> S:
     """Declare every setting on the node; return the values that a file or the command line gave.
+
+    Args:
+        defaults: The group of settings; the perception node's if not given.
 
     Raises:
         ConfigError: A given value has the wrong type, lies out of range or is not one of the choices.
     """
-    for spec in describe():
+    for spec in describe(defaults):
         if node.has_parameter(spec.name):
             continue
         try:
@@ -54,29 +59,29 @@ def declare_parameters(node: Any) -> Settings:
             raise ConfigError(f"parameter {spec.name} takes {_KINDS[type(spec.default)]}: {error}") from error
         except InvalidParameterValueException as error:
             raise ConfigError(f"parameter {spec.name}: {error}") from error
-    return current_settings(node)
+    return current_settings(node, defaults)
 
 
-def current_settings(node: Any) -> Settings:
+def current_settings(node: Any, defaults: S = DEFAULTS) -> S:
     """Return the node's parameters as settings.
 
     Raises:
         ConfigError: A value is not one of the choices.
     """
-    return Settings().with_values({spec.name: node.get_parameter(spec.name).value for spec in describe()})
+    return with_values(defaults, {spec.name: node.get_parameter(spec.name).value for spec in describe(defaults)})
 
 
-def watch_parameters(node: Any, on_change: Callable[[Settings], None]) -> None:
+def watch_parameters(node: Any, on_change: Callable[[S], None], defaults: S = DEFAULTS) -> None:
     """Refuse wrong values with a reason, and hand over the new settings after each change that was accepted.
 
     Ranges and read-only parameters are refused by rclpy itself, from the descriptors.
     """
-    known = {spec.name: spec for spec in describe()}
+    known = {spec.name: spec for spec in describe(defaults)}
 
     def validate(parameters: list[Any]) -> SetParametersResult:
         changes = {parameter.name: parameter.value for parameter in parameters if parameter.name in known}
         try:
-            settings = current_settings(node).with_values(changes)
+            settings = with_values(current_settings(node, defaults), changes)
         except ConfigError as error:
             return SetParametersResult(successful=False, reason=str(error))
         if changes and not after:
@@ -85,7 +90,7 @@ def watch_parameters(node: Any, on_change: Callable[[Settings], None]) -> None:
 
     def apply(parameters: list[Any]) -> None:
         if any(parameter.name in known for parameter in parameters):
-            on_change(current_settings(node))
+            on_change(current_settings(node, defaults))
 
     # Humble's rclpy has no callback for after the change; there the validation hands the settings over.
     after = hasattr(node, "add_post_set_parameters_callback")
@@ -94,16 +99,16 @@ def watch_parameters(node: Any, on_change: Callable[[Settings], None]) -> None:
         node.add_post_set_parameters_callback(apply)
 
 
-def default_parameters_yaml() -> str:
+def default_parameters_yaml(defaults: Any = DEFAULTS, node: str = "perception node") -> str:
     """Return the parameter file with every default, for any node name and namespace."""
     lines = [
-        "# Every parameter of the perception node with its default. Copy what you change, and pass the copy by",
+        f"# Every parameter of the {node} with its default. Copy what you change, and pass the copy by",
         "# params:=FILE to the launch file, or --ros-args --params-file FILE to the node.",
         "/**:",
         "  ros__parameters:",
     ]
     group = ""
-    for spec in describe():
+    for spec in describe(defaults):
         prefix, _, name = spec.name.rpartition(".")
         if prefix != group:
             group = prefix

@@ -12,46 +12,34 @@ import os
 # processor time of a frame on two cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import sys
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.clock import JumpThreshold, TimeJump
 from rclpy.duration import Duration
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from hsr_core import progress
 from hsr_core.config import Settings
-from hsr_core.errors import HsrError
 from hsr_core.types import TrackState
 
 from . import diagnostics, params, qos
 from .cameras import CameraBook
 from .convert import body_id
 from .environment import profile_status
+from .guarded_node import GuardedNode, run
 from .image_input import ImageInput, Incoming
-from .lifecycle import GuardedLifecycleNode
 from .notices import Notices
 from .outputs import Outputs
 from .pipeline import Pipeline, Stream
 from .services import Services
-from .signals import ros
-from .startup import Startup
 from .stats import Counters
 from .worker import Worker
 
 WATCH_PERIOD_S = 0.25
 ERROR_SHOWN_S = 5.0
-LINGER_S = 0.2
-START_UP_WAKE_S = 0.1
-CANCEL_LIMIT_S = 2.0
-"""A start-up that is interrupted has this long to end by itself."""
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
 OpenStream = Callable[[Settings], Stream]
 
@@ -77,35 +65,29 @@ def reserve_memory() -> None:
     del blocks
 
 
-class PerceptionNode(GuardedLifecycleNode):
-    """`/human/perception`. See docs/ros.md for topics, services and parameters.
-
-    Attributes:
-        abandoned: True when the process was told to end in the middle of a start-up that cannot be interrupted.
-    """
+class PerceptionNode(GuardedNode):
+    """`/human/perception`. See docs/ros.md for topics, services and parameters."""
 
     def __init__(self, open_stream: OpenStream = open_stream, **kwargs) -> None:
         super().__init__("perception", namespace="human", **kwargs)
         self._open_stream = open_stream
         self._notices = Notices(self.get_logger())
         self._settings = params.declare_parameters(self)
-        self._declare_own_parameters()
+        self.declare_common_parameters()
         params.watch_parameters(self, self._on_settings)
         self._cameras = CameraBook(self._notices)
         self._counters = Counters()
-        self.abandoned = False
-        self._startup: Startup[Stream] | None = None
         self._stream: Stream | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
         self._input: ImageInput | None = None
         self._worker: Worker[Incoming] | None = None
         self._track_births: dict[int, float] = {}
-        Services(self, self._active_parts, self._restart, self._pause, self._service_timeout_s)
+        Services(self, self._active_parts, self._restart, self._pause, self.service_timeout_s)
         # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
         self._optional_parts = diagnostics.optional_parts_status()
-        self._diagnostics_timer = self.create_timer(self._diagnostics_period_s(), self._publish_diagnostics)
+        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics)
         self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
@@ -114,7 +96,7 @@ class PerceptionNode(GuardedLifecycleNode):
 
     def do_configure(self) -> None:
         self._settings = params.current_settings(self)
-        self._stream = self._start_up()
+        self._stream = self.start_up(partial(self._open_stream, self._settings))
         self._outputs = Outputs(
             self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
         )
@@ -152,28 +134,6 @@ class PerceptionNode(GuardedLifecycleNode):
             finally:
                 del outputs, stream
                 gc.collect()  # what only a cycle still holds may be the GPU's memory, and the next configure needs it
-
-    def _start_up(self) -> Stream:
-        """Open the stream in a thread of its own, for it may take minutes: diagnostics and signals must not wait."""
-        startup = self._startup = Startup(partial(self._open_stream, self._settings))
-        told_s, phases = -float("inf"), set()
-        try:
-            while not startup.wait(START_UP_WAKE_S):
-                if not self.context.ok():
-                    raise ExternalShutdownException
-                if time.monotonic() - told_s >= self._diagnostics_period_s():
-                    told_s = time.monotonic()
-                    self._publish_diagnostics()
-                phase = startup.step[0] if startup.step else ""
-                if phase and phase not in phases:
-                    phases.add(phase)
-                    self.get_logger().info(f"start-up: {phase}")
-        except BaseException:
-            self.abandoned = not startup.cancel(CANCEL_LIMIT_S)
-            raise
-        finally:
-            self._startup = None
-        return startup.result()
 
     def _on_device_error(self, error: str) -> None:
         """Called in the worker's thread, which is to take no further image."""
@@ -245,11 +205,10 @@ class PerceptionNode(GuardedLifecycleNode):
         if self._input is not None:
             self._input.watch()
 
-    def _publish_diagnostics(self) -> None:
-        self._diagnostics_timer.timer_period_ns = int(self._diagnostics_period_s() * 1e9)
-        step, elapsed_s = (self._startup.step, self._startup.elapsed_s) if self._startup else (None, 0.0)
+    def publish_diagnostics(self) -> None:
+        self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
         statuses = [
-            diagnostics.lifecycle_status(self.state_label, self.failure, step, elapsed_s),
+            diagnostics.lifecycle_status(self.state_label, self.failure, *self.start_up_progress()),
             self._transport_status(),
             self._optional_parts,
         ]
@@ -323,72 +282,9 @@ class PerceptionNode(GuardedLifecycleNode):
         }
         return sum(now - born < 60.0 for born in self._track_births.values())
 
-    # Parameters of the node itself
-
-    def _declare_own_parameters(self) -> None:
-        for name, default, low, high, text in (
-            ("diagnostic_updater.period", 1.0, 0.1, 10.0, "Time between two diagnostics messages [s]"),
-            ("service_timeout_s", 5.0, 0.1, 60.0, "Longest time until a service answers [s]"),
-        ):
-            span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, floating_point_range=[span]))
-
-    def _diagnostics_period_s(self) -> float:
-        return self.get_parameter("diagnostic_updater.period").value
-
-    def _service_timeout_s(self) -> float:
-        return self.get_parameter("service_timeout_s").value
-
-
-def spin(node: GuardedLifecycleNode) -> None:
-    """Spin until the node is shut down by its lifecycle, by a signal, or by the context."""
-    executor = SingleThreadedExecutor()
-    executor.add_node(node)
-    notices = Notices(node.get_logger())
-    try:
-        while rclpy.ok() and not node.finished:
-            _spin_once(executor, notices)
-        _linger(executor)
-    finally:
-        node.free()
-        executor.remove_node(node)
-        node.destroy_node()
-
-
-def _spin_once(executor: SingleThreadedExecutor, notices: Notices) -> None:
-    try:
-        executor.spin_once()
-    except ExternalShutdownException:
-        raise
-    except Exception as error:  # one bad message or a race in the graph must not end the node
-        if not rclpy.ok():
-            raise ExternalShutdownException() from error
-        notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
-
-
-def _linger(executor: SingleThreadedExecutor) -> None:
-    """Give the answer to the shutdown request time to leave before the node goes."""
-    deadline = time.monotonic() + LINGER_S
-    while rclpy.ok() and time.monotonic() < deadline:
-        executor.spin_once(timeout_sec=0.05)
-
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
-    if _run(open_stream, node):
-        gc.collect()  # the node leaves the graph with its last reference
-        os._exit(0)  # the interpreter's own end would take what that thread is using away from under it
-
-
-def _run(open_stream: OpenStream, node: type[PerceptionNode]) -> bool:
-    """Run the node to its end; return whether a start-up was abandoned, whose thread still works."""
-    perception = None
-    with ros():
-        try:
-            perception = node(open_stream)
-        except HsrError as error:
-            sys.exit(f"perception: {error}")
-        spin(perception)
-    return perception is not None and perception.abandoned
+    run("perception", partial(node, open_stream))
 
 
 if __name__ == "__main__":

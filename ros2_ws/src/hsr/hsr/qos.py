@@ -29,8 +29,8 @@ def _profile(depth: int, *, reliable: bool = True, latched: bool = False) -> QoS
     )
 
 
-def image_input(reliable: bool) -> QoSProfile:
-    return _profile(1, reliable=reliable)
+def image_input(reliable: bool, depth: int = 1) -> QoSProfile:
+    return _profile(depth, reliable=reliable)
 
 
 def camera_info_input(reliable: bool) -> QoSProfile:
@@ -75,6 +75,32 @@ def stats() -> QoSProfile:
 
 def diagnostics() -> QoSProfile:
     return _profile(10)
+
+
+def paired_input(reliable: bool) -> QoSProfile:
+    """Depth images and masks, which are paired with images by their stamps."""
+    return _profile(4, reliable=reliable)
+
+
+def refined_people() -> QoSProfile:
+    return _profile(64)
+
+
+def refined_mesh() -> QoSProfile:
+    return _profile(4)
+
+
+def picture() -> QoSProfile:
+    """Gaussians and pictures of the refiner."""
+    return _profile(1)
+
+
+def quality() -> QoSProfile:
+    return _profile(10, latched=True)
+
+
+def avatar() -> QoSProfile:
+    return _profile(4, latched=True)
 
 
 def match_reliability(node: Any, topic: str, wanted: str = "auto") -> bool:

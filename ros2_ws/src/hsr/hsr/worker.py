@@ -45,6 +45,11 @@ class Worker(Generic[T]):
         """True when an item offered now would be taken at once."""
         return self._running and not self._busy and self._item is None
 
+    @property
+    def wanted(self) -> bool:
+        """True when the item in work should be left: a request waits, or the worker is to stop."""
+        return bool(self._requests) or not self._running
+
     def offer(self, item: T) -> bool:
         """Store the newest item; return True when it replaced one that was never taken."""
         with self._changed:

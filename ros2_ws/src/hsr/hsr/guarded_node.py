@@ -1,0 +1,142 @@
+"""What the nodes that load a body and networks share: a start-up that can be watched, common parameters, their end."""
+
+from __future__ import annotations
+
+import gc
+import os
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from typing import TypeVar
+
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+
+from hsr_core.errors import HsrError
+
+from .lifecycle import GuardedLifecycleNode
+from .notices import Notices
+from .signals import ros
+from .startup import Startup
+
+T = TypeVar("T")
+
+LINGER_S = 0.2
+START_UP_WAKE_S = 0.1
+CANCEL_LIMIT_S = 2.0
+"""A start-up that is interrupted has this long to end by itself."""
+
+
+class GuardedNode(GuardedLifecycleNode):
+    """A guarded lifecycle node whose configure takes long.
+
+    Attributes:
+        abandoned: True when the process was told to end in the middle of a start-up that cannot be interrupted.
+    """
+
+    def __init__(self, name: str, **kwargs) -> None:
+        self.abandoned = False
+        self._startup: Startup | None = None
+        super().__init__(name, **kwargs)
+
+    def publish_diagnostics(self) -> None:
+        """Tell how the node is; called every `diagnostics_period_s`, also during a start-up."""
+
+    def start_up(self, make: Callable[[], T]) -> T:
+        """Make something in a thread of its own, for it may take minutes: diagnostics and signals must not wait."""
+        startup = self._startup = Startup(make)
+        told_s, phases = -float("inf"), set()
+        try:
+            while not startup.wait(START_UP_WAKE_S):
+                if not self.context.ok():
+                    raise ExternalShutdownException
+                if time.monotonic() - told_s >= self.diagnostics_period_s():
+                    told_s = time.monotonic()
+                    self.publish_diagnostics()
+                phase = startup.step[0] if startup.step else ""
+                if phase and phase not in phases:
+                    phases.add(phase)
+                    self.get_logger().info(f"start-up: {phase}")
+        except BaseException:
+            self.abandoned = not startup.cancel(CANCEL_LIMIT_S)
+            raise
+        finally:
+            self._startup = None
+        return startup.result()
+
+    def start_up_progress(self) -> tuple[tuple[str, int, int] | None, float]:
+        """Return phase, done and total of a start-up under way (else None), and its age [s]."""
+        startup = self._startup
+        return (startup.step, startup.elapsed_s) if startup else (None, 0.0)
+
+    def declare_common_parameters(self) -> None:
+        for name, default, low, high, text in (
+            ("diagnostic_updater.period", 1.0, 0.1, 10.0, "Time between two diagnostics messages [s]"),
+            ("service_timeout_s", 5.0, 0.1, 60.0, "Longest time until a service answers [s]"),
+        ):
+            span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
+            self.declare_parameter(name, default, ParameterDescriptor(description=text, floating_point_range=[span]))
+
+    def diagnostics_period_s(self) -> float:
+        return self.get_parameter("diagnostic_updater.period").value
+
+    def service_timeout_s(self) -> float:
+        return self.get_parameter("service_timeout_s").value
+
+
+def run(name: str, make: Callable[[], GuardedNode]) -> None:
+    """Make a node, spin it to its end, and leave the process as it must be left.
+
+    Args:
+        name: Said before the reason when the node's settings are refused.
+    """
+    if _run(name, make):
+        gc.collect()  # the node leaves the graph with its last reference
+        os._exit(0)  # the interpreter's own end would take what that thread is using away from under it
+
+
+def _run(name: str, make: Callable[[], GuardedNode]) -> bool:
+    """Run a node to its end; return whether a start-up was abandoned, whose thread still works."""
+    node = None
+    with ros():
+        try:
+            node = make()
+        except HsrError as error:
+            sys.exit(f"{name}: {error}")
+        spin(node)
+    return node is not None and node.abandoned
+
+
+def spin(node: GuardedNode) -> None:
+    """Spin until the node is shut down by its lifecycle, by a signal, or by the context."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    notices = Notices(node.get_logger())
+    try:
+        while rclpy.ok() and not node.finished:
+            _spin_once(executor, notices)
+        _linger(executor)
+    finally:
+        node.free()
+        executor.remove_node(node)
+        node.destroy_node()
+
+
+def _spin_once(executor: SingleThreadedExecutor, notices: Notices) -> None:
+    try:
+        executor.spin_once()
+    except ExternalShutdownException:
+        raise
+    except Exception as error:  # one bad message or a race in the graph must not end the node
+        if not rclpy.ok():
+            raise ExternalShutdownException() from error
+        notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
+
+
+def _linger(executor: SingleThreadedExecutor) -> None:
+    """Give the answer to the shutdown request time to leave before the node goes."""
+    deadline = time.monotonic() + LINGER_S
+    while rclpy.ok() and time.monotonic() < deadline:
+        executor.spin_once(timeout_sec=0.05)
