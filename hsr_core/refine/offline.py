@@ -1,0 +1,131 @@
+"""Refine one person over a whole clip."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import torch
+
+from ..body.ehm import EhmBody
+from ..config import setting
+from ..errors import ShapeError
+from ..geometry.camera import project
+from ..types import Camera, HumanParams
+from .avatar import Avatar, AvatarSettings, build_avatar
+from .avatar_init import ColorView, vertex_colors
+from .frames import RefineFrame
+from .judge import Verdict, judge
+from .optimise import Refinement, RefineSettings
+from .skin import SHAPE_FIELDS, CanonicalBody
+from .stage_zero import place_people
+from .view import View, common_windows, person_window, prepare_view
+
+SHAPE_FRAMES = 15
+"""The median over so many first frames is the person's shape."""
+COLOR_VIEWS = 3
+
+
+@dataclass(frozen=True)
+class OfflineSettings:
+    """Of `hsr refine`. Clips have hundreds of steps to a frame and no hurry."""
+
+    max_height_px: int = setting(384, "The person is shrunk to this height [px]", low=32, high=4096)
+    held_out: float = setting(0.1, "Part of the picture that is kept for judging", low=0, high=0.5)
+    stage_zero: bool = setting(True, "Put people where depth has them first")
+    avatar: AvatarSettings = field(default_factory=AvatarSettings)
+    refine: RefineSettings = field(default_factory=RefineSettings)
+
+
+@dataclass(frozen=True, eq=False)
+class RefinedClip:
+    """Attributes:
+    people: The refined parameters, one for each frame; the input's where the verdict is against them.
+    incoming: The input's, with the person's one shape.
+    candidate: What was refined, accepted or not.
+    avatar: Learnt on the way. views: As optimised.
+    verdict: On held-out pixels. curves: Each term of the objective, by step.
+    """
+
+    people: list[HumanParams]
+    incoming: list[HumanParams]
+    candidate: list[HumanParams]
+    avatar: Avatar
+    views: list[View]
+    verdict: Verdict
+    curves: dict[str, list[float]]
+
+
+def refine_clip(
+    frames: Sequence[RefineFrame],
+    body: EhmBody,
+    settings: OfflineSettings | None = None,
+    *,
+    on_step: Callable[[int, dict[str, float]], None] = lambda step, terms: None,
+) -> RefinedClip:
+    """Learn an avatar of the person and refine their poses and places.
+
+    Args:
+        frames: Of one person and one camera.
+        body: Whose parameters the frames carry.
+        on_step: Called after each step with its number and terms.
+
+    Raises:
+        ShapeError: No frames.
+    """
+    if not frames:
+        raise ShapeError("there is no frame to refine: nobody was seen, or no mask was good enough")
+    settings = settings or OfflineSettings()
+    incoming = with_one_shape([frame.params for frame in frames])
+    start = place_people(frames, incoming, body) if settings.stage_zero else incoming
+    views = clip_views(frames, start, body, max_height_px=settings.max_height_px, held_out=settings.held_out)
+    avatar = first_avatar(frames, start, body, settings.avatar)
+    refinement = Refinement(avatar, views, start, settings.refine)
+    curves: dict[str, list[float]] = {}
+    for step in range(settings.refine.steps):
+        terms = refinement.step()
+        for name, value in terms.items():
+            curves.setdefault(name, []).append(value)
+        on_step(step, terms)
+    candidate = refinement.people()
+    verdict = judge(avatar, views, incoming, candidate, backend=settings.refine.backend)
+    people = candidate if verdict.accepted else incoming
+    return RefinedClip(people, incoming, candidate, avatar, views, verdict, curves)
+
+
+def with_one_shape(people: Sequence[HumanParams]) -> list[HumanParams]:
+    """Give everybody the median shape of the first frames: one person has one body. The face's motion is frozen too."""
+    median = {
+        name: np.median([getattr(person, name) for person in people[:SHAPE_FRAMES]], axis=0).astype(np.float32)
+        for name in SHAPE_FIELDS
+    }
+    return [replace(person, **median) for person in people]
+
+
+def clip_views(
+    frames: Sequence[RefineFrame],
+    people: Sequence[HumanParams],
+    body: EhmBody,
+    *,
+    max_height_px: int,
+    held_out: float,
+) -> list[View]:
+    """Cut every frame to a window around its person; all windows have one size."""
+    windows = []
+    for frame, person in zip(frames, people, strict=True):
+        uv = project(body.pose_one(person).vertices, Camera(frame.K, frame.image_hw))
+        windows.append(person_window(frame.mask, uv, max_height_px=max_height_px))
+    windows = common_windows(windows, frames[0].image_hw)
+    return [prepare_view(f, w, held_out=held_out) for f, w in zip(frames, windows, strict=True)]
+
+
+def first_avatar(
+    frames: Sequence[RefineFrame], people: Sequence[HumanParams], body: EhmBody, settings: AvatarSettings
+) -> Avatar:
+    """Return the person's avatar before any step, with colours from a few frames spread over the clip."""
+    canonical = CanonicalBody.from_body(body, people[0])
+    chosen = np.unique(np.linspace(0, len(frames) - 1, COLOR_VIEWS).round().astype(int))
+    views = [ColorView(body.pose_one(people[i]).vertices, frames[i].image, frames[i].mask, frames[i].K) for i in chosen]
+    colors, _ = vertex_colors(canonical.vertices.numpy(), body.faces, views)
+    return build_avatar(canonical, settings, colors=torch.as_tensor(colors))
