@@ -28,6 +28,7 @@ setup(
     entry_points={
         "console_scripts": [
             "perception_node = hsr.perception_node:main",
+            "refine_node = hsr.refine_node:main",
             "source_node = hsr.source_node:main",
             "view_node = hsr.view_node:main",
         ],

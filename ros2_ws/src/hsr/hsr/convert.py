@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 from geometry_msgs.msg import Point, Pose, PoseArray, Quaternion
-from hsr_msgs.msg import BodyModel, FrameStats, Human, HumanArray
+from hsr_msgs.msg import BodyModel, FrameStats, Human, HumanArray, WindowQuality
 from sensor_msgs.msg import CameraInfo
 
 from hsr_core.body.joints import JOINT_NAMES, N_JOINTS, PARENTS
 from hsr_core.errors import InvalidIntrinsics, ShapeError
 from hsr_core.geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from hsr_core.refine.window import RefinedWindow
 from hsr_core.types import (
     Array,
     Camera,
@@ -62,6 +63,9 @@ __all__ = [
     "ns_to_stamp",
     "people_to_msg",
     "primary_of",
+    "quality_to_msg",
+    "refined_human",
+    "refined_people_to_msg",
     "stamp_to_ns",
     "stats_to_msg",
     "track_id_of",
@@ -279,6 +283,73 @@ def human_params_from_msg(msg: Human) -> HumanParams:
     for name in _FREE_PARAMS:
         values[name] = np.array(getattr(msg, name), np.float32)
     return HumanParams(**values)
+
+
+def refined_human(
+    original: Human, params: HumanParams, joints: Array, rotmats: Array, uv: Array, *, depth_took_part: bool
+) -> Human:
+    """Return a person's message with refined parameters; who they are and what was observed stays.
+
+    Args:
+        original: Of the same frame.
+        params: Refined, in the frame of the message.
+        joints: (55, 3) [m]. rotmats: (55, 3, 3), joint to the message's frame.
+        uv: (55, 2) [px] of the joints in the image as it came; not finite = behind the camera.
+        depth_took_part: The distance comes from measured depth; else it is as sure as before.
+    """
+    score = np.array(original.joint_score, np.float32)
+    seen = np.isfinite(uv).all(axis=1)
+    keypoints2d = np.column_stack([np.where(seen[:, None], uv, np.nan), np.where(seen, score, 0)])
+    msg = Human(
+        **{name: getattr(original, name) for name in ("id", "track_id", "state", "primary", "confidence", "parts")},
+        bbox_xyxy=_fixed("bbox_xyxy", original.bbox_xyxy, 4),
+        metric_source=Human.METRIC_REFINED if depth_took_part else original.metric_source,
+        depth_sigma_m=max(0.01, 0.015 * float(joints[0, 2])) if depth_took_part else original.depth_sigma_m,
+        joints=_fixed("joints", joints, 3 * N_JOINTS),
+        joint_quats_xyzw=_fixed("joint_quats_xyzw", wxyz_to_xyzw(rotmat_to_quat_wxyz(rotmats)), 4 * N_JOINTS),
+        joint_score=_fixed("joint_score", score, N_JOINTS),
+        keypoints2d=_fixed("keypoints2d", keypoints2d, 3 * N_JOINTS),
+    )
+    _fill_params(msg, params, Part(original.parts))
+    return msg
+
+
+def refined_people_to_msg(original: HumanArray, humans: list[Human]) -> HumanArray:
+    """Return the message of a frame again, with the refined people in it."""
+    same = ("header", "seq", "image_width", "image_height", "intrinsics_source", "world_frame", "model_id")
+    return HumanArray(
+        **{name: getattr(original, name) for name in same},
+        k=_fixed("k", original.k, 9, np.float64),
+        t_world_cam=_fixed("t_world_cam", original.t_world_cam, 7, np.float64),
+        source=HumanArray.REFINED,
+        humans=humans,
+    )
+
+
+def quality_to_msg(window: RefinedWindow, frame_id: str) -> WindowQuality:
+    """Return how a window went."""
+    quality, stamps_ns = window.quality, window.stamps_ns or (0,)
+    depth_source = "" if quality.depth_source == "none" else quality.depth_source
+    return WindowQuality(
+        header=header(stamps_ns[-1], frame_id),
+        id=body_id(window.track_id),
+        track_id=window.track_id,
+        start=ns_to_stamp(stamps_ns[0]),
+        end=ns_to_stamp(stamps_ns[-1]),
+        frames=quality.frames,
+        iterations=quality.iterations,
+        accepted=quality.accepted,
+        reason=quality.reason,
+        status=quality.status,
+        objective_before=float(quality.before),
+        objective_after=float(quality.after),
+        psnr_db=float(quality.psnr_db),
+        mask_iou=float(quality.iou),
+        depth_rmse_m=math.nan,
+        depth_source=depth_source,
+        gaussians=quality.gaussians,
+        time_ms=quality.seconds * 1e3,
+    )
 
 
 def joint_poses_to_msg(result: FrameResult, person: HumanEstimate) -> PoseArray:

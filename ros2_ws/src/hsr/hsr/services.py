@@ -1,4 +1,4 @@
-"""The perception node's services: answered between two frames, without holding up executor or worker."""
+"""The nodes' services: answered between two frames, without holding up executor or worker."""
 
 from __future__ import annotations
 
@@ -24,36 +24,23 @@ class Refused(Exception):
     """A request that cannot be served now; the text goes into the answer."""
 
 
-class Services:
-    """Offers reset, pause, set_primary, lock_shape and snapshot under the node's name.
+class WorkerServices:
+    """Services whose requests are served by a worker's thread.
 
     Args:
         node: Its executor is woken when an answer is ready.
-        parts: Returns the worker and the pipeline while the node is active, else None.
-        restart: Resets tracks in a new epoch; returns when the worker has done so.
-        pause: Stops or resumes taking images.
         timeout_s: Longest wait for the worker.
+        late: What a caller is told after that.
     """
 
-    def __init__(
-        self,
-        node: Node,
-        parts: Callable[[], tuple[Worker, Pipeline, Any] | None],
-        restart: Callable[[str], Future],
-        pause: Callable[[bool], None],
-        timeout_s: Callable[[], float],
-    ) -> None:
-        self._node, self._parts, self._restart, self._pause, self._timeout_s = node, parts, restart, pause, timeout_s
-        # A request waits for the worker while images keep coming: its callback group must not exclude them.
-        group = ReentrantCallbackGroup()
-        for kind, name, serve in (
-            (Trigger, "reset", self._serve_reset),
-            (SetBool, "pause", self._serve_pause),
-            (SelectHuman, "set_primary", self._serve_set_primary),
-            (LockShape, "lock_shape", self._serve_lock_shape),
-            (Snapshot, "snapshot", self._serve_snapshot),
-        ):
-            node.create_service(kind, f"~/{name}", self._answer(serve), callback_group=group)
+    def __init__(self, node: Node, timeout_s: Callable[[], float], late: str) -> None:
+        self._node, self._timeout_s, self._late = node, timeout_s, late
+        # A request waits for the worker while messages keep coming: its callback group must not exclude them.
+        self._group = ReentrantCallbackGroup()
+
+    def _offer(self, kind: type, name: str, serve: Callable) -> None:
+        """Offer a service under the node's name; `serve(request, response)` returns the message of its answer."""
+        self._node.create_service(kind, f"~/{name}", self._answer(serve), callback_group=self._group)
 
     def _answer(self, serve: Callable) -> Callable:
         async def callback(request: Any, response: Any) -> Any:
@@ -67,17 +54,49 @@ class Services:
 
         return callback
 
-    def _active(self) -> tuple[Worker, Pipeline, Any]:
-        parts = self._parts()
-        if parts is None:
-            raise Refused(f"{self._node.get_name()} is not active: configure and activate it first")
-        return parts
+    def _inactive(self) -> Refused:
+        return Refused(f"{self._node.get_name()} is not active: configure and activate it first")
 
     async def _finish(self, future: Future) -> Any:
         """Wait for the worker without blocking the executor."""
         executor = self._node.executor
         future.add_done_callback(lambda _: executor.wake())
-        return await _Wait(future, self._timeout_s())
+        return await _Wait(future, self._timeout_s(), self._late)
+
+
+class Services(WorkerServices):
+    """Offers reset, pause, set_primary, lock_shape and snapshot of the perception node.
+
+    Args:
+        parts: Returns the worker and the pipeline while the node is active, else None.
+        restart: Resets tracks in a new epoch; returns when the worker has done so.
+        pause: Stops or resumes taking images.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        parts: Callable[[], tuple[Worker, Pipeline, Any] | None],
+        restart: Callable[[str], Future],
+        pause: Callable[[bool], None],
+        timeout_s: Callable[[], float],
+    ) -> None:
+        super().__init__(node, timeout_s, "no frame was processed in time (service_timeout_s); do images arrive?")
+        self._parts, self._restart, self._pause = parts, restart, pause
+        for kind, name, serve in (
+            (Trigger, "reset", self._serve_reset),
+            (SetBool, "pause", self._serve_pause),
+            (SelectHuman, "set_primary", self._serve_set_primary),
+            (LockShape, "lock_shape", self._serve_lock_shape),
+            (Snapshot, "snapshot", self._serve_snapshot),
+        ):
+            self._offer(kind, name, serve)
+
+    def _active(self) -> tuple[Worker, Pipeline, Any]:
+        parts = self._parts()
+        if parts is None:
+            raise self._inactive()
+        return parts
 
     async def _serve_reset(self, request: Any, response: Any) -> str:
         self._active()
@@ -138,13 +157,13 @@ def _people(pipeline: Pipeline) -> tuple[HumanEstimate, ...]:
 class _Wait:
     """Awaits a concurrent future in an rclpy callback; polled whenever the executor wakes."""
 
-    def __init__(self, future: Future, timeout_s: float) -> None:
-        self._future, self._deadline_s = future, time.monotonic() + timeout_s
+    def __init__(self, future: Future, timeout_s: float, late: str) -> None:
+        self._future, self._deadline_s, self._late = future, time.monotonic() + timeout_s, late
 
     def __await__(self):
         while not self._future.done():
             if time.monotonic() > self._deadline_s:
                 self._future.cancel()
-                raise Refused("no frame was processed in time (service_timeout_s); do images arrive?")
+                raise Refused(self._late)
             yield
         return self._future.result()
