@@ -35,6 +35,7 @@ class Verdict:
         accepted: Whether to publish it. reason: Why not; "" when it is.
         before, after: Objective on the held-out pixels with the incoming and with the refined poses.
         iou_before, iou_after: Of rendered and given mask, mean over the frames.
+        psnr_db: Inside the mask with the refined poses, mean over the frames.
     """
 
     accepted: bool
@@ -43,6 +44,7 @@ class Verdict:
     after: float
     iou_before: float
     iou_after: float
+    psnr_db: float = float("nan")
 
 
 @torch.no_grad()
@@ -58,17 +60,19 @@ def judge(
     if not all(person.finite() for person in refined):
         return Verdict(False, "not finite", float("nan"), float("nan"), float("nan"), float("nan"))
     scores = [_scores(avatar, views, people, backend) for people in (incoming, refined)]
-    (before, iou_before), (after, iou_after) = scores
+    (before, iou_before, _), (after, iou_after, psnr_db) = scores
     reason = _too_far(incoming, refined)
     if not reason and not after <= (1 - LEAST_GAIN) * before:
         reason = f"held-out pixels are not explained better: {before:.4f} before, {after:.4f} after"
     if not reason and iou_after < iou_before - MAX_IOU_LOSS:
         reason = f"the outline fits less: IoU {iou_before:.3f} before, {iou_after:.3f} after"
-    return Verdict(not reason, reason, before, after, iou_before, iou_after)
+    return Verdict(not reason, reason, before, after, iou_before, iou_after, psnr_db)
 
 
-def _scores(avatar: Avatar, views: Sequence[View], people: Sequence[HumanParams], backend: str) -> tuple[float, float]:
-    errors, overlaps = [], []
+def _scores(
+    avatar: Avatar, views: Sequence[View], people: Sequence[HumanParams], backend: str
+) -> tuple[float, float, float]:
+    errors, overlaps, psnrs = [], [], []
     for view, person in zip(views, people, strict=True):
         device = view.image.device
         white = view.image.new_ones(1, 3)
@@ -83,7 +87,9 @@ def _scores(avatar: Avatar, views: Sequence[View], people: Sequence[HumanParams]
             error = error + DEPTH_WEIGHT * _depth_error(drawn.depth[0], view.held_out_depth_m)
         errors.append(float(error))
         overlaps.append(_iou(drawn.alpha[0] > 0.5, view.mask > 0.5))
-    return float(np.mean(errors)), float(np.mean(overlaps))
+        squares = (drawn.color[0] - target[0])[view.mask > 0.5].square()
+        psnrs.append(-10 * float(squares.mean().clamp_min(1e-10).log10()) if squares.numel() else float("nan"))
+    return float(np.mean(errors)), float(np.mean(overlaps)), float(np.mean(psnrs))
 
 
 def _depth_error(depth: Tensor, measured: Tensor) -> Tensor:

@@ -1,0 +1,235 @@
+"""Whether a frame is fit for the refinement, and what is measured of it on the way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..body.ehm import EhmBody
+from ..body.joints import J
+from ..depth.scale import CLOTH_M, MAX_LOG_RATIO, MIN_PIXELS, log_ratio
+from ..errors import InvalidIntrinsics
+from ..geometry.raster import NEAR_M, Topology, image_points
+from ..geometry.regions import bounds, grow, iou
+from ..geometry.rotations import rotvec_to_rotmat
+from ..geometry.view import mesh_depth
+from ..types import Array, Camera, HumanParams, MetricSource
+from .frames import RefineFrame
+from .online_settings import GateSettings
+from .view import CORE_PROBABILITY, View, Window, person_window, prepare_view
+
+MIN_MASK_PIXELS = 64
+SEEN_WITHIN_M = 0.02
+"""A vertex this far behind the surface drawn at its pixel is still in sight: pixels are coarse."""
+_BINS = 8
+_HISTOGRAM_PIXELS = 20_000
+LIMBS = tuple(
+    J[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
+)
+_NOT_MEASURED = ("", "none", "body_height", "assumed_height", "mesh")
+
+
+@dataclass(frozen=True, eq=False)
+class Entry:
+    """One frame of a person as it came in.
+
+    Attributes:
+        index: Running number of the person's frames. stamp_ns: Of the frame. params: Initial estimate.
+        frame: None = only the estimate was kept.
+        mask_quality, depth_source, metric: As given to `OnlineRefiner.add`.
+    """
+
+    index: int
+    stamp_ns: int
+    params: HumanParams
+    frame: RefineFrame | None = None
+    mask_quality: float = 1.0
+    depth_source: str = "none"
+    metric: bool = True
+
+    @cached_property
+    def colors(self) -> Array:
+        """Histogram of the whole image, see `histogram`."""
+        assert self.frame is not None
+        return histogram(self.frame.image.reshape(-1, 3))
+
+    @cached_property
+    def sharpness(self) -> float:
+        """Variance of the Laplacian inside the mask, 0 for an empty mask."""
+        assert self.frame is not None
+        inside = self.frame.mask > 0.5
+        box = bounds(inside)
+        if box is None:
+            return 0.0
+        part = np.s_[box[1] : box[3], box[0] : box[2]]
+        grey = cv2.cvtColor(np.ascontiguousarray(self.frame.image[part], np.float32), cv2.COLOR_RGB2GRAY)
+        value = float(cv2.Laplacian(grey, cv2.CV_32F)[inside[part]].var())
+        return value if np.isfinite(value) else 0.0
+
+
+@dataclass(frozen=True, eq=False)
+class Observation:
+    """What a frame shows of its person.
+
+    Attributes:
+        entry: The frame. params: Initial estimate with the person's one shape.
+        problem: Why it cannot be used; "" when it can. The rest is not given where it cannot.
+        for_mapping: The mask is good enough to change the avatar.
+        overlap: IoU of the body's outline and the mask.
+        window: Around the person.
+        azimuth: Of the camera about the person [rad]; 0 in front, positive to the person's left.
+        limbs: (12, 3, 3) rotations of arms and legs relative to their parents.
+        seen: (V,) vertices in sight.
+        colors: Histogram inside the mask.
+        root: (3,) [m] pelvis of `params`. ratio, pixels: Depth over the body's, see `depth.scale.log_ratio`.
+    """
+
+    entry: Entry
+    params: HumanParams
+    problem: str = ""
+    for_mapping: bool = True
+    overlap: float = 0.0
+    window: Window | None = None
+    azimuth: float = 0.0
+    limbs: Array | None = None
+    seen: NDArray[np.bool_] | None = None
+    colors: Array | None = None
+    root: Array | None = None
+    ratio: float = float("nan")
+    pixels: int = 0
+
+    @property
+    def stamp_ns(self) -> int:
+        return self.entry.stamp_ns
+
+    @property
+    def has_depth(self) -> bool:
+        """The frame has depth that agrees with the body; wrong units do not."""
+        return self.pixels >= MIN_PIXELS and abs(self.ratio) <= MAX_LOG_RATIO
+
+    def view(self, *, held_out: float, device: str, depth_factor: float = 1.0) -> View:
+        """Return it as the optimiser sees it. Depth that is no use is all 0: every view of a stack has one."""
+        frame = self.entry.frame
+        assert frame is not None
+        if self.has_depth:
+            depth = frame.depth_m if depth_factor == 1 else (frame.depth_m * depth_factor).astype(np.float32)
+        else:
+            depth = np.zeros(frame.image_hw, np.float32)
+        return prepare_view(replace(frame, depth_m=depth), self.window, held_out=held_out, device=device)
+
+
+def depth_kind(source: str) -> MetricSource:
+    """Return what a depth source's name says about its scale; NONE for the body's own depth."""
+    if source in _NOT_MEASURED:
+        return MetricSource.NONE
+    return MetricSource.MONO_DEPTH if source.startswith(("unidepth", "mono")) else MetricSource.DEPTH_CAMERA
+
+
+def observe(
+    entry: Entry, params: HumanParams, body: EhmBody, topology: Topology, gate: GateSettings, *, height_px: int
+) -> Observation:
+    """Measure a frame and say whether it can be used.
+
+    Args:
+        params: The initial estimate with the person's one shape.
+        height_px: The person will be shrunk to this height.
+    """
+    frame = entry.frame
+    assert frame is not None
+    no = lambda problem: Observation(entry, params, problem)  # noqa: E731
+    if not params.finite():
+        return no("the initial pose is not finite")
+    if not entry.metric:
+        return no("the distance of the person is not known")
+    if not entry.mask_quality >= gate.min_mask_quality:
+        return no(f"the mask is poor: {entry.mask_quality:.2f}")
+    inside = frame.mask > 0.5
+    if frame.ignore is not None:
+        inside = inside & ~frame.ignore
+    if np.count_nonzero(inside) < MIN_MASK_PIXELS:
+        return no("the mask is empty")
+    try:
+        camera = Camera(frame.K, frame.image_hw)
+    except InvalidIntrinsics as error:
+        return no(str(error))
+    posed = body.pose_one(params)
+    uv, inv_depth = image_points(posed.vertices, camera)
+    height, width = frame.image_hw
+    with np.errstate(invalid="ignore"):
+        inside_image = (inv_depth > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] < width) & (uv[:, 1] < height)
+    outside = 1 - float(inside_image.mean())
+    if not inside_image.any() or outside > gate.max_outside or posed.joints[0, 2] < NEAR_M:
+        return no(f"{outside:.0%} of the body is outside the image")
+    tall = float(np.ptp(uv[inside_image, 1]))
+    if tall < gate.min_height_px:
+        return no(f"the person is {tall:.0f} px tall")
+    drawn = mesh_depth(posed.vertices, topology, camera)
+    outline = grow(drawn > 0, frame.K[0, 0] * CLOTH_M / posed.joints[0, 2])
+    overlap = iou(inside, outline if frame.ignore is None else outline & ~frame.ignore)
+    if overlap < gate.min_iou:
+        return no(f"body and mask overlap by {overlap:.2f}")
+    window = person_window(frame.mask, uv[inside_image], max_height_px=height_px)
+    part = np.s_[window.y0 : window.y1, window.x0 : window.x1]
+    if not (np.isfinite(frame.image[part]).all() and np.isfinite(frame.mask[part]).all()):
+        return no("image or mask have values that are not finite")
+    ratio, count = float("nan"), 0
+    if frame.depth_m is not None and depth_kind(entry.depth_source) is not MetricSource.NONE:
+        ratio, count = log_ratio(frame.depth_m, drawn, frame.mask > CORE_PROBABILITY)
+    return Observation(
+        entry, params, "", entry.mask_quality >= gate.min_mapping_quality, overlap, window,
+        camera_azimuth(params, posed.joints[0]), limb_rotmats(params), in_sight(uv, posed.vertices, drawn),
+        histogram(frame.image[inside]), posed.joints[0].astype(np.float64), ratio, count,
+    )  # fmt: skip
+
+
+def camera_azimuth(params: HumanParams, pelvis: Array) -> float:
+    """Return the direction from the pelvis to the camera in the pelvis' frame, about its vertical [rad]."""
+    x, _, z = rotvec_to_rotmat(np.asarray(params.global_orient, np.float64)).T @ -np.asarray(pelvis, np.float64)
+    return float(np.arctan2(x, z))
+
+
+def limb_rotmats(params: HumanParams) -> Array:
+    """Return the rotations of the twelve joints of arms and legs, (12, 3, 3)."""
+    return rotvec_to_rotmat(np.asarray(params.body_pose, np.float64)[[joint - 1 for joint in LIMBS]])
+
+
+def in_sight(uv: Array, vertices: Array, drawn: Array) -> NDArray[np.bool_]:
+    """Return which vertices (V,) are the first surface at their pixel; `drawn` is the body's own z-buffer (H, W)."""
+    height, width = drawn.shape
+    column, row = np.rint(np.nan_to_num(uv, nan=-1, posinf=-1, neginf=-1)).clip(-1, 1e6).astype(np.int64).T
+    at = (column >= 0) & (column < width) & (row >= 0) & (row < height)
+    surface = np.zeros(len(uv), np.float32)
+    surface[at] = drawn[row[at], column[at]]
+    return (surface > 0) & (vertices[:, 2] <= surface + SEEN_WITHIN_M)
+
+
+def histogram(pixels: Array) -> Array:
+    """Return the shares of colours (P, 3) in 0..1 in 8 x 8 x 8 bins, (512,); some of many pixels are enough."""
+    pixels = pixels[:: max(1, len(pixels) // _HISTOGRAM_PIXELS)]
+    bins = (np.nan_to_num(pixels) * _BINS).astype(np.int64).clip(0, _BINS - 1)
+    counts = np.bincount(bins @ np.array([_BINS * _BINS, _BINS, 1]), minlength=_BINS**3)
+    return counts / max(len(pixels), 1)
+
+
+def chi2(a: Array, b: Array) -> float:
+    """Return the distance of two histograms: 0 = equal, 1 = nothing in common."""
+    total = a + b
+    return float(0.5 * np.sum((a - b) ** 2 / np.where(total > 0, total, 1)))
+
+
+def padded(view: View, image_hw: tuple[int, int]) -> View:
+    """Return the view with invalid pixels at its right and lower side: views of one stack have one size."""
+    height, width = (want - have for want, have in zip(image_hw, view.image_hw, strict=True))
+    if height == width == 0:
+        return view
+    grown = {
+        name: torch.nn.functional.pad(getattr(view, name), (0, width, 0, height))
+        for name in ("mask", "valid", "core", "held_out", "depth_m", "held_out_depth_m")
+        if getattr(view, name) is not None
+    }
+    return replace(view, image=torch.nn.functional.pad(view.image, (0, 0, 0, width, 0, height)), **grown)

@@ -1,0 +1,628 @@
+"""One person in the online refinement: the state machine, the windows, and when to begin anew."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from ..body.ehm import EhmBody
+from ..depth.scale import frame_scales, place_by_depth
+from ..geometry.raster import Topology
+from ..types import Array, HumanParams, MetricSource
+from . import losses
+from .avatar import Avatar, FreeAvatar
+from .avatar_terms import AvatarTerms
+from .density import ScreenStats, grow, prune, reseed
+from .gates import Entry, Observation, chi2, depth_kind, observe
+from .gaussian_adam import gaussian_adam
+from .judge import Verdict, judge
+from .keyframes import Correction, KeyFrames
+from .offline import SHAPE_FRAMES, first_avatar
+from .online_settings import OnlineSettings
+from .optimise import corrected_people
+from .pose import N_REFINED, PoseCorrections
+from .render import render
+from .schedule import Budget
+from .skin import SHAPE_FIELDS, CanonicalBody, local_rotmats
+from .snapshot import AvatarSnapshot
+from .solve import Item, Learner, NumericFault, Plan, Solved, scaled_rates, solve
+from .view import View
+from .window import AvatarView, RefinedWindow, WindowQuality
+
+MAX_GAP_S = 1.0
+"""A longer gap between two frames is a cut."""
+CUT_DISTANCE = 0.6
+"""Two images in a row whose colours differ by more are of two scenes."""
+K_CHANGE = 0.01
+STRANGER_DISTANCE, STRANGER_FRAMES = 0.5, 5
+"""Colours inside the mask that differ this much from the key frames', in so many frames of a window."""
+PSNR_DROP_DB = 5.0
+PARKED_DROP_DB = 3.0
+PSNR_SMOOTHING = 0.8
+GOOD_SHARE = 0.5
+"""Of a window's frames that must pass the gates."""
+BETA_CHANGE = 0.5
+RELEARN_STEPS, RELEARN_FACTOR = 200, 5.0
+MAP_END = 5e-5
+"""Learning rate of the centres at the end of the bootstrap [m]."""
+GROW_EVERY_S = 2.0
+UNCOVERED_STEPS = 50
+JUDGE_SHARE = 0.1
+"""Of the time of a window, kept for judging it before it is known how long that takes."""
+OWN_SHAPE = ("betas", "head_betas", "head_scale")
+"""What a person keeps; the other fields of the rest mesh are the face's motion, which is given out as it came."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Shape:
+    """A person's one shape: all of `SHAPE_FIELDS`, and where the pelvis lies at rest (3,) [m]."""
+
+    fields: dict[str, Array]
+    pelvis: Array
+
+
+class Person:
+    """See `OnlineRefiner`, which calls this from one thread.
+
+    Attributes:
+        status: One of `window.STATUSES`. version: Of the avatar. view: To be drawn; None before the first window.
+    """
+
+    def __init__(self, track_id: int, body: EhmBody, topology: Topology, settings: OnlineSettings) -> None:
+        self.track_id, self.settings = track_id, settings
+        self._body, self._topology = body, topology
+        self._ring: deque[Entry] = deque()
+        self._keys = KeyFrames(settings.keyframes)
+        self._rng = np.random.default_rng([settings.seed, track_id & 0xFFFFFFFF])
+        self._generator = torch.Generator().manual_seed(settings.seed)
+        self.version = 0
+        self.forget()
+
+    # --- what comes in -------------------------------------------------------------------------------------------
+
+    def forget(self) -> None:
+        """Drop the avatar and all that was learnt."""
+        self.status = "idle"
+        self.view: AvatarView | None = None
+        self._learner: Learner | None = None
+        self._shape: _Shape | None = None
+        self._good: AvatarSnapshot | None = None
+        self._iterations = self._rejections = self._faults = self._relearn = 0
+        self._rate_factor = 1.0
+        self._began_ns = 0
+        self._grown_ns = 0
+        self._psnr = self._first_psnr = float("nan")
+        self._doubtful = False
+        self._judging_s: float | None = None
+        self._keys.clear()
+        self.cut(keep_frames=True)
+
+    def cut(self, *, keep_frames: bool = False) -> None:
+        """Forget the window and the corrections; the avatar stays."""
+        if not keep_frames:
+            self._ring.clear()
+        self._corrections: dict[int, Correction] = {}
+        self._observed: dict[int, Observation] = {}
+        self._next_ns: int | None = None
+        self._published_ns: int | None = None
+
+    def take(self, entries: Sequence[Entry]) -> None:
+        """Add frames; find cuts and changes of the camera."""
+        for entry in entries:
+            if self.status == "parked":
+                self._unpark()
+            self._compare(entry)
+            self._ring.append(entry)
+        if self._ring:
+            oldest = self._ring[-1].stamp_ns - self.settings.window.seconds * 1e9
+            while self._ring[0].stamp_ns < oldest:
+                self._ring.popleft()
+
+    def _compare(self, entry: Entry) -> None:
+        if not self._ring:
+            return
+        gap_s = (entry.stamp_ns - self._ring[-1].stamp_ns) * 1e-9
+        if not 0 < gap_s <= MAX_GAP_S:
+            self.cut()
+            return
+        last = next((e.frame for e in reversed(self._ring) if e.frame is not None), None)
+        if entry.frame is None or last is None:
+            return
+        change = np.abs(entry.frame.K - last.K)[:2].max() / last.K[0, 0]
+        if entry.frame.image_hw != last.image_hw or change > K_CHANGE:
+            self.cut()
+            self._keys.clear()
+        elif chi2(entry.colors, next(e.colors for e in reversed(self._ring) if e.frame is not None)) > CUT_DISTANCE:
+            self.cut()
+
+    def park(self) -> None:
+        """The person is gone for now: keep the avatar, in host memory, and nothing else."""
+        self.cut()
+        self._keys.clear()
+        self.view = None
+        if self._learner is None or self.status == "bootstrap":
+            self.forget()
+        else:
+            self._learner.avatar.to("cpu")
+            self._good = None
+        self.status = "parked"
+
+    def _unpark(self) -> None:
+        if self._learner is None:
+            self.status = "idle"
+            return
+        self._set(self._learner.avatar)
+        self._doubtful = np.isfinite(self._first_psnr)
+
+    def load(self, avatar: Avatar) -> None:
+        """Go on with an avatar that was learnt before."""
+        self.forget()
+        params = avatar.canonical.params
+        self._shape = _Shape(
+            {name: np.asarray(getattr(params, name)) for name in SHAPE_FIELDS}, avatar.canonical.joints[0].numpy()
+        )
+        self._set(avatar)
+        self.version += 1
+
+    def _set(self, avatar: Avatar) -> None:
+        avatar = avatar.to(self.settings.device)
+        if isinstance(avatar, FreeAvatar):
+            avatar.set_anchors(avatar.anchors)
+        self._learner = Learner(
+            avatar,
+            gaussian_adam(avatar, self.settings.rates),
+            AvatarTerms(avatar, self.settings.losses),
+            ScreenStats(avatar.n_gaussians, self.settings.device),
+        )
+        self.status = "track"
+
+    @property
+    def avatar(self) -> Avatar | None:
+        return self._learner.avatar if self._learner else None
+
+    # --- windows -------------------------------------------------------------------------------------------------
+
+    @property
+    def due_ns(self) -> int | None:
+        """Stamp since which a window has been due; None while none is."""
+        full = [entry for entry in self._ring if entry.frame is not None]
+        if not full or self.status == "parked":
+            return None
+        newest, first = full[-1].stamp_ns, full[0].stamp_ns
+        if self._next_ns is not None:
+            return self._next_ns if newest >= self._next_ns else None
+        stride = self.settings.window.stride_s * 1e9
+        return first if len(full) >= self.settings.gate.min_frames or newest - first >= stride else None
+
+    def refine(self, budget: Budget) -> RefinedWindow:
+        """Work on the window that is due."""
+        full = [entry for entry in self._ring if entry.frame is not None]
+        newest = full[-1].stamp_ns
+        self._next_ns = newest + round(self.settings.window.stride_s * 1e9)
+        window, problem = self._gated(full)
+        if problem:
+            if self.status == "track":
+                self.status = "coast"
+            return self._window(window, problem, budget)
+        if self._learner is None:
+            window = self._begin(window)
+            if not window:
+                return self._window(window, "the body's one shape does not fit the masks", budget)
+        self._follow_shape()
+        try:
+            return self._bootstrap(window, budget) if self.status == "bootstrap" else self._track(window, budget)
+        except NumericFault as fault:
+            return self._window(window, self._recover(str(fault)), budget)
+        except torch.cuda.OutOfMemoryError:
+            self._keys.frames = self._keys.frames[len(self._keys) // 2 :]
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self._restore()
+            return self._window(window, "out of memory; half of the key frames are dropped", budget)
+
+    def _gated(self, full: Sequence[Entry]) -> tuple[list[Observation], str]:
+        """Return the window's frames that can be used, and why there are too few of them or ""."""
+        s = self.settings
+        if self._learner is None and len(full) < s.gate.min_frames:
+            return [], f"{len(full)} frames in {s.window.seconds:g} s, {s.gate.min_frames} are needed"
+        seen = [self._observe(entry) for entry in evenly_sharp(full, s.window.optimised)]
+        self._observed = {o.stamp_ns: o for o in seen}
+        good = [o for o in seen if not o.problem]
+        if len(good) < GOOD_SHARE * len(seen) or not good:
+            reasons = Counter(o.problem for o in seen if o.problem)
+            return good, reasons.most_common(1)[0][0]
+        if self._learner is None and not any(o.for_mapping for o in good):
+            return good, "no mask is good enough to learn an avatar from"
+        self._keys.watch(good)
+        return good, ""
+
+    def _observe(self, entry: Entry) -> Observation:
+        known = self._observed.get(entry.stamp_ns)
+        if known is not None:
+            return known
+        params = self._shaped(entry.params)
+        s = self.settings
+        return observe(entry, params, self._body, self._topology, s.gate, height_px=s.crop_height_px)
+
+    def _shaped(self, params: HumanParams) -> HumanParams:
+        """Return parameters with the person's one shape; the pelvis stays where it was."""
+        if self._shape is None or not params.finite():
+            return params
+        pelvis = self._rest_pelvis(params.betas)
+        transl = params.transl + (pelvis - self._shape.pelvis).astype(np.float32)
+        return replace(params, **self._shape.fields, transl=transl)
+
+    def _rest_pelvis(self, betas: Array) -> Array:
+        if self._shape is not None and np.array_equal(betas, self._shape.fields["betas"]):
+            return self._shape.pelvis
+        return self._body.rest(replace(HumanParams(), betas=betas))[1][0]
+
+    def _begin(self, window: list[Observation]) -> list[Observation]:
+        """Freeze the shape and lay the first Gaussians; return the window with that shape."""
+        people = [entry.params for entry in self._ring if entry.params.finite()][:SHAPE_FRAMES]
+        self._freeze(people)
+        self._observed = {}
+        window = [o for o in (self._observe(observation.entry) for observation in window) if not o.problem]
+        self._observed = {o.stamp_ns: o for o in window}
+        frames = [o.entry.frame for o in window if o.for_mapping]
+        if not frames:
+            self._shape = None
+            return []
+        chosen = [o.params for o in window if o.for_mapping]
+        self._set(first_avatar(frames, chosen, self._body, self.settings.avatar))
+        self.status = "bootstrap"
+        self._began_ns = window[0].stamp_ns
+        return window
+
+    def _freeze(self, people: Sequence[HumanParams]) -> None:
+        fields = {
+            name: np.median([getattr(person, name) for person in people], axis=0).astype(np.float32)
+            for name in SHAPE_FIELDS
+        }
+        self._shape = _Shape(fields, self._body.rest(replace(HumanParams(), **fields))[1][0])
+
+    def _follow_shape(self) -> None:
+        """Move the avatar to another shape when the estimates of the shape have moved away."""
+        assert self._shape is not None
+        people = [entry.params for entry in self._ring if entry.params.finite()][-SHAPE_FRAMES:]
+        same = [p for p in people if p.betas.shape == self._shape.fields["betas"].shape]
+        if len(same) < SHAPE_FRAMES or not isinstance(self.avatar, FreeAvatar):
+            return
+        betas = np.median([p.betas for p in same], axis=0)
+        if np.abs(betas - self._shape.fields["betas"]).max() <= BETA_CHANGE:
+            return
+        old = self._shape
+        self._freeze(same)
+        self.avatar.rebind(CanonicalBody.from_body(self._body, replace(HumanParams(), **self._shape.fields)))
+        shift = (old.pelvis - self._shape.pelvis).astype(np.float32)
+        for key in self._keys.frames:
+            key.params = replace(key.params, **self._shape.fields, transl=key.params.transl + shift)
+        self._corrections, self._observed = {}, {}
+        self._learner.terms.refresh()
+        self._good = None
+
+    # --- bootstrap -----------------------------------------------------------------------------------------------
+
+    def _bootstrap(self, window: list[Observation], budget: Budget) -> RefinedWindow:
+        boot = self.settings.bootstrap
+        left = boot.iterations - self._iterations
+        done = min(1.0, self._iterations / boot.iterations)
+        rates = scaled_rates(self.settings.rates, self._rate_factor)
+        mu = rates.mu * (MAP_END / rates.mu) ** done if rates.mu > MAP_END else rates.mu
+        plan = Plan(
+            0, left if left > 0 else max(1, self.settings.joint_iterations), replace(rates, mu=mu),
+            color_iterations=max(0, boot.color_iterations - self._iterations),
+            means_decay=min(1.0, MAP_END / mu), hold_keys=False, converge=False,
+        )  # fmt: skip
+        solved, verdict, items = self._solve(window, plan, budget)
+        self._iterations += solved.learnt
+        self._remember(window, items)
+        self._learn_from(window, items)
+        self._first_psnr = verdict.psnr_db
+        waited = window[-1].stamp_ns - self._began_ns >= boot.patience_s * 1e9
+        enough = len(self._keys) >= boot.keyframes or waited
+        if self._iterations >= boot.iterations and enough and verdict.psnr_db >= boot.psnr_db:
+            self.status, self._psnr = "track", verdict.psnr_db
+            self._published_ns = window[-1].stamp_ns
+            problem = "the avatar is complete; windows follow"
+        elif self._iterations >= boot.give_up:
+            problem = f"{self._iterations} steps gave an avatar of {verdict.psnr_db:.1f} dB only: it is begun anew"
+            self.forget()
+            self._next_ns = window[-1].stamp_ns + round(self.settings.window.stride_s * 1e9)
+        else:
+            problem = f"the avatar is being learnt: {self._iterations} steps of {boot.iterations}, " \
+                f"{len(self._keys)} key frames, {verdict.psnr_db:.1f} dB"  # fmt: skip
+            if self._iterations < boot.iterations and solved.learnt:
+                self._next_ns = window[-1].stamp_ns  # there is work without new frames
+        return self._window(window, problem, budget, solved, verdict)
+
+    # --- track ---------------------------------------------------------------------------------------------------
+
+    def _track(self, window: list[Observation], budget: Budget) -> RefinedWindow:
+        s = self.settings
+        rates = replace(s.rates, mu=min(s.rates.mu, s.map_rate))
+        colors = RELEARN_FACTOR if self._relearn > 0 else 1.0
+        plan = Plan(
+            s.pose_iterations, 0 if self._doubtful else s.joint_iterations,
+            scaled_rates(rates, self._rate_factor, colors=colors), converge=self._relearn <= 0,
+        )  # fmt: skip
+        solved, verdict, items = self._solve(window, plan, budget)
+        self._relearn = max(0, self._relearn - solved.learnt)
+        self.status = "track"
+        problem = "stopped" if budget.stopped else verdict.reason
+        change = self._somebody_else(window, verdict)
+        if change:
+            return self._window(window, change, budget, solved, verdict)
+        self._doubtful = False
+        if problem:
+            # What made unseen pixels worse is undone; what did not help enough may still have taught the avatar.
+            if not verdict.after <= verdict.before:
+                self._restore()
+            return self._rejected(window, problem, budget, solved, verdict)
+        self._rejections = 0
+        self._remember(window, items)
+        self._psnr = PSNR_SMOOTHING * self._psnr + (1 - PSNR_SMOOTHING) * verdict.psnr_db \
+            if np.isfinite(self._psnr) else verdict.psnr_db  # fmt: skip
+        self._learn_from(window, items)
+        stamps, people = self._published()
+        return self._window(window, "", budget, solved, verdict, stamps, people)
+
+    def _rejected(
+        self, window: list[Observation], problem: str, budget: Budget, solved: Solved, verdict: Verdict
+    ) -> RefinedWindow:
+        self._rejections += not budget.stopped
+        if self._rejections >= self.settings.rejections:
+            problem = f"{self._rejections} windows rejected in a row: the avatar is begun anew; the last: {problem}"
+            self._anew(window)
+        return self._window(window, problem, budget, solved, verdict)
+
+    def _somebody_else(self, window: list[Observation], verdict: Verdict) -> str:
+        """Act on a picture that the avatar explains much worse than before; return what was done or ""."""
+        if self._doubtful and not verdict.psnr_db >= self._first_psnr - PARKED_DROP_DB:
+            self._anew(window)
+            return f"the kept avatar does not fit: {verdict.psnr_db:.1f} dB; begun anew"
+        if self._doubtful or not verdict.psnr_db <= self._psnr - PSNR_DROP_DB or not len(self._keys):
+            return ""
+        usual = np.mean([key.colors for key in self._keys.frames], axis=0)
+        strange = sum(chi2(o.colors, usual) > STRANGER_DISTANCE for o in window)
+        if strange >= min(STRANGER_FRAMES, len(window)):
+            self._anew(window)
+            return "the colours are those of somebody else: the avatar is begun anew"
+        if self._relearn:
+            return ""
+        self._relearn = RELEARN_STEPS
+        self._keys.clear()
+        return "the person looks different: colours are learnt again"
+
+    def _anew(self, window: list[Observation]) -> None:
+        self.forget()
+        self._next_ns = window[-1].stamp_ns + 1
+        self.version += 1
+
+    # --- what both share -----------------------------------------------------------------------------------------
+
+    def _solve(self, window: list[Observation], plan: Plan, budget: Budget) -> tuple[Solved, Verdict, list[Item]]:
+        s, learner = self.settings, self._learner
+        snapshot = AvatarSnapshot.take(learner.avatar, learner.optimiser, window[-1].stamp_ns)
+        if snapshot.finite():
+            self._good = snapshot
+        items = self._items(window)
+        keys = self._keys.for_window(s.window.max_frames - len(items), {o.stamp_ns for o in window})
+        reserve = JUDGE_SHARE * s.budget_ms / 1e3 if self._judging_s is None else self._judging_s
+        solved = solve(learner, items, keys, plan, s, budget, self._rng, reserve=reserve)
+        begin = budget.used
+        verdict = judge(
+            learner.avatar, solved.views, [o.params for o in window], solved.people, backend=s.backend
+        )  # fmt: skip
+        self._judging_s = budget.used - begin
+        if not all(bool(p.isfinite().all()) for p in learner.avatar.parameters()):
+            raise NumericFault("a Gaussian is not finite")
+        self.version += solved.learnt > 0
+        self._show(window[-1], solved.people[-1])
+        return solved, verdict, items
+
+    def _items(self, window: list[Observation]) -> list[Item]:
+        """Begin each frame where the window before left it, else where recent corrections and its depth say."""
+        s = self.settings
+        factors, targets = self._by_depth(window)
+        items = []
+        for observation, factor, root_z in zip(window, factors, targets, strict=True):
+            known = self._corrections.get(observation.stamp_ns)
+            correction = known or self._expected(observation, root_z)
+            view = observation.view(held_out=s.held_out, device=s.device, depth_factor=factor)
+            items.append(Item(view, observation.params, correction, known is None, observation.for_mapping))
+        return items
+
+    def _by_depth(self, window: list[Observation]) -> tuple[Array, Array]:
+        """Return the factor for each frame's depth, and the root's distance by depth [m], NaN where unknown."""
+        n = len(window)
+        used = [i for i, o in enumerate(window) if self.settings.depth and o.has_depth]
+        factors, targets = np.ones(n), np.full(n, np.nan)
+        if not used:
+            return factors, targets
+        roots = np.stack([window[i].root for i in used])
+        ratios, counts = np.array([window[i].ratio for i in used]), np.array([window[i].pixels for i in used])
+        t_s = np.array([window[i].stamp_ns - window[0].stamp_ns for i in used]) * 1e-9
+        placed = place_by_depth(roots, ratios, counts, t_s)
+        targets[used] = np.where(placed.moved, placed.transl[:, 2], np.nan)
+        if depth_kind(window[used[-1]].entry.depth_source) is MetricSource.MONO_DEPTH:
+            scales = frame_scales("auto", MetricSource.MONO_DEPTH, roots[:, 2], ratios, t_s, counts=counts)
+            factors[used] = scales.factor
+        return factors, targets
+
+    def _expected(self, observation: Observation, root_z: float) -> Correction:
+        """Return the faded mean of the last corrections, moved along the ray to where depth has the person."""
+        device = self.settings.device
+        rotvecs, shift = torch.zeros(N_REFINED, 3, device=device), torch.zeros(3, device=device)
+        before = sorted(stamp for stamp in self._corrections if stamp < observation.stamp_ns)[-3:]
+        if before:
+            fade = float(np.exp((before[-1] - observation.stamp_ns) * 1e-9 / self.settings.decay_s)) / len(before)
+            rotvecs = sum(self._corrections[stamp].rotvecs for stamp in before) * fade
+            shift = sum(self._corrections[stamp].shift for stamp in before) * fade
+        if np.isfinite(root_z):
+            root = torch.as_tensor(observation.root, dtype=torch.float32, device=device) + shift
+            shift = shift + root * (root_z / float(root[2]) - 1)
+        return Correction(rotvecs, shift)
+
+    def _remember(self, window: Sequence[Observation], items: Sequence[Item]) -> None:
+        oldest = window[-1].stamp_ns - 2 * self.settings.window.seconds * 1e9
+        self._corrections = {stamp: c for stamp, c in self._corrections.items() if stamp >= oldest}
+        self._corrections |= {o.stamp_ns: item.correction for o, item in zip(window, items, strict=True)}
+
+    def _learn_from(self, window: Sequence[Observation], items: Sequence[Item]) -> None:
+        """Take key frames; where one was taken, add and remove Gaussians."""
+        admitted = None
+        for observation, item in zip(window, items, strict=True):
+            key = next((k for k in self._keys.frames if k.stamp_ns == observation.stamp_ns), None)
+            if key is not None:
+                key.correction = item.correction
+            elif self._keys.wanted(observation):
+                admitted = self._keys.admit(observation, item.view, item.correction)
+        boot = self.settings.bootstrap
+        coloured = self._iterations >= boot.color_iterations or self.status != "bootstrap"
+        if admitted is not None and coloured and admitted.stamp_ns - self._grown_ns >= GROW_EVERY_S * 1e9:
+            self._grown_ns = admitted.stamp_ns
+            self._change_density(admitted.view, admitted.params, admitted.correction)
+
+    @torch.no_grad()
+    def _change_density(self, view: View, params: HumanParams, correction: Correction) -> None:
+        s, learner = self.settings, self._learner
+        avatar, optimiser = learner.avatar, learner.optimiser
+        if not isinstance(avatar, FreeAvatar):
+            return
+        person = _corrected([params], [correction])[0]
+        gaussians = avatar.pose(
+            local_rotmats(person)[None].to(s.device), torch.as_tensor(person.transl, device=s.device)[None]
+        )
+        drawn = render(gaussians, view.K[None], view.image_hw, backend=s.backend, max_weight=False)
+        visible = losses.visible_set(
+            gaussians.means, drawn.means2d, drawn.radii, drawn.depth, (view.mask > 0.5)[None]
+        )  # fmt: skip
+        grow(avatar, optimiser, learner.stats.mean_gradient(), s.density, generator=self._generator, allowed=visible[0])
+        prune(avatar, optimiser, s.density, s.losses.delta_m)
+        waiting = torch.nonzero(learner.terms.uncovered_steps > UNCOVERED_STEPS)[:, 0]
+        room = max(1, int(s.density.grow_fraction * avatar.n_gaussians))
+        reseed(avatar, optimiser, waiting[:room], s.density)
+        learner.terms.refresh()
+        learner.stats = ScreenStats(avatar.n_gaussians, s.device)
+
+    def _restore(self) -> None:
+        """Go back to the last good avatar."""
+        if self._good is None or self._learner is None:
+            return
+        learner = self._learner
+        learner.optimiser = self._good.restore(learner.avatar, self.settings.rates)
+        learner.terms = AvatarTerms(learner.avatar, self.settings.losses)
+        learner.stats = ScreenStats(learner.avatar.n_gaussians, self.settings.device)
+
+    def _recover(self, fault: str) -> str:
+        """After a numeric fault: once go back and learn more slowly, then begin anew. Return what was done."""
+        self._faults += 1
+        newest = self._ring[-1].stamp_ns
+        if self._faults > 1 or self._good is None:
+            self.forget()
+            self._next_ns = newest + 1
+            self.version += 1
+            return f"{fault}: the avatar is begun anew"
+        self._restore()
+        self._rate_factor = 0.5
+        self._corrections = {}
+        return f"{fault}: back to the last good avatar, with half the learning rates"
+
+    def _published(self) -> tuple[tuple[int, ...], tuple[HumanParams, ...]]:
+        """Return all frames not yet given out that lie at or between refined ones near enough, and their people."""
+        known = np.array(sorted(self._corrections))
+        reach = self.settings.window.interpolate_s * 1e9
+        entries, corrections = [], []
+        for entry in self._ring:
+            new = self._published_ns is None or entry.stamp_ns > self._published_ns
+            at = int(np.searchsorted(known, entry.stamp_ns))
+            if not new or not entry.params.finite() or at == len(known):
+                continue
+            after = self._corrections[int(known[at])]
+            if known[at] == entry.stamp_ns:
+                corrections.append(after)
+            elif at and entry.stamp_ns - known[at - 1] <= reach and known[at] - entry.stamp_ns <= reach:
+                part = float((entry.stamp_ns - known[at - 1]) / (known[at] - known[at - 1]))
+                before = self._corrections[int(known[at - 1])]
+                between = (a.lerp(b, part) for a, b in ((before.rotvecs, after.rotvecs), (before.shift, after.shift)))
+                corrections.append(Correction(*between))
+            else:
+                continue
+            entries.append(entry)
+        if not entries:
+            return (), ()
+        self._published_ns = entries[-1].stamp_ns
+        people = _corrected([self._shaped(entry.params) for entry in entries], corrections)
+        face = [name for name in SHAPE_FIELDS if name not in OWN_SHAPE]
+        return tuple(entry.stamp_ns for entry in entries), tuple(
+            replace(person, **{name: getattr(entry.params, name) for name in face})
+            for person, entry in zip(people, entries, strict=True)
+        )
+
+    @torch.no_grad()
+    def _show(self, observation: Observation, person: HumanParams) -> None:
+        """Keep the newest pose to be drawn."""
+        avatar, frame = self._learner.avatar, observation.entry.frame
+        transl = torch.as_tensor(person.transl, device=self.settings.device)[None]
+        gaussians = avatar.pose(local_rotmats(person)[None].to(self.settings.device), transl)
+        # Opacities and colours are the avatar's own memory, which goes on changing.
+        gaussians = replace(
+            gaussians, opacities=gaussians.opacities.contiguous().clone(), colors=gaussians.colors.contiguous().clone()
+        )
+        self.view = AvatarView(gaussians, person, observation.stamp_ns, frame.K, frame.image_hw, self.version)
+
+    def _window(
+        self,
+        window: Sequence[Observation],
+        problem: str,
+        budget: Budget,
+        solved: Solved | None = None,
+        verdict: Verdict | None = None,
+        stamps: tuple[int, ...] | None = None,
+        people: tuple[HumanParams, ...] = (),
+    ) -> RefinedWindow:
+        depth = [o.entry.depth_source for o in window if self.settings.depth and o.has_depth]
+        quality = WindowQuality(
+            accepted=not problem,
+            reason=problem,
+            status=self.status,
+            frames=len(window) if solved else 0,
+            iterations=solved.iterations if solved else 0,
+            seconds=budget.used,
+            before=verdict.before if verdict else float("nan"),
+            after=verdict.after if verdict else float("nan"),
+            psnr_db=verdict.psnr_db if verdict else float("nan"),
+            iou=verdict.iou_after if verdict else float("nan"),
+            depth_source=depth[-1] if depth else "none",
+            gaussians=self.avatar.n_gaussians if self.avatar is not None else 0,
+        )
+        stamps = tuple(o.stamp_ns for o in window) if stamps is None else stamps
+        return RefinedWindow(self.track_id, stamps, people, quality, self.version if self.avatar is not None else 0)
+
+
+def evenly_sharp(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """Return up to `count` frames spread evenly, each the sharpest of its neighbourhood; the newest is among them."""
+    n = len(entries)
+    if n <= count:
+        return list(entries)
+    places = np.linspace(0, n - 1, count)
+    spacing = (n - 1) / max(count - 1, 1)
+    reach = min(2, int((spacing - 1) // 2))
+    chosen = []
+    for place in places.round().astype(int):
+        near = range(max(0, place - reach), place + reach + 1) if place < n - 1 and reach > 0 else [place]
+        chosen.append(max(near, key=lambda i: entries[i].sharpness) if len(near) > 1 else place)
+    return [entries[i] for i in sorted(set(chosen))]
+
+
+def _corrected(people: Sequence[HumanParams], corrections: Sequence[Correction]) -> list[HumanParams]:
+    pose = PoseCorrections(people).to(corrections[0].shift.device)
+    with torch.no_grad():
+        pose.rotvecs.copy_(torch.stack([c.rotvecs for c in corrections]))
+        pose.shifts.copy_(torch.stack([c.shift for c in corrections]))
+    return corrected_people(pose, people)
