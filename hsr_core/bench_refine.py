@@ -17,16 +17,7 @@ import torch
 
 from .body.ehm import EhmBody
 from .errors import ConfigError
-from .eval.metrics import pa_mpjpe_mm, root_mpjpe_mm
-from .eval.refine_metrics import (
-    BODY_JOINTS,
-    on_white,
-    prediction_on_white,
-    psnr_db,
-    root_error_mm,
-    ssim,
-    v2v_root_mm,
-)
+from .eval.refine_metrics import on_white, pose_errors, prediction_on_white, psnr_db, ssim
 from .refine.avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
 from .refine.avatar_init import ColorView, vertex_colors
 from .refine.frames import RefineFrame
@@ -126,7 +117,8 @@ def measure_input(data: str, seed: int) -> dict[str, float]:
     """Return the errors of the perturbed input."""
     body = open_body()
     sequence = benchmark_sequence(seed, body=body, **DATA[data])
-    return pose_errors(body, [f.params for f in sequence.train_frames], sequence.train_frames)
+    frames = sequence.train_frames
+    return pose_errors(body, [frame.params for frame in frames], [frame.truth for frame in frames])
 
 
 def measure(name: str, seed: int, steps: int = STEPS) -> dict[str, float]:
@@ -147,7 +139,7 @@ def measure(name: str, seed: int, steps: int = STEPS) -> dict[str, float]:
     refined = refinement.people()
     test_settings = TestTimeSettings(steps=TEST_STEPS if mode.settings.pose else 0)
     return {
-        **pose_errors(body, refined, frames),
+        **pose_errors(body, refined, [frame.truth for frame in frames]),
         **picture_errors(avatar, sequence, test_settings),
         **({"anchor_p95_mm": _anchor_p95_mm(avatar)} if isinstance(avatar, FreeAvatar) else {}),
         "unchanged": float(all(a is b for a, b in zip(refined, people, strict=True))),
@@ -164,22 +156,6 @@ def first_avatar(body: EhmBody, frames: Sequence[RefineFrame], people: Sequence[
     colors, _ = vertex_colors(canonical.vertices.numpy(), body.faces, views)
     settings = AvatarSettings(binding=binding, start=GAUSSIANS)
     return build_avatar(canonical, settings, colors=torch.as_tensor(colors))
-
-
-def pose_errors(body: EhmBody, people: Sequence[HumanParams], frames: Sequence[RefineFrame]) -> dict[str, float]:
-    """Return the errors of body joints, vertices and root [mm], means over the frames."""
-    found = [body.pose_one(person) for person in people]
-    true = [body.pose_one(frame.truth) for frame in frames]
-    pairs = list(zip(found, true, strict=True))
-    root = root_error_mm(np.stack([f.joints[0] for f in found]), np.stack([t.joints[0] for t in true]))
-    figures = {
-        "mpjpe_mm": np.mean([root_mpjpe_mm(f.joints[BODY_JOINTS], t.joints[BODY_JOINTS], (0,)) for f, t in pairs]),
-        "pa_mpjpe_mm": np.mean([pa_mpjpe_mm(f.joints[BODY_JOINTS], t.joints[BODY_JOINTS]) for f, t in pairs]),
-        "v2v_mm": np.mean([v2v_root_mm(f.vertices, t.vertices, f.joints[0], t.joints[0]) for f, t in pairs]),
-        "root_error_mm": root.total,
-        "root_depth_bias_mm": root.depth_bias,
-    }
-    return {name: round(float(value), 2) for name, value in figures.items()}
 
 
 def picture_errors(avatar: Avatar, sequence: BenchmarkSequence, settings: TestTimeSettings) -> dict[str, float]:

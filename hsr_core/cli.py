@@ -25,11 +25,13 @@ LAZY = {
     "regressor": ("hsr_core.bench_regressor", "PEAR's network on every runtime of this machine"),
     "engine": ("hsr_core.runtime.commands", "build, list, check and delete the engines that run the networks"),
     "synth": ("hsr_core.synth.command", "clothed synthetic people with exact truth, as folders and as a bag"),
-    "refine": ("hsr_core.bench_refine", "refinement and its ablations on synthetic truth"),
+    "bench refine": ("hsr_core.bench_refine", "refinement and its ablations on synthetic truth"),
+    "refine": ("hsr_core.refine.command", "refine one person of a clip by rendering an avatar of them"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
-"""Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called."""
+"""Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called. The last
+word is the command's name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,17 +66,19 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(benches, "accuracy", argv)
     _add_lazy(benches, "regressor", argv)
     _add_lazy(benches, "render", argv)
-    _add_lazy(benches, "refine", argv)
+    _add_lazy(benches, "bench refine", argv)
     _add_marker(benches)
     _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "engine", argv)
     _add_lazy(commands, "synth", argv)
+    _add_lazy(commands, "refine", argv)
     _add_lazy(commands, "doctor", argv)
     return parser
 
 
-def _add_lazy(commands: Any, name: str, argv: Sequence[str]) -> None:
-    module_name, text = LAZY[name]
+def _add_lazy(commands: Any, path: str, argv: Sequence[str]) -> None:
+    module_name, text = LAZY[path]
+    name = path.split()[-1]
     if name not in argv:
         commands.add_parser(name, help=text)
         return

@@ -5,14 +5,16 @@ Joint errors are in `metrics`: the pelvis-aligned MPJPE over the 22 body joints 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
 import numpy as np
 
+from ..body.base import BodyModel
 from ..errors import ShapeError
-from ..types import Array
-from .metrics import mpjpe_mm, pa_mpjpe_mm
+from ..types import Array, HumanParams
+from .metrics import mpjpe_mm, pa_mpjpe_mm, root_mpjpe_mm
 
 BODY_JOINTS = slice(0, 22)
 """Pelvis and the 21 body joints: hands and face are not refined."""
@@ -61,6 +63,21 @@ def root_error_mm(pelvis: Array, reference: Array) -> RootError:
         depth=float(np.abs(d[:, 2]).mean()),
         depth_bias=float(d[:, 2].mean()),
     )
+
+
+def pose_errors(body: BodyModel, people: Sequence[HumanParams], truth: Sequence[HumanParams]) -> dict[str, float]:
+    """Return the errors of body joints, vertices and root [mm], means over the frames of a clip."""
+    found, true = ([body.pose_one(person) for person in group] for group in (people, truth))
+    pairs = list(zip(found, true, strict=True))
+    root = root_error_mm(np.stack([f.joints[0] for f in found]), np.stack([t.joints[0] for t in true]))
+    figures = {
+        "mpjpe_mm": np.mean([root_mpjpe_mm(f.joints[BODY_JOINTS], t.joints[BODY_JOINTS], (0,)) for f, t in pairs]),
+        "pa_mpjpe_mm": np.mean([pa_mpjpe_mm(f.joints[BODY_JOINTS], t.joints[BODY_JOINTS]) for f, t in pairs]),
+        "v2v_mm": np.mean([v2v_root_mm(f.vertices, t.vertices, f.joints[0], t.joints[0]) for f, t in pairs]),
+        "root_error_mm": root.total,
+        "root_depth_bias_mm": root.depth_bias,
+    }
+    return {name: round(float(value), 2) for name, value in figures.items()}
 
 
 def root_jerk(pelvis: Array, dt_s: float) -> float:

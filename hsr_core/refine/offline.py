@@ -20,7 +20,7 @@ from .judge import Verdict, judge
 from .optimise import Refinement, RefineSettings
 from .skin import SHAPE_FIELDS, CanonicalBody
 from .stage_zero import place_people
-from .view import View, common_windows, person_window, prepare_view
+from .view import View, Window, common_windows, person_window, prepare_view
 
 SHAPE_FRAMES = 15
 """The median over so many first frames is the person's shape."""
@@ -44,7 +44,7 @@ class RefinedClip:
     people: The refined parameters, one for each frame; the input's where the verdict is against them.
     incoming: The input's, with the person's one shape.
     candidate: What was refined, accepted or not.
-    avatar: Learnt on the way. views: As optimised.
+    avatar: Learnt on the way. views: As optimised. windows: Of the images, that they were cut to.
     verdict: On held-out pixels. curves: Each term of the objective, by step.
     """
 
@@ -53,6 +53,7 @@ class RefinedClip:
     candidate: list[HumanParams]
     avatar: Avatar
     views: list[View]
+    windows: list[Window]
     verdict: Verdict
     curves: dict[str, list[float]]
 
@@ -79,7 +80,8 @@ def refine_clip(
     settings = settings or OfflineSettings()
     incoming = with_one_shape([frame.params for frame in frames])
     start = place_people(frames, incoming, body) if settings.stage_zero else incoming
-    views = clip_views(frames, start, body, max_height_px=settings.max_height_px, held_out=settings.held_out)
+    windows = clip_windows(frames, start, body, max_height_px=settings.max_height_px)
+    views = [prepare_view(f, w, held_out=settings.held_out) for f, w in zip(frames, windows, strict=True)]
     avatar = first_avatar(frames, start, body, settings.avatar)
     refinement = Refinement(avatar, views, start, settings.refine)
     curves: dict[str, list[float]] = {}
@@ -91,7 +93,7 @@ def refine_clip(
     candidate = refinement.people()
     verdict = judge(avatar, views, incoming, candidate, backend=settings.refine.backend)
     people = candidate if verdict.accepted else incoming
-    return RefinedClip(people, incoming, candidate, avatar, views, verdict, curves)
+    return RefinedClip(people, incoming, candidate, avatar, views, windows, verdict, curves)
 
 
 def with_one_shape(people: Sequence[HumanParams]) -> list[HumanParams]:
@@ -103,21 +105,15 @@ def with_one_shape(people: Sequence[HumanParams]) -> list[HumanParams]:
     return [replace(person, **median) for person in people]
 
 
-def clip_views(
-    frames: Sequence[RefineFrame],
-    people: Sequence[HumanParams],
-    body: EhmBody,
-    *,
-    max_height_px: int,
-    held_out: float,
-) -> list[View]:
-    """Cut every frame to a window around its person; all windows have one size."""
+def clip_windows(
+    frames: Sequence[RefineFrame], people: Sequence[HumanParams], body: EhmBody, *, max_height_px: int
+) -> list[Window]:
+    """Return a window around each frame's person; all have one size and scale."""
     windows = []
     for frame, person in zip(frames, people, strict=True):
         uv = project(body.pose_one(person).vertices, Camera(frame.K, frame.image_hw))
         windows.append(person_window(frame.mask, uv, max_height_px=max_height_px))
-    windows = common_windows(windows, frames[0].image_hw)
-    return [prepare_view(f, w, held_out=held_out) for f, w in zip(frames, windows, strict=True)]
+    return common_windows(windows, frames[0].image_hw)
 
 
 def first_avatar(
