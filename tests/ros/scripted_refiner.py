@@ -27,6 +27,7 @@ from hsr_core.mask.topic import TopicMask
 from hsr_core.refine.window import AvatarView, RefinedWindow, WindowQuality
 
 LOG = "HSR_TEST_REFINER"
+LONG_S = 2.0
 FRAMES = 3
 """A window is made of so many frames."""
 SHIFT_M = np.float32([0.25, 0, 0.5])
@@ -39,7 +40,7 @@ class Command(IntEnum):
     ACCEPT = 0
     REJECT = 40
     RAISE = 80
-    LONG = 120  # until it is stopped
+    LONG = 120  # until it is stopped, or `LONG_S` have passed
     NAN = 160
     LOST_GPU = 200
 
@@ -84,7 +85,7 @@ class ScriptedRefiner:
         depth = None if frame.depth_m is None else float(np.median(frame.depth_m[frame.depth_m > 0]))
         note(
             "add", track_id=track_id, stamp_ns=frame.stamp_ns, quality=mask_quality, depth_source=depth_source,
-            metric=int(metric), depth_m=depth, mask=float(frame.mask.mean()), K=frame.K.tolist(),
+            metric=metric, depth_m=depth, mask=float(frame.mask.mean()), K=frame.K.tolist(),
             transl=frame.params.transl.tolist(), first=frame.image[0, 0].tolist(),
         )  # fmt: skip
         self._frames.setdefault(track_id, []).append(frame)
@@ -93,8 +94,8 @@ class ScriptedRefiner:
     def refine(self, should_stop):
         for track_id, frames in self._frames.items():
             if len(frames) >= FRAMES:
-                self._frames[track_id] = []
-                return self._window(track_id, frames, should_stop)
+                self._frames[track_id] = frames[FRAMES:]
+                return self._window(track_id, frames[:FRAMES], should_stop)
         return None
 
     def _window(self, track_id, frames, should_stop):
@@ -105,8 +106,12 @@ class ScriptedRefiner:
             raise DeviceError("the GPU was told to be lost")
         if command == Command.LONG:
             note("begin")
+            deadline = time.monotonic() + LONG_S
             while not should_stop():
+                if time.monotonic() > deadline:
+                    return None
                 time.sleep(0.005)
+            note("stopped")
             return None
         stamps = tuple(frame.stamp_ns for frame in frames)
         source = self._sources[track_id]

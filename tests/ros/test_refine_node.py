@@ -139,7 +139,7 @@ def test_depth_and_mask_of_the_same_moment_go_along(refiner):
     found = refiner.feed(
         lambda: [e for e in refiner.told("add")[begin:] if e["depth_m"] and e["quality"] > 0.5], "depth", play=play
     )
-    assert (found[-1]["depth_source"], found[-1]["metric"]) == ("topic", Human.METRIC_DEPTH_CAMERA)
+    assert (found[-1]["depth_source"], found[-1]["metric"]) == ("topic", True)
     assert found[-1]["depth_m"] in (2.25, 4.0)
     assert found[-1]["mask"] == pytest.approx((mask > 0).mean())
     person = refiner.feed(
@@ -319,10 +319,11 @@ def test_a_request_interrupts_the_window_in_work(refiner):
     refiner.works()
     begun = len(refiner.told("begin"))
     refiner.feed(lambda: len(refiner.told("begin")) > begun, "a long window", play=lambda: refiner.send(Command.LONG))
-    resets = len(refiner.told("reset"))
+    resets, stops = len(refiner.told("reset")), len(refiner.told("stopped"))
     answer = refiner.rig.call(Trigger, f"{NAME}/reset_avatar")
     assert answer.success, answer.message
     assert len(refiner.told("reset")) == resets + 1
+    assert len(refiner.told("stopped")) == stops + 1
     refiner.rig.wait(lambda: refiner.avatars[-1].gaussians == 0, "an avatar that is told to be gone")
     refiner.feed(lambda: refiner.count("interrupted") >= 1, "the count")
     refiner.works()
@@ -376,7 +377,9 @@ def test_it_is_stopped_in_the_middle_of_a_window_and_starts_again(rig, refiner):
             lambda begun=begun: len(refiner.told("begin")) > begun, "a long window",
             play=lambda: refiner.send(Command.LONG),
         )  # fmt: skip
+        stops = len(refiner.told("stopped"))
         refiner.change("deactivate")
+        assert len(refiner.told("stopped")) == stops + 1
         assert not rig.node.count_subscribers("/camera/image_raw")
         refiner.change("activate")
         refiner.works()

@@ -52,14 +52,14 @@ class PersonFrame:
         frame: Image, mask, depth (None where it is not measured), parameters.
         mask_quality: [0, 1], 0 when the mask was rejected.
         depth_source: Provider of the depth, "none" without.
-        metric: Where the person's distance from the camera comes from.
+        metric: Something metric is known of the person's distance from the camera.
     """
 
     track_id: int
     frame: RefineFrame
     mask_quality: float
     depth_source: str
-    metric: MetricSource
+    metric: bool
 
 
 class Undistortion:
@@ -249,8 +249,8 @@ class FrameMaker:
                 view.stamp_ns,
                 contested(masks),
             )
-            metric = depth.metric_source if measured else incoming
             source = depth.provider if measured else "none"
+            metric = measured or incoming != MetricSource.NONE
             people.append(PersonFrame(mask.track_id, frame, mask.quality, source, metric))
         self._counters.add("frames", len(people))
         return people

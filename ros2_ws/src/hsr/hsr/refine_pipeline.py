@@ -8,15 +8,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from hsr_msgs.msg import AvatarInfo
 from sensor_msgs.msg import CameraInfo
 
 from hsr_core.errors import BadFrame, ConfigError, DeviceError, InvalidIntrinsics
+from hsr_core.refine.frames import RefineFrame
 from hsr_core.refine.window import AvatarView, RefinedWindow
-from hsr_core.types import MetricSource
 
 from . import convert
 from .convert import body_id
@@ -36,8 +36,8 @@ class Refiner(Protocol):
     """The part of `hsr_core.refine.online.OnlineRefiner` that the node uses."""
 
     def add(
-        self, track_id: int, frame: Any, *, mask_quality: float, depth_source: str, metric: MetricSource
-    ) -> Any: ...
+        self, track_id: int, frame: RefineFrame, *, mask_quality: float, depth_source: str, metric: bool
+    ) -> None: ...
 
     def refine(self, should_stop: Callable[[], bool]) -> RefinedWindow | None: ...
 
