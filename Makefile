@@ -1,5 +1,6 @@
 # make setup | run | test | test-all | lint | clean
 #   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
+#   REFINE=1 start the refiner too
 #   FOR=     stop after so many seconds, print a JSON summary     VIEW=0  no web view     ARGS=  options of hsr.bringup
 #   PYTHON=  the Python (3.10 to 3.12) that .venv is made from            PIP_ARGS=  more options of pip install
 
@@ -10,6 +11,7 @@ SHELL := /bin/bash
 SOURCE ?=
 FOR ?=
 VIEW ?= 1
+REFINE ?=
 ARGS ?=
 PYTHON ?=
 PIP_ARGS ?=
@@ -19,7 +21,7 @@ TESTS ?=
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 
 help:
-	@sed -n '1,4p' Makefile
+	@sed -n '1,5p' Makefile
 
 setup:
 	@for python in "$(PYTHON)" python3 python3.11 python3.12 python3.10; do \
@@ -29,7 +31,7 @@ setup:
 
 run: setup
 	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" $(if $(FOR),--for $(FOR) --json) \
-	  $(if $(filter 0,$(VIEW)),--no-view) $(ARGS)
+	  $(if $(filter 0,$(VIEW)),--no-view) $(if $(filter 1,$(REFINE)),--refine) $(ARGS)
 
 test: setup
 	.venv/bin/python -m pytest $(TESTS)

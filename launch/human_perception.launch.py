@@ -58,9 +58,13 @@ ARGUMENTS = (
     ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
     ("engine", "", "auto, tensorrt, tensorrt-rtx, onnxruntime or torch; empty: as the parameter file says", None),
     ("device", "", "auto, cpu or cuda; empty: as the parameter file says", None),
+    ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", ["true", "false"]),
+    ("depth", "depth", "Depth image for the refiner, registered to the image", None),
+    ("depth_info", "depth_info", "Camera info of the depth image", None),
+    ("mask", "mask", "Image of masks for the refiner", None),
     ("view", "false", "Start the web view", ["true", "false"]),
     ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
-    ("autostart", "true", "Configure and activate the perception node", ["true", "false"]),
+    ("autostart", "true", "Configure and activate the perception node and the refiner", ["true", "false"]),
     ("respawn", "true", "Start a node again 2 s after it died", ["true", "false"]),
     ("dds_profile", "auto", "Fast DDS profile: auto (ours, unless one is set), none, or a path", None),
     ("use_sim_time", "false", "Take the time from /clock", ["true", "false"]),
@@ -76,6 +80,8 @@ FORWARDED = {
     "device": "device",
 }
 """Launch arguments that are parameters when they are not empty."""
+REFINER_FORWARDED = ("transport", "body_models", "engine", "device")
+"""Those that are parameters of the refiner, too."""
 
 
 class ParameterFile(Substitution):
@@ -147,6 +153,22 @@ def _perception() -> LifecycleNode:
         namespace="",
         parameters=[str(share_dir() / "config" / "perception.yaml"), UserFile(), ParameterFile(overrides)],
         remappings=[("image", LaunchConfiguration("image")), ("camera_info", LaunchConfiguration("camera_info"))],
+        **_common(),
+    )
+
+
+def _refiner() -> LifecycleNode:
+    overrides = {FORWARDED[argument]: LaunchConfiguration(argument) for argument in REFINER_FORWARDED}
+    inputs = ("image", "camera_info", "depth", "depth_info", "mask")
+    return LifecycleNode(
+        package="hsr",
+        executable="refine_node",
+        exec_name="refiner",
+        name="refiner",
+        namespace="",
+        parameters=[str(share_dir() / "config" / "refine.yaml"), UserFile(), ParameterFile(overrides)],
+        remappings=[(name, LaunchConfiguration(name)) for name in inputs],
+        condition=IfCondition(LaunchConfiguration("refine")),
         **_common(),
     )
 
@@ -250,7 +272,7 @@ def generate_launch_description() -> LaunchDescription:
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
         for name, default, text, choices in ARGUMENTS
     ]
-    perception = _perception()
+    perception, refiner = _perception(), _refiner()
     # The group keeps defaults, namespace and environment from leaking into a launch file that includes this one.
     group = GroupAction(
         [
@@ -260,6 +282,8 @@ def generate_launch_description() -> LaunchDescription:
             SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
             *_Autostart(perception).handlers(),
             perception,
+            *_Autostart(refiner).handlers(),
+            refiner,
             _source(),
             _view(),
             _rviz(),

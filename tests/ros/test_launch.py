@@ -12,13 +12,15 @@ from types import ModuleType
 import pytest
 import yaml
 from hsr.environment import PROFILE_VARIABLES, share_dir
+from hsr.params import default_parameters_yaml
+from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 
 from hsr_core.config import describe
 
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
     "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
-    "body_models", "engine", "device", "view",
+    "body_models", "engine", "device", "refine", "depth", "depth_info", "mask", "view",
     "rviz", "autostart", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
@@ -47,8 +49,17 @@ def test_forwarded_arguments_are_parameters_and_override_nothing_by_default() ->
         assert f'("{argument}", "",' in text  # empty: the parameter file decides
 
 
+def test_arguments_forwarded_to_the_refiner_are_its_parameters_and_its_file_is_generated() -> None:
+    names = {spec.name for spec in describe(REFINER_DEFAULTS)}
+    assert {constant("FORWARDED")[argument] for argument in constant("REFINER_FORWARDED")} <= names
+    assert (share_dir() / "config" / "refine.yaml").read_text() == default_parameters_yaml(
+        REFINER_DEFAULTS, "refiner"
+    ), "write it again with hsr.params.default_parameters_yaml(hsr.refine_params.DEFAULTS, 'refiner')"
+
+
 def test_launch_config_and_rviz_are_where_the_package_looks() -> None:
-    for name in ("launch/human_perception.launch.py", "config/perception.yaml", "config/fastdds_large.xml"):
+    for name in ("launch/human_perception.launch.py", "config/perception.yaml", "config/refine.yaml",
+                 "config/fastdds_large.xml"):  # fmt: skip
         assert (share_dir() / name).is_file()
     tree = yaml.safe_load((share_dir() / "rviz" / "human.rviz").read_text())
     topics = [d["Topic"]["Value"] for d in tree["Visualization Manager"]["Displays"] if "Topic" in d]

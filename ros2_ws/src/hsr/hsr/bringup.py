@@ -1,6 +1,7 @@
-"""Start the whole system: a camera, the perception node, the web view; say how it goes; stop it without leftovers.
+"""Start the whole system: a camera, the perception node, the web view, the refiner if wanted; say how it goes; stop it
+without leftovers.
 
-python -m hsr.bringup [--source SOURCE] [--for SECONDS] [--no-view] [--json]
+python -m hsr.bringup [--source SOURCE] [--for SECONDS] [--no-view] [--refine] [--json]
 """
 
 from __future__ import annotations
@@ -18,16 +19,22 @@ from pathlib import Path
 
 import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
+from hsr_msgs.msg import WindowQuality
 from lifecycle_msgs.msg import TransitionEvent
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
+from hsr_core.config import describe
+
+from . import qos
 from .environment import transport_environment
 from .lifecycle import LifecycleClient
 from .meter import Meter
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
+from .refine_params import DEFAULTS as REFINER_DEFAULTS
 
-PERCEPTION = "/human/perception"
+PERCEPTION, REFINER = "/human/perception", "/human/refiner"
+_LIFECYCLES = ("perception: lifecycle", "refiner: lifecycle")
 LOAD_BODY = """
 import sys
 from hsr_core.body import load_body
@@ -50,6 +57,13 @@ TOPICS = (
     ("/human/joint_states", "165 joint angles of the primary person"),
     ("/human/overlay", "the image with the people drawn over it"),
     ("/human/stats", "what each frame cost"),
+)
+REFINED_TOPICS = (
+    ("/human/refined/people", "people of finished windows, with the stamps of their images"),
+    ("/human/refined/mesh", "the newest refined mesh, for RViz"),
+    ("/human/refined/quality", "how each window went"),
+    ("/human/refined/gaussians", "the avatar as coloured points, for RViz"),
+    ("/human/refined/render", "the avatar drawn as the camera would see it"),
 )
 
 
@@ -94,6 +108,7 @@ class Bringup:
         self._stop = False
         self._gave_up = False
         self._start_up = ""
+        self._windows: list[WindowQuality] = []
         self._processes: dict[str, NodeProcess] = {}
         os.environ.update(transport_environment(options.dds_profile))
         self._log_dir = _new_log_dir(options.log_dir)
@@ -111,6 +126,7 @@ class Bringup:
             self._start_source()
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
+            self._start_refiner()
             self._greet()
             self._watch()
         except BringupError as error:
@@ -143,6 +159,39 @@ class Bringup:
         if options.params:
             arguments += ["--params-file", options.params]
         self._start("perception", options.perception_module, arguments)
+
+    def _start_refiner(self) -> None:
+        """Start the refiner last: it makes itself nice, and what it loads must not hold up the people."""
+        options, camera = self._options, self._camera
+        if not options.refine or self._stop:
+            return
+        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
+        if camera.compressed:
+            arguments += _set("input.transport", "compressed")
+        shared = {spec.name for spec in describe(REFINER_DEFAULTS)}
+        for pair in options.set:
+            if pair.partition(":=")[0] in shared:  # what both have, such as body_model.path, is the same for both
+                arguments += ["-p", pair]
+        for pair in options.refine_set:
+            arguments += ["-p", pair]
+        if options.params:
+            arguments += ["--params-file", options.params]
+        self._node.create_subscription(WindowQuality, "/human/refined/quality", self._on_window, qos.quality())
+        self._start("refiner", options.refine_module, arguments)
+        self._refiner = LifecycleClient(self._node, self._executor, REFINER)
+        for transition, limit_s in (("configure", CONFIGURE_LIMIT_S), ("activate", 30.0)):
+            self._drive(transition, limit_s, "refiner")
+
+    def _on_window(self, quality: WindowQuality) -> None:
+        """Say how a window of the refiner went."""
+        self._windows.append(quality)
+        verdict = "accepted" if quality.accepted else f"rejected: {quality.reason}"
+        print(
+            f"        window  {quality.id} {quality.status}  {quality.frames} frames  {quality.iterations} steps  "
+            f"{quality.time_ms / 1e3:.1f} s  objective {quality.objective_before:.4f} -> {quality.objective_after:.4f}"
+            f"  {quality.psnr_db:.1f} dB  IoU {quality.mask_iou:.2f}  {quality.gaussians} Gaussians  {verdict}",
+            flush=True,
+        )
 
     def _start_source(self) -> None:
         if self._camera.source:
@@ -184,7 +233,7 @@ class Bringup:
         """Show what a slow configure is doing, whenever that is news."""
         for status in message.status:
             values = {item.key: item.value for item in status.values}
-            if status.name == "perception: lifecycle" and "phase" in values and status.message != self._start_up:
+            if status.name in _LIFECYCLES and "phase" in values and status.message != self._start_up:
                 self._start_up = status.message
                 print(f"start-up  {status.message}", flush=True)
 
@@ -207,16 +256,17 @@ class Bringup:
         nodes = [f"{space.rstrip('/')}/{name}" for name, space in self._node.get_node_names_and_namespaces()]
         return nodes.count(PERCEPTION) <= ("perception" in self._processes)
 
-    def _drive(self, transition: str, limit_s: float) -> None:
+    def _drive(self, transition: str, limit_s: float, name: str = "perception") -> None:
         if self._stop:
             return
-        done = self._lifecycle.change(transition, limit_s, alive=self._still_up)
+        client = self._refiner if name == "refiner" else self._lifecycle
+        done = client.change(transition, limit_s, alive=self._still_up)
         self._show_logs()
         if not done and not self._stop:
             self._check_alive()
             self._check_alone()
-            tail = self._processes["perception"].tail()
-            raise BringupError(f"the perception node did not {transition}; the end of its log:\n{tail}")
+            tail = self._processes[name].tail()
+            raise BringupError(f"the {name} node did not {transition}; the end of its log:\n{tail}")
 
     def _greet(self) -> None:
         if self._stop:
@@ -224,7 +274,7 @@ class Bringup:
         camera = self._camera
         topic = f"{camera.topic}/compressed" if camera.compressed else camera.topic
         print(f"camera  {topic} ({camera.source or 'not started here'})")
-        for topic, text in TOPICS:
+        for topic, text in (*TOPICS, *(REFINED_TOPICS if self._options.refine else ())):
             print(f"topic   {topic:<22} {text}")
         print(f"logs    {self._log_dir}", flush=True)
 
@@ -305,6 +355,8 @@ class Bringup:
             "perception_rss_mb": _number(perception.rss_mb()) if perception else None,
             "cpu_percent": self._cpu_percent(),
         }
+        if self._options.refine:
+            summary["windows"] = self._windows_summary()
         if stats:
             summary["frames"] = {
                 "in": stats.received,
@@ -317,6 +369,16 @@ class Bringup:
                 },
             }
         return summary
+
+    def _windows_summary(self) -> dict:
+        windows = self._windows
+        reasons = [window.reason for window in windows if not window.accepted]
+        return {
+            "all": len(windows),
+            "accepted": len(windows) - len(reasons),
+            "rejected": {reason: reasons.count(reason) for reason in reasons},
+            "seconds": [_number(window.time_ms / 1e3) for window in windows],
+        }
 
     def _cpu_percent(self) -> dict[str, float | None]:
         if not hasattr(self, "_cpu_start"):
@@ -373,6 +435,9 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--set", action="append", default=[], metavar="NAME:=VALUE", help="a perception parameter")
     parser.add_argument("--dds-profile", default="auto", help="auto, none, or the path of a Fast DDS profile")
     parser.add_argument("--log-dir", default="", help="where log folders go")
+    parser.add_argument("--refine", action="store_true", help="start the refiner")
+    parser.add_argument("--refine-set", action="append", default=[], metavar="NAME:=VALUE", help="a refiner parameter")
+    parser.add_argument("--refine-module", default="hsr.refine_node", help=argparse.SUPPRESS)
     parser.add_argument("--perception-module", default="hsr.perception_node", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
 
