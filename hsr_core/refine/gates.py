@@ -211,7 +211,7 @@ def in_sight(uv: Array, vertices: Array, drawn: Array) -> NDArray[np.bool_]:
 def histogram(pixels: Array) -> Array:
     """Return the shares of colours (P, 3) in 0..1 in 8 x 8 x 8 bins, (512,); some of many pixels are enough."""
     pixels = pixels[:: max(1, len(pixels) // _HISTOGRAM_PIXELS)]
-    bins = (np.nan_to_num(pixels) * _BINS).astype(np.int64).clip(0, _BINS - 1)
+    bins = (np.nan_to_num(pixels).clip(0, 1) * _BINS).astype(np.int64).clip(0, _BINS - 1)
     counts = np.bincount(bins @ np.array([_BINS * _BINS, _BINS, 1]), minlength=_BINS**3)
     return counts / max(len(pixels), 1)
 

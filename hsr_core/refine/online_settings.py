@@ -101,7 +101,7 @@ _SMALL = replace(
 )  # fmt: skip
 _CPU_TEST = replace(
     OnlineSettings(), budget_ms=10_000, crop_height_px=160, batch=1, pose_iterations=10, joint_iterations=20,
-    front_only=False, gate=GateSettings(min_height_px=60), bootstrap=BootstrapSettings(iterations=300),
+    front_only=False, gate=GateSettings(min_height_px=60), bootstrap=BootstrapSettings(iterations=300, psnr_db=14),
     avatar=AvatarSettings(start=1500), density=DensitySettings(grow_fraction=0.05, cap=3000),
 )  # fmt: skip
 PROFILES: Mapping[str, OnlineSettings] = {"online_gpu": _GPU, "online_gpu_small": _SMALL, "cpu_test": _CPU_TEST}

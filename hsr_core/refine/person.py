@@ -309,14 +309,14 @@ class Person:
 
     def _bootstrap(self, window: list[Observation], budget: Budget) -> RefinedWindow:
         boot = self.settings.bootstrap
-        left = boot.iterations - self._iterations
+        # Spread over windows, so that the avatar learns from several sides before its rates have fallen.
+        most = -(-boot.iterations // boot.keyframes)
         done = min(1.0, self._iterations / boot.iterations)
         rates = scaled_rates(self.settings.rates, self._rate_factor)
         mu = rates.mu * (MAP_END / rates.mu) ** done if rates.mu > MAP_END else rates.mu
         plan = Plan(
-            0, left if left > 0 else max(1, self.settings.joint_iterations), replace(rates, mu=mu),
-            color_iterations=max(0, boot.color_iterations - self._iterations),
-            means_decay=min(1.0, MAP_END / mu), hold_keys=False, converge=False,
+            self.settings.pose_iterations if self._iterations else 0, most, replace(rates, mu=mu),
+            color_iterations=max(0, boot.color_iterations - self._iterations), hold_keys=False, converge=False,
         )  # fmt: skip
         solved, verdict, items = self._solve(window, plan, budget)
         self._iterations += solved.learnt
@@ -336,8 +336,8 @@ class Person:
         else:
             problem = f"the avatar is being learnt: {self._iterations} steps of {boot.iterations}, " \
                 f"{len(self._keys)} key frames, {verdict.psnr_db:.1f} dB"  # fmt: skip
-            if self._iterations < boot.iterations and solved.learnt:
-                self._next_ns = window[-1].stamp_ns  # there is work without new frames
+            if solved.learnt < most and solved.learnt:
+                self._next_ns = window[-1].stamp_ns  # time was short: there is work without new frames
         return self._window(window, problem, budget, solved, verdict)
 
     # --- track ---------------------------------------------------------------------------------------------------

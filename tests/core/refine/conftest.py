@@ -6,6 +6,7 @@ import synthetic_models
 
 from hsr_core.body import EhmBody, load_body
 from hsr_core.refine.skin import CanonicalBody
+from hsr_core.synth.benchmark import BenchmarkSequence, benchmark_sequence
 from hsr_core.types import HumanParams
 
 
@@ -45,3 +46,9 @@ def person() -> HumanParams:
 @pytest.fixture(scope="session")
 def canonical(open_body: EhmBody, person: HumanParams) -> CanonicalBody:
     return CanonicalBody.from_body(open_body, person)
+
+
+@pytest.fixture(scope="session")
+def sequence(open_body: EhmBody) -> BenchmarkSequence:
+    """A clothed person who turns once, everything known: forty frames of 160 x 112."""
+    return benchmark_sequence(0, body=open_body)
