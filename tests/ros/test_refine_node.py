@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -283,28 +284,20 @@ def test_an_avatar_is_saved_and_loaded_by_name(rig, refiner):
     refiner.works()
 
 
-@pytest.mark.parametrize(
-    "name", ["", ".", "..", "../../out", "/tmp/out", "a/b", "a\\b", "~", ".hidden", "x\0y", "link", "linked"]
-)
+@pytest.mark.parametrize("name", ["", ".", "..", "../../out", "/tmp/out", "a/b", "a\\b", ".hidden", "a\nb", "link"])
 def test_a_path_outside_the_data_folder_is_refused(rig, refiner, name):
     folder = rig.folder / "data" / "avatars"
     folder.mkdir(parents=True, exist_ok=True)
     outside = rig.folder / "outside.npz"
-    for link in ("link.npz", "linked.npz"):
-        if not (folder / link).is_symlink():
-            (folder / link).symlink_to(outside)
-    saved = len(refiner.told("save")), len(refiner.told("load"))
+    if not (folder / "link.npz").is_symlink():
+        (folder / "link.npz").symlink_to(outside)
+    before = len(refiner.told("save")), len(refiner.told("load"))
     for service in ("save_avatar", "load_avatar"):
         answer = ask(refiner, AvatarFile, service, name=name)
-        if name == "~":  # a plain name, not a home folder
-            continue
-        if name == "x\0y":  # the middleware ends a string at its first NUL
-            continue
         assert not answer.ok
         assert "refused" in answer.message or "plain name" in answer.message
     assert not outside.exists()
-    if name not in ("~", "x\0y"):
-        assert saved == (len(refiner.told("save")), len(refiner.told("load")))
+    assert before == (len(refiner.told("save")), len(refiner.told("load")))
     written = {path for path in rig.folder.rglob("*.npz") if not path.is_relative_to(folder)}
     assert not written
 
@@ -347,6 +340,9 @@ def test_a_clock_that_goes_back_ends_the_window_in_work_and_all_starts_again(ref
 
 def test_the_process_goes_behind_others(refiner):
     assert os.getpriority(os.PRIO_PROCESS, refiner.process.pid) == 10
+    group = Path(f"/proc/{refiner.process.pid}/autogroup")
+    if group.exists():  # niceness counts within the group only, and the process leads its own
+        assert group.read_text().split()[-1] == "10"
 
 
 def test_diagnostics_name_every_part(rig, refiner):

@@ -5,6 +5,7 @@ python -m hsr.refine_node --ros-args -r image:=/camera/image_raw -r camera_info:
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
@@ -98,7 +100,7 @@ def online_settings_for(settings: RefinerSettings, device: str) -> OnlineSetting
     return replace(
         base,
         device=device,
-        budget_ms=settings.budget_ms,
+        budget_ms=settings.budget_ms or base.budget_ms,
         depth=settings.depth.enabled,
         window=replace(base.window, seconds=window.seconds, stride_s=window.stride_s, max_frames=window.max_frames),
         avatar=replace(base.avatar, binding=settings.binding, start=min(base.avatar.start, settings.gaussians.max)),
@@ -290,8 +292,15 @@ class RefineNode(GuardedNode):
 
 
 def lower_priority(nice: int) -> None:
-    """Let every other process go first; threads that are started from here on inherit it. It cannot be taken back."""
+    """Let every other process go first; threads that are started from here on inherit it. It cannot be taken back.
+
+    Where Linux groups processes by session (sched_autogroup), niceness counts only within the session: a process that
+    leads one makes the session nice, too.
+    """
     os.nice(max(0, nice - os.nice(0)))
+    if os.getsid(0) == os.getpid():
+        with contextlib.suppress(OSError):  # no such grouping, or not allowed to change it
+            Path("/proc/self/autogroup").write_text(str(nice))
 
 
 def main(open_parts: OpenParts = open_parts, node: type[RefineNode] = RefineNode) -> None:

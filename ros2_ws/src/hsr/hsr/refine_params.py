@@ -65,7 +65,9 @@ class RefinerSettings:
         choices=("auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"),
     )
     data_dir: str = setting("~/.local/share/hsr", "Avatars are saved in its folder avatars")
-    budget_ms: float = setting(1000.0, "Work on one window [ms]", low=10, high=100_000)
+    budget_ms: float = setting(
+        0.0, "Work on one window; 0 = as the profile says, 1000 on a GPU, 10000 without [ms]", low=0, high=100_000
+    )
     binding: str = setting("camel", "How Gaussians are bound to the body", choices=("camel", "none", "lsw", "gom"))
     publish_gaussians_hz: float = setting(
         2.0, "Most Gaussian clouds per second; 0 = no limit [Hz]", low=0, high=30, live=True
