@@ -10,6 +10,10 @@ CHUNK = 1 << 24
 """Distances held at once on a GPU."""
 
 
+FAR_M = 1e4
+"""Where points that are not finite are put: nearest to nothing. That they exist is for the optimiser to notice."""
+
+
 class PointIndex:
     """A fixed set of points to be searched again and again.
 
@@ -18,7 +22,7 @@ class PointIndex:
     """
 
     def __init__(self, points: Tensor) -> None:
-        self.points = points.detach()
+        self.points = points.detach().nan_to_num(FAR_M, FAR_M, FAR_M)
         self._tree = cKDTree(self.points.numpy()) if self.points.device.type == "cpu" else None
 
     def nearest(self, queries: Tensor, k: int = 1) -> tuple[Tensor, Tensor]:
@@ -26,7 +30,7 @@ class PointIndex:
 
         Both have shape (Q,), or (Q, k) for k > 1, nearest first.
         """
-        queries = queries.detach()
+        queries = queries.detach().nan_to_num(FAR_M, FAR_M, FAR_M)
         if self._tree is not None:
             distance, index = self._tree.query(queries.numpy(), k=k, workers=-1)
             return torch.as_tensor(distance, dtype=queries.dtype), torch.as_tensor(index)
