@@ -79,7 +79,8 @@ class Refiner:
         self.rig = rig
         self.log_path = rig.folder / "told.jsonl"
         arguments = ["--ros-args", "-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
-        for pair in ("diagnostic_updater.period:=0.2", f"data_dir:={rig.folder / 'data'}", *parameters):
+        # On a busy machine a nice node would be waited for in vain.
+        for pair in ("nice:=0", "diagnostic_updater.period:=0.2", f"data_dir:={rig.folder / 'data'}", *parameters):
             arguments += ["-p", pair]
         self.process = rig.start("refiner", module, *arguments, environ={LOG: str(self.log_path)})
         self.lifecycle = LifecycleClient(rig.node, rig.executor, "/human/refiner")

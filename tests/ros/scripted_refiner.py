@@ -29,7 +29,7 @@ from hsr_core.refine.window import AvatarView, RefinedWindow, WindowQuality
 LOG = "HSR_TEST_REFINER"
 LONG_S = 2.0
 FRAMES = 3
-"""A window is made of so many frames."""
+"""A window is made of so many frames, the newest ones."""
 SHIFT_M = np.float32([0.25, 0, 0.5])
 """What the scripted refinement adds to a person's place."""
 BACKGROUND = 200
@@ -94,8 +94,8 @@ class ScriptedRefiner:
     def refine(self, should_stop):
         for track_id, frames in self._frames.items():
             if len(frames) >= FRAMES:
-                self._frames[track_id] = frames[FRAMES:]
-                return self._window(track_id, frames[:FRAMES], should_stop)
+                self._frames[track_id] = []
+                return self._window(track_id, frames[-FRAMES:], should_stop)
         return None
 
     def _window(self, track_id, frames, should_stop):

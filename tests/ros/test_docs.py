@@ -5,19 +5,28 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 from hsr.source_node import PARAMETERS
 
 from hsr_core.config import describe
 
-ROWS = [
-    [cell.strip().strip("`") for cell in line.strip("|").split("|")]
-    for line in (Path(__file__).parents[2] / "docs" / "ros.md").read_text().splitlines()
-    if line.startswith("| `")
-]
+TEXT = (Path(__file__).parents[2] / "docs" / "ros.md").read_text()
+REFINER = TEXT.partition("### Parameters of the refiner")[2].partition("\n## ")[0]
 
 
-def row(name: str) -> list[str]:
-    found = [cells for cells in ROWS if cells[0] == name]
+def rows(text: str) -> list[list[str]]:
+    return [
+        [cell.strip().strip("`") for cell in line.strip("|").split("|")]
+        for line in text.splitlines()
+        if line.startswith("| `")
+    ]
+
+
+ROWS, REFINER_ROWS = rows(TEXT.replace(REFINER, "")), rows(REFINER)
+
+
+def row(name: str, among: list[list[str]] = ROWS) -> list[str]:
+    found = [cells for cells in among if cells[0] == name]
     assert len(found) == 1, f"{name} has {len(found)} rows"
     return found[0]
 
@@ -28,10 +37,19 @@ def shown(value) -> str:
 
 @pytest.mark.parametrize("spec", list(describe()), ids=lambda spec: spec.name)
 def test_a_setting_is_documented_as_it_is(spec):
+    check(spec, row(spec.name))
+
+
+@pytest.mark.parametrize("spec", list(describe(REFINER_DEFAULTS)), ids=lambda spec: spec.name)
+def test_a_setting_of_the_refiner_is_documented_as_it_is(spec):
+    check(spec, row(spec.name, REFINER_ROWS))
+
+
+def check(spec, cells):
     allowed = ", ".join(spec.choices)
     if spec.low is not None:
         allowed = f"{spec.low:g} to {spec.high:g}"
-    _, _, limits, default, live, description = row(spec.name)
+    _, _, limits, default, live, description = cells
     assert (limits, default, live) == (allowed, shown(spec.default), "yes" if spec.live else "")
     assert description == spec.description
 

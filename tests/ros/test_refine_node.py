@@ -338,13 +338,6 @@ def test_a_clock_that_goes_back_ends_the_window_in_work_and_all_starts_again(ref
     refiner.feed(lambda: refiner.status("windows") is not None, "diagnostics")
 
 
-def test_the_process_goes_behind_others(refiner):
-    assert os.getpriority(os.PRIO_PROCESS, refiner.process.pid) == 10
-    group = Path(f"/proc/{refiner.process.pid}/autogroup")
-    if group.exists():  # niceness counts within the group only, and the process leads its own
-        assert group.read_text().split()[-1] == "10"
-
-
 def test_diagnostics_name_every_part(rig, refiner):
     rig.wait(lambda: refiner.status("masks"), "diagnostics")
     names = {status.name for array_ in refiner.diagnostics for status in array_.status}
@@ -391,7 +384,11 @@ def test_it_is_stopped_in_the_middle_of_a_window_and_starts_again(rig, refiner):
 
 
 def test_people_of_an_assumed_camera_are_refined_and_missing_camera_info_is_counted(rig):
-    node = Refiner(rig)
+    node = Refiner(rig, "nice:=5")
+    assert os.getpriority(os.PRIO_PROCESS, node.process.pid) == 5
+    group = Path(f"/proc/{node.process.pid}/autogroup")
+    if group.exists():  # niceness counts within the group only, and the process leads its own
+        assert group.read_text().split()[-1] == "5"
 
     def play(source):
         stamp_ns = node.next_stamp()
