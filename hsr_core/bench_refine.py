@@ -19,9 +19,11 @@ from .body.ehm import EhmBody
 from .errors import ConfigError
 from .eval.refine_metrics import on_white, pose_errors, prediction_on_white, psnr_db, ssim
 from .refine.avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
-from .refine.avatar_init import ColorView, vertex_colors
+from .refine.avatar_init import ColorView, farthest_points, vertex_colors
+from .refine.binding import binding_by_name
 from .refine.frames import RefineFrame
 from .refine.losses import LossSettings
+from .refine.neighbours import PointIndex
 from .refine.optimise import Refinement, RefineSettings
 from .refine.render import render
 from .refine.skin import CanonicalBody, local_rotmats
@@ -153,9 +155,33 @@ def first_avatar(body: EhmBody, frames: Sequence[RefineFrame], people: Sequence[
         ColorView(body.pose_one(person).vertices, frame.image, frame.mask, frame.K)
         for frame, person in zip(frames[COLOR_FRAMES], people[COLOR_FRAMES], strict=True)
     ]
-    colors, _ = vertex_colors(canonical.vertices.numpy(), body.faces, views)
+    colors = torch.as_tensor(vertex_colors(canonical.vertices.numpy(), body.faces, views)[0])
     settings = AvatarSettings(binding=binding, start=GAUSSIANS)
-    return build_avatar(canonical, settings, colors=torch.as_tensor(colors))
+    if binding_by_name(binding).on_faces:
+        canonical, chosen = decimated(canonical, body, GAUSSIANS)
+        colors = colors[chosen]
+    return build_avatar(canonical, settings, colors=colors)
+
+
+def decimated(canonical: CanonicalBody, body: EhmBody, count: int) -> tuple[CanonicalBody, torch.Tensor]:
+    """Return the body with `count` of its vertices, evenly spread, and which they are.
+
+    A Gaussian on each face of the whole body would be many times smaller than a pixel, and many times more of them than
+    the other bindings have. Each vertex goes to the nearest of those that stay; faces between three of them stay.
+    """
+    chosen = farthest_points(canonical.vertices, count)
+    cluster = PointIndex(canonical.vertices[chosen]).nearest(canonical.vertices)[1]
+    faces = cluster[canonical.faces]
+    a, b, c = faces.unbind(1)
+    faces = faces[(a != b) & (b != c) & (c != a)]
+    first = faces.argmin(dim=1, keepdim=True)
+    faces = faces.gather(1, (first + torch.arange(3)) % 3).unique(dim=0)  # turned, not mirrored: outward stays outward
+    rest, joints = body.rest(canonical.params)
+    small = CanonicalBody(
+        torch.as_tensor(rest)[chosen], torch.as_tensor(joints), canonical.weights[chosen], faces, canonical.parents,
+        canonical.ancestors, None, canonical.params, canonical.model_id,
+    )  # fmt: skip
+    return small, chosen
 
 
 def picture_errors(avatar: Avatar, sequence: BenchmarkSequence, settings: TestTimeSettings) -> dict[str, float]:

@@ -75,8 +75,8 @@ def _read(args: argparse.Namespace, body: EhmBody) -> tuple[list[RefineFrame], d
         return frames, {"input": str(path.name), "frames": len(frames)}
     from ..mask.base import MaskSettings
     from ..mask.select import open_masks
-    from ..sources import open_source
-    from ..sources.calibration import clip_camera, load_camera
+    from ..sources import clip_camera, open_source
+    from ..sources.calibration import load_camera
     from ..stream import HumanStream
     from .collect import collect_person
 
