@@ -388,10 +388,13 @@ class Person:
         if self._doubtful or not verdict.psnr_db <= self._psnr - PSNR_DROP_DB or not len(self._keys):
             return ""
         usual = np.mean([key.colors for key in self._keys.frames], axis=0)
-        strange = sum(chi2(o.colors, usual) > STRANGER_DISTANCE for o in window)
-        if strange >= min(STRANGER_FRAMES, len(window)):
+        strange = [chi2(o.colors, usual) > STRANGER_DISTANCE for o in window]
+        if sum(strange) >= min(STRANGER_FRAMES, len(window)):
             self._anew(window)
             return "the colours are those of somebody else: the avatar is begun anew"
+        if any(strange):
+            self._restore()
+            return "the colours of some frames are those of somebody else"
         if self._relearn:
             return ""
         self._relearn = RELEARN_STEPS
