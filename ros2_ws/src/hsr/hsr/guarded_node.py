@@ -33,7 +33,7 @@ class GuardedNode(GuardedLifecycleNode):
     """A guarded lifecycle node whose configure takes long.
 
     Attributes:
-        abandoned: True when the process was told to end in the middle of a start-up that cannot be interrupted.
+        abandoned: True when the process was told to end in the middle of a start-up or of work that does not stop.
     """
 
     def __init__(self, name: str, **kwargs) -> None:
@@ -98,7 +98,7 @@ def run(name: str, make: Callable[[], GuardedNode]) -> None:
 
 
 def _run(name: str, make: Callable[[], GuardedNode]) -> bool:
-    """Run a node to its end; return whether a start-up was abandoned, whose thread still works."""
+    """Run a node to its end; return whether work was abandoned, whose thread goes on."""
     node = None
     with ros():
         try:

@@ -47,8 +47,8 @@ if TYPE_CHECKING:
 WATCH_PERIOD_S = 0.25
 TICK_S = 0.05
 """How often it is looked whether there is work."""
-STOP_LIMIT_S = 30.0
-"""The step in work ends by itself within this; on a slow machine one takes seconds."""
+STOP_LIMIT_S, END_LIMIT_S = 30.0, 3.0
+"""The step in work ends by itself within this, on a slow machine; the end of the process does not wait so long."""
 
 
 @dataclass
@@ -171,6 +171,8 @@ class RefineNode(GuardedNode):
 
     def free(self) -> None:
         self._stop()
+        if self.abandoned:
+            return
         outputs, self._outputs = self._outputs, None
         parts, self._parts = self._parts, None
         try:
@@ -192,10 +194,19 @@ class RefineNode(GuardedNode):
         if messages is not None:
             messages.close()
         if worker is not None:
-            worker.stop(STOP_LIMIT_S)
-        if pipeline is not None:
+            self._wait_for(worker)
+        if pipeline is not None and not self.abandoned:
             pipeline.close()
         self._cameras.restart()
+
+    def _wait_for(self, worker: Worker) -> None:
+        ending = self.finished or not self.context.ok()
+        try:
+            worker.stop(END_LIMIT_S if ending else STOP_LIMIT_S)
+        except TimeoutError:
+            if not ending:
+                raise
+            self.abandoned = True  # with all that the step in work still uses
 
     def _on_device_error(self, error: str) -> None:
         """Called in the worker's thread, which is to do nothing more."""
