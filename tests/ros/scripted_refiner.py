@@ -26,7 +26,8 @@ from hsr_core.mask.mesh import MeshMask
 from hsr_core.mask.topic import TopicMask
 from hsr_core.refine.window import AvatarView, RefinedWindow, WindowQuality
 
-LOG = "HSR_TEST_REFINER"
+LOG, MODEL = "HSR_TEST_REFINER", "HSR_TEST_MODEL"
+"""Environment variables: the file that is written, and whose parameters people carry."""
 LONG_S = 2.0
 FRAMES = 3
 """A window is made of so many frames, the newest ones."""
@@ -49,7 +50,7 @@ class BoxBody:
     """A closed box, 0.5 m wide, 1.2 m tall and 0.3 m deep, around the person's place; nothing bends."""
 
     n_betas = n_expression = n_head_betas = n_head_expression = 10
-    family, model_id, licence_note = "OPEN", "box-0", "made up"
+    family, model_id, licence_note = "OPEN", os.environ.get(MODEL, "box-0"), "made up"
     half_m = np.float32([0.25, 0.6, 0.15])
     # Corner c has coordinate i at +half when bit i of c is set; counter-clockwise from outside.
     faces = np.int32(

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 from harness import HERE
 from hsr.bringup import BringupError, Camera
-from scripted_node import FAIL_DIR
+from scripted_node import FAIL_DIR, TinyBody
+from scripted_refiner import LOG, MODEL
 
 from hsr_core.regress.pear.checkpoint import make_test
 
@@ -122,6 +123,24 @@ def test_pear_runs_in_the_node_on_a_checkpoint_of_its_format(bring_up, tmp_path)
     assert process.returncode == 0, err
     summary = json.loads(out.splitlines()[-1])
     assert summary["latency_ms"]["meshes"] > 5
+
+
+def test_the_refiner_runs_behind_the_same_command_and_says_a_line_for_each_window(bring_up, tmp_path, monkeypatch):
+    monkeypatch.setenv(LOG, str(tmp_path / "told.jsonl"))
+    monkeypatch.setenv(MODEL, TinyBody.model_id)
+    process = bring_up(
+        "--source", "synthetic", "--hfov", "60", "--for", "5", "--refine", "--refine-module", "scripted_refiner",
+        "--refine-set", "nice:=3", "--set", f"data_dir:={tmp_path}",
+    )  # fmt: skip
+    out, err = process.communicate(timeout=90)
+    assert process.returncode == 0, err
+    summary = json.loads(out.splitlines()[-1])
+    assert summary["returncodes"] == {"source": 0, "perception": 0, "refiner": 0}
+    assert summary["windows"]["accepted"] >= 1
+    assert summary["windows"]["all"] == out.count("        window  ")
+    assert "3 frames  30 steps" in out
+    assert "/human/refined/people" in out
+    assert summary["latency_ms"]["meshes"] > 30
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])

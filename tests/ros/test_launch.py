@@ -64,6 +64,7 @@ def test_launch_config_and_rviz_are_where_the_package_looks() -> None:
     tree = yaml.safe_load((share_dir() / "rviz" / "human.rviz").read_text())
     topics = [d["Topic"]["Value"] for d in tree["Visualization Manager"]["Displays"] if "Topic" in d]
     assert {"/human/mesh", "/human/skeleton", "/human/overlay", "/camera/image_raw"} <= set(topics)
+    assert {"/human/refined/mesh", "/human/refined/gaussians"} <= set(topics)
 
 
 def load() -> ModuleType:
