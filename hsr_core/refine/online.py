@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..body.ehm import EhmBody
 from ..errors import ConfigError
 from ..geometry.raster import Topology
+from ..types import HumanParams
 from .avatar import Avatar
 from .avatar_io import load_avatar, save_avatar
 from .frames import RefineFrame
@@ -54,8 +55,9 @@ class _Inbox:
 class OnlineRefiner:
     """Learns an avatar of each person and refines their poses, a window at a time.
 
-    `add`, `lost`, `reset`, `gaussians`, `render_view` and `status` return at once and may be called from any thread.
-    `refine` is called from one thread; `save_avatar` and `load_avatar` wait until it has ended, at most one budget.
+    `add`, `add_estimate`, `lost`, `reset`, `gaussians`, `render_view` and `status` return at once and may be called
+    from any thread. `refine` is called from one thread; `save_avatar` and `load_avatar` wait until it has ended, at
+    most one budget.
 
     Memory is bounded: of each person `window.max_frames` images (the caller's own, not copied) and the key frames'
     crops; of a parked person the avatar alone, for `keep_s`.
@@ -101,28 +103,32 @@ class OnlineRefiner:
                 `unidepth...` or `mono...` has a scale error of its own in each frame.
             metric: Something metric is known of the person's distance.
         """
-        window = self.settings.window
         with self._lock:
-            if self._closed:
+            box = self._box(track_id, frame.stamp_ns)
+            if box is None:
                 return
-            box = self._inboxes.setdefault(track_id, _Inbox())
-            box.heard = self._clock()
-            if box.newest_ns is not None and frame.stamp_ns <= box.newest_ns:
-                box.entries.clear()  # time was set back: what waits is of no use
-                box.image_ns = None
+            window = self.settings.window
             spacing = THINNING * window.seconds * 1e9 / window.max_frames
             keep = box.image_ns is None or frame.stamp_ns - box.image_ns >= spacing
             if keep:
                 box.image_ns = frame.stamp_ns
-            box.newest_ns = frame.stamp_ns
-            box.entries.append(
+            self._append(
+                box,
                 Entry(
                     box.count, frame.stamp_ns, frame.params, frame if keep else None, mask_quality, depth_source, metric
-                )
+                ),
             )
-            box.count += 1
-            while box.entries[0].stamp_ns < frame.stamp_ns - window.seconds * 1e9:
-                box.entries.popleft()
+
+    def add_estimate(self, track_id: int, stamp_ns: int, params: HumanParams) -> None:
+        """Take a person's estimate without an image: it is refined as its neighbours in time that have one.
+
+        Args:
+            stamp_ns: In order with those of the frames. params: Initial estimate.
+        """
+        with self._lock:
+            box = self._box(track_id, stamp_ns)
+            if box is not None:
+                self._append(box, Entry(box.count, stamp_ns, params))
 
     def lost(self, track_id: int) -> None:
         """The person is gone: their avatar is parked. A window in progress is given up."""
@@ -155,6 +161,24 @@ class OnlineRefiner:
     def status(self) -> dict[int, str]:
         """Where each person stands, see `window.STATUSES`."""
         return {track_id: person.status for track_id, person in list(self._people.items())}
+
+    def _box(self, track_id: int, stamp_ns: int) -> _Inbox | None:
+        """Return where a person's frame of this time goes; None after the end."""
+        if self._closed:
+            return None
+        box = self._inboxes.setdefault(track_id, _Inbox())
+        box.heard = self._clock()
+        if box.newest_ns is not None and stamp_ns <= box.newest_ns:
+            box.entries.clear()  # time was set back: what waits is of no use
+            box.image_ns = None
+        box.newest_ns = stamp_ns
+        return box
+
+    def _append(self, box: _Inbox, entry: Entry) -> None:
+        box.entries.append(entry)
+        box.count += 1
+        while box.entries[0].stamp_ns < entry.stamp_ns - self.settings.window.seconds * 1e9:
+            box.entries.popleft()
 
     def _request(self, what: str, track_id: int | None) -> None:
         with self._lock:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from array import array
 from collections.abc import Callable
 from typing import Any
@@ -96,7 +95,8 @@ class Refiner:
         self.depths = create(Image, "/human/depth", 5)
         self.depth_infos = create(CameraInfo, "/human/depth_info", 5)
         self.masks = create(Image, "/human/mask", 5)
-        self._stamps = itertools.count(START_NS, STEP_NS)
+        self.step_ns = STEP_NS
+        self._stamp_ns = START_NS
         if activate:
             self.change("configure")
             self.change("activate")
@@ -109,14 +109,15 @@ class Refiner:
 
     def send(self, command: int = Command.ACCEPT, *humans: Human, stamp_ns: int | None = None) -> int:
         """Publish camera info, image and people of one moment; return its stamp."""
-        stamp_ns = next(self._stamps) if stamp_ns is None else stamp_ns
+        stamp_ns = self.next_stamp() if stamp_ns is None else stamp_ns
         self.infos.publish(info(stamp_ns))
         self.images.publish(image(command, stamp_ns=stamp_ns, size=SIZE))
         self.perceived.publish(people(stamp_ns, *(humans or (human(),))))
         return stamp_ns
 
     def next_stamp(self) -> int:
-        return next(self._stamps)
+        self._stamp_ns += self.step_ns
+        return self._stamp_ns
 
     def feed(
         self,

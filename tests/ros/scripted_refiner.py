@@ -78,6 +78,7 @@ class ScriptedRefiner:
 
     def __init__(self) -> None:
         self._frames: dict[int, list] = {}
+        self._estimates: dict[int, dict] = {}
         self._sources: dict[int, str] = {}
         self._versions: dict[int, int] = {}
         self._newest: dict[int, tuple] = {}
@@ -91,6 +92,10 @@ class ScriptedRefiner:
         )  # fmt: skip
         self._frames.setdefault(track_id, []).append(frame)
         self._sources[track_id] = depth_source
+
+    def add_estimate(self, track_id, stamp_ns, params):
+        note("estimate", track_id=track_id, stamp_ns=stamp_ns)
+        self._estimates.setdefault(track_id, {})[stamp_ns] = params
 
     def refine(self, should_stop):
         for track_id, frames in self._frames.items():
@@ -114,13 +119,16 @@ class ScriptedRefiner:
                 time.sleep(0.005)
             note("stopped")
             return None
-        stamps = tuple(frame.stamp_ns for frame in frames)
+        known = {frame.stamp_ns: frame.params for frame in frames}
+        between = self._estimates.pop(track_id, {})
+        known |= {stamp: p for stamp, p in between.items() if frames[0].stamp_ns < stamp < frames[-1].stamp_ns}
+        stamps = tuple(sorted(known))
         source = self._sources[track_id]
         if command == Command.REJECT:
             quality = WindowQuality(False, "the image asked for it", "coast", len(frames), 7, depth_source=source)
             return RefinedWindow(track_id, stamps, (), quality, self._versions.get(track_id, 0))
         self._versions[track_id] = self._versions.get(track_id, 0) + 1
-        people = tuple(replace(frame.params, transl=frame.params.transl + SHIFT_M) for frame in frames)
+        people = tuple(replace(known[stamp], transl=known[stamp].transl + SHIFT_M) for stamp in stamps)
         if command == Command.NAN:
             people = (*people[:-1], replace(people[-1], transl=np.full(3, np.nan, np.float32)))
         quality = WindowQuality(

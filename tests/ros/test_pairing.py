@@ -23,9 +23,9 @@ def at_once(monkeypatch):
     monkeypatch.setattr(pairing, "SETTLE_S", 0.0)
 
 
-def build(max_bundles: int = 24, period_ms: float = 0.0) -> tuple[Pairing, Counters]:
+def build(max_images: int = 24, period_ms: float = 0.0) -> tuple[Pairing, Counters]:
     counters = Counters()
-    return Pairing(counters, max_bundles, period_ms * 1e-3, {"depth": 0.015, "mask": 0.015}), counters
+    return Pairing(counters, max_images, period_ms * 1e-3, {"depth": 0.015, "mask": 0.015}), counters
 
 
 def picture(stamp_ns: int, size: int = 3) -> Incoming:
@@ -42,7 +42,8 @@ def put(pairs: Pairing, stamp_ns: int, *humans: Human) -> None:
 
 
 def stamps(pairs: Pairing) -> list[int]:
-    return [bundle.image.stamp_ns for bundle in pairs.take()]
+    """Return the stamps of the images that are taken."""
+    return [bundle.image.stamp_ns for bundle in pairs.take() if bundle.image is not None]
 
 
 def test_people_find_their_image_whichever_comes_first():
@@ -87,7 +88,7 @@ def test_depth_and_mask_are_the_nearest_and_may_come_before_or_after():
 
 
 def test_what_waits_is_bounded_and_the_newest_stays():
-    pairs, counters = build(max_bundles=5)
+    pairs, counters = build(max_images=5)
     for i in range(12):
         put(pairs, (100 + i) * MS)
     assert stamps(pairs) == [(100 + i) * MS for i in range(7, 12)]
@@ -104,15 +105,33 @@ def test_what_waits_is_bounded_and_the_newest_stays():
 
 
 @pytest.mark.parametrize("hz", [10, 15, 24, 30, 60, 200])
-def test_no_more_pairs_are_kept_than_a_window_needs(hz):
+def test_no_more_images_are_kept_than_a_window_needs(hz, monkeypatch):
     """Two seconds of 24 images: 12 a second, or all where there are fewer."""
-    pairs, counters = build(max_bundles=10_000, period_ms=2000 / 24)
+    pairs, counters = build(max_images=10_000, period_ms=2000 / 24)
+    monkeypatch.setattr(pairing, "MAX_BUNDLES", 10_000)
     for i in range(10 * hz):
         put(pairs, 10**12 + round(i * 1e9 / hz))
-    kept = len(pairs.take())
-    # Each kept image is up to a quarter of a period early, and none can come between two images.
-    assert min(hz, 12) * 10 * 0.6 <= kept <= min(hz, 12) * 10 + 1
+    kept = len(stamps(pairs))
+    # None can come between two images, and each may be a tenth of the period early.
+    assert min(hz, 12) * 10 * 0.6 <= kept <= min(hz, 12 / 0.9) * 10 + 1
     assert kept + counters["thinned"] == 10 * hz
+
+
+def test_people_without_a_need_for_their_image_are_kept_in_order():
+    pairs, _ = build(period_ms=100)
+    for i in range(7):
+        put(pairs, 10**12 + i * 30 * MS)
+    found = pairs.take()
+    assert [bundle.stamp_ns for bundle in found] == [10**12 + i * 30 * MS for i in range(7)]
+    assert [bundle.image is not None for bundle in found] == [True, False, False, True, False, False, True]
+
+
+def test_people_that_wait_are_bounded_too():
+    pairs, counters = build(period_ms=1e6)
+    for i in range(pairing.MAX_BUNDLES + 20):
+        put(pairs, 10**12 + i * MS)
+    assert len(pairs.take()) == pairing.MAX_BUNDLES
+    assert counters["dropped_busy"] == 1  # the one with an image
 
 
 def test_time_that_goes_back_is_not_held_up_by_thinning():

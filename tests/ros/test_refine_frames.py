@@ -69,7 +69,7 @@ class Bench:
         pixels = np.zeros((*HW, 3), np.uint8) if pixels is None else pixels
         msg = convert.image_to_msg(pixels, STAMP_NS, FRAME_ID)
         found = people(STAMP_NS, *(who or (human(),)), camera=self.camera)
-        bundle = Bundle(Incoming(msg, STAMP_NS, 0.0, 0), found, 0.0, depth, mask)
+        bundle = Bundle(found, 0, 0.0, Incoming(msg, STAMP_NS, 0.0, 0), depth, mask)
         return self.maker.make(bundle, depth_info)[1]
 
 

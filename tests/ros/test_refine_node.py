@@ -79,6 +79,22 @@ def test_quality_mesh_and_avatar_go_with_it(rig, refiner):
     assert avatar.trained_frames == 3 * avatar.version
 
 
+def test_people_whose_images_are_not_needed_are_refined_with_their_neighbours(refiner):
+    refiner.works()
+    refiner.step_ns = 25_000_000  # 40 Hz
+    try:
+        begin = len(refiner.people)
+        refiner.feed(lambda: len(refiner.people) >= begin + 30, "people at the rate of the camera")
+    finally:
+        refiner.step_ns = STEP_NS
+    stamps = [stamp_to_ns(msg.header.stamp) for msg in refiner.people[begin:]]
+    assert 25_000_000 in np.diff(stamps)
+    kept = [entry["stamp_ns"] for entry in refiner.told("add")]
+    assert np.diff(kept).min() >= 75_000_000
+    assert not {entry["stamp_ns"] for entry in refiner.told("estimate")} & set(kept)
+    np.testing.assert_allclose([msg.humans[0].transl[2] for msg in refiner.people[begin:]], Z_M + SHIFT_M[2])
+
+
 def test_who_comes_late_hears_of_quality_and_avatar(rig, refiner):
     refiner.works()
     latched = QoSProfile(depth=4, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -171,6 +171,28 @@ def test_each_frame_is_given_out_once_in_order_between_refined_ones_too(open_bod
     assert all(p.finite() for w in windows for p in w.people)
 
 
+def test_estimates_without_images_are_refined_as_frames_too_near_to_be_kept(open_body, avatar_file, frames, accepting):
+    settings = replace(TINY, window=replace(TINY.window, interpolate_s=1.0))
+    fast = stream([f for f in frames[:20] for _ in range(3)], spacing_ns=FRAME_NS // 3)
+    refiners = [OnlineRefiner(open_body, settings) for _ in range(2)]
+    for refiner in refiners:
+        refiner.load_avatar(avatar_file)
+    with_images, alone = [], []
+    for i, frame in enumerate(fast):
+        refiners[0].add(TRACK, frame, depth_source="topic")
+        with_images += drain(refiners[0])
+        if i % 3 == 0:
+            refiners[1].add(TRACK, frame, depth_source="topic")
+        else:
+            refiners[1].add_estimate(TRACK, frame.stamp_ns, frame.params)
+        alone += drain(refiners[1])
+    assert len(alone) >= 2
+    assert [w.stamps_ns for w in alone] == [w.stamps_ns for w in with_images]
+    for a, b in zip(alone, with_images, strict=True):
+        for one, other in zip(a.people, b.people, strict=True):
+            np.testing.assert_allclose(one.transl, other.transl, atol=1e-5)
+
+
 def test_hands_and_face_are_given_out_as_they_came(tracking, frames, accepting):
     hand = np.ones((15, 3), np.float32)
     given = [

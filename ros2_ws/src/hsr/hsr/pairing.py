@@ -19,10 +19,14 @@ from .stats import Counters
 
 MAX_IMAGES, MAX_IMAGE_BYTES = 32, 128 * 1024 * 1024
 """Images that wait for their people."""
+MAX_BUNDLES = 512
+"""People that wait for the worker, with and without images."""
 MAX_PEOPLE = 8
 """People that wait for their image; they come from another process, over another topic."""
 SETTLE_S = 0.1
 """Depth and masks may come this much later than people."""
+TOLERANCE = 0.9
+"""Of the least time between images: a camera's clock jitters."""
 _SEEN = (Human.NEW, Human.TRACKED)
 
 
@@ -31,33 +35,39 @@ class Bundle:
     """What there is of one moment, as it came.
 
     Attributes:
-        image: With stamp and epoch.
-        people: Everybody in it, as estimated by the perception node.
-        received_s: Monotonic time at which both were there.
+        people: Everybody, as estimated by the perception node.
+        epoch: Of the image.
+        received_s: Monotonic time at which image and people were there.
+        image: Of the same stamp; None = only the estimates are of use, images come more often than they are needed.
         depth, mask: Nearest in time, or None.
     """
 
-    image: Incoming
     people: HumanArray
+    epoch: int
     received_s: float
+    image: Incoming | None = None
     depth: Image | None = None
     mask: Image | None = None
+
+    @property
+    def stamp_ns(self) -> int:
+        return stamp_to_ns(self.people.header.stamp)
 
 
 class Pairing:
     """Fed by the executor's thread, which only stores references, and emptied by the worker's.
 
     Args:
-        counters: Counts `pairs`, `thinned` (more pairs than a window needs), `dropped_busy` (too many pairs waited),
-            `unpaired` (people without their image).
-        max_bundles: Pairs that wait; the oldest is dropped for a newer one.
-        period_s: Least time from one pair to the next, on average [s].
+        counters: Counts `pairs`, `thinned` (image not needed), `dropped_busy` (too many images waited), `unpaired`
+            (people without their image).
+        max_images: Images with people that wait; the oldest is dropped for a newer one.
+        period_s: Least time from one image to the next [s].
         max_offset_s: Of depth and mask from the image [s], by name.
     """
 
-    def __init__(self, counters: Counters, max_bundles: int, period_s: float, max_offset_s: dict[str, float]) -> None:
+    def __init__(self, counters: Counters, max_images: int, period_s: float, max_offset_s: dict[str, float]) -> None:
         self._counters, self._period_ns = counters, int(period_s * 1e9)
-        self._max_bundles = max_bundles
+        self._max_images = max_images
         self._max_offset_s = max_offset_s
         self._lock = threading.Lock()
         self._bundles: deque[Bundle] = deque()
@@ -66,7 +76,7 @@ class Pairing:
         self._people: OrderedDict[int, HumanArray] = OrderedDict()
         self._known: set[int] = set()
         self._gone: set[int] = set()
-        self._due_ns: int | None = None
+        self._last_ns: int | None = None
         self.primary: int | None = None
 
     def put_image(self, image: Incoming) -> bool:
@@ -108,7 +118,8 @@ class Pairing:
         with self._lock:
             self._rings[name].put(stamp_ns, msg)
             for bundle in self._bundles:
-                self._accompany(bundle, name)
+                if bundle.image is not None:
+                    self._accompany(bundle, name)
 
     def ripe(self) -> bool:
         """True when there is a pair to be taken, or somebody has gone."""
@@ -135,7 +146,7 @@ class Pairing:
             for store in (self._bundles, self._images, self._people, *self._rings.values()):
                 store.clear()
             self._gone |= self._known
-            self._known, self._due_ns, self.primary = set(), None, None
+            self._known, self._last_ns, self.primary = set(), None, None
 
     @staticmethod
     def _settled(bundle: Bundle) -> bool:
@@ -149,28 +160,29 @@ class Pairing:
         self.primary = next((human.track_id for human in people.humans if human.primary), self.primary)
 
     def _join(self, image: Incoming, people: HumanArray) -> None:
-        if not self._is_due(image.stamp_ns):
-            self._counters.add("thinned")
-            return
-        bundle = Bundle(image, people, time.monotonic())
-        for name in self._rings:
-            self._accompany(bundle, name)
+        bundle = Bundle(people, image.epoch, time.monotonic())
+        if self._is_due(image.stamp_ns):
+            bundle.image = image
+            for name in self._rings:
+                self._accompany(bundle, name)
         self._bundles.append(bundle)
-        self._counters.add("pairs")
-        if len(self._bundles) > self._max_bundles:
-            self._bundles.popleft()
-            self._counters.add("dropped_busy")
+        self._counters.add("thinned" if bundle.image is None else "pairs")
+        while self._waiting_images() > self._max_images or len(self._bundles) > MAX_BUNDLES:
+            dropped = self._bundles.popleft()
+            self._counters.add("dropped_busy", int(dropped.image is not None))
+
+    def _waiting_images(self) -> int:
+        return sum(bundle.image is not None for bundle in self._bundles)
 
     def _is_due(self, stamp_ns: int) -> bool:
-        """Thin out to one pair a period on average; one that comes a quarter of a period early passes."""
-        due = self._due_ns
-        if due is not None and due - 2 * self._period_ns < stamp_ns < due - self._period_ns // 4:
+        """Thin out images that come too close, as the refinement would; after a jump back in time none does."""
+        last = self._last_ns
+        if last is not None and 0 <= stamp_ns - last < TOLERANCE * self._period_ns:
             return False
-        in_step = due is not None and due - self._period_ns <= stamp_ns <= due + self._period_ns
-        self._due_ns = (due if in_step else stamp_ns) + self._period_ns
+        self._last_ns = stamp_ns
         return True
 
     def _accompany(self, bundle: Bundle, name: str) -> None:
-        found: Any = self._rings[name].nearest(bundle.image.stamp_ns, self._max_offset_s[name])
+        found: Any = self._rings[name].nearest(bundle.stamp_ns, self._max_offset_s[name])
         if found is not None:
             setattr(bundle, name, found[1])

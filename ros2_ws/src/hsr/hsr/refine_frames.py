@@ -36,6 +36,7 @@ from .stats import Counters
 K_TOLERANCE = 0.01
 """People were estimated with the camera's own K when focal length and principal point agree to this share."""
 MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 100.0
+_SEEN = (Human.NEW, Human.TRACKED)
 _Known = tuple[HumanParams, MetricSource]
 _DTYPES = {"16UC1": "u2", "32FC1": "f4", "mono8": "u1", "8UC1": "u1"}
 
@@ -135,6 +136,19 @@ class FrameMaker:
             self._counters.add("no_depth")
         return camera, self._people(view, depth, masks, known)
 
+    def estimates(self, people: HumanArray) -> dict[int, HumanParams]:
+        """Return the people's parameters by track id, without an image; nobody of another body model."""
+        if people.model_id != self._body.model_id:
+            return {}
+        out = {}
+        for human in people.humans:
+            if human.state in _SEEN:
+                try:
+                    out[human.track_id] = self._params(human)
+                except (HsrError, ValueError) as error:
+                    self._left_out(error)
+        return out
+
     def reset(self) -> None:
         """Forget what providers remember of the time before."""
         self._depth.reset()
@@ -197,15 +211,14 @@ class FrameMaker:
     def _bodies(self, people: HumanArray, raw: Camera, camera: Camera) -> tuple[list[BodyView], dict[int, _Known]]:
         bodies, known = [], {}
         for human in people.humans:
-            if human.state not in (Human.NEW, Human.TRACKED):
+            if human.state not in _SEEN:
                 continue
             try:
                 params = self._params(human)
                 source = MetricSource(human.metric_source)
                 posed = self._body.pose_one(params)
             except (HsrError, ValueError, RuntimeError) as error:
-                self._counters.add("bad_people")
-                self._notices.warn("bad person", f"a person was left out: {error}", every_s=30.0)
+                self._left_out(error)
                 continue
             keypoints = np.array(human.keypoints2d, np.float32).reshape(-1, 3)
             keypoints[:, :2] = undistort_points(keypoints[:, :2], raw)
@@ -213,6 +226,10 @@ class FrameMaker:
             bodies.append(BodyView(human.track_id, posed.vertices, self._topology, camera, posed.joints, keypoints))
             known[human.track_id] = params, source
         return bodies, known
+
+    def _left_out(self, error: Exception) -> None:
+        self._counters.add("bad_people")
+        self._notices.warn("bad person", f"a person was left out: {error}", every_s=30.0)
 
     def _params(self, human: Human) -> HumanParams:
         params, body = convert.human_params_from_msg(human), self._body

@@ -17,6 +17,7 @@ from sensor_msgs.msg import CameraInfo
 from hsr_core.errors import BadFrame, ConfigError, DeviceError, InvalidIntrinsics
 from hsr_core.refine.frames import RefineFrame
 from hsr_core.refine.window import AvatarView, RefinedWindow
+from hsr_core.types import Camera, HumanParams
 
 from . import convert
 from .convert import body_id
@@ -28,6 +29,8 @@ from .refine_params import RefinerSettings
 from .stats import Counters, Window
 
 RECENT_WINDOWS = 20
+KEPT_SOURCES = 1024
+"""Messages of people that may still be refined, 5 kB each."""
 KEPT_AVATARS = 64
 """People about whose avatars is known what was last told."""
 
@@ -38,6 +41,8 @@ class Refiner(Protocol):
     def add(
         self, track_id: int, frame: RefineFrame, *, mask_quality: float, depth_source: str, metric: bool
     ) -> None: ...
+
+    def add_estimate(self, track_id: int, stamp_ns: int, params: HumanParams) -> None: ...
 
     def refine(self, should_stop: Callable[[], bool]) -> RefinedWindow | None: ...
 
@@ -106,7 +111,8 @@ class RefinePipeline:
         self._counters, self._notices, self._settings = counters, notices, settings
         self._epoch, self._interrupted, self._depth_info = epoch, interrupted, depth_info
         self._on_device_error = on_device_error
-        self._sources = Sources(4 * settings.window.max_frames)
+        self._sources = Sources(KEPT_SOURCES)
+        self._camera: Camera | None = None
         self._avatars: dict[int, Avatar] = {}
         self.more = False
         self.newest: RefinedWindow | None = None
@@ -119,7 +125,7 @@ class RefinePipeline:
         """Hand over what has come, then work on one window."""
         epoch = self._epoch()
         for bundle in self._pairing.take():
-            if bundle.image.epoch == epoch:
+            if bundle.epoch == epoch:
                 self._add(bundle)
         for track_id in self._pairing.take_gone():
             self._refiner.lost(track_id)
@@ -156,6 +162,7 @@ class RefinePipeline:
         """Forget what belongs to the time before; avatars stay, for their people may still be there."""
         self._maker.reset()
         self._sources.clear()
+        self._camera = None
         self._outputs.retire(self._newest_stamp_ns())
         self.newest = None
 
@@ -194,12 +201,16 @@ class RefinePipeline:
         del self._refiner, self._maker, self._outputs
 
     def _add(self, bundle: Bundle) -> None:
+        if bundle.image is None:
+            self._add_estimates(bundle)
+            return
         try:
             camera, people = self._maker.make(bundle, self._depth_info())
         except (BadFrame, InvalidIntrinsics) as error:
             self._counters.add("no_camera_info" if isinstance(error, NoCameraInfo) else "dropped_bad")
             self._notices.warn(("bad", str(error)[:60]), f"image not used: {error}", every_s=60.0)
             return
+        self._camera = camera
         if not people:
             return
         self._sources.put(Source(bundle.people, camera, bundle.received_s))
@@ -212,6 +223,16 @@ class RefinePipeline:
                 metric=person.metric,
             )
         self.fed_s = time.monotonic()
+
+    def _add_estimates(self, bundle: Bundle) -> None:
+        """Hand over people whose image is not needed: they are refined as their neighbours in time."""
+        if self._camera is None:
+            return
+        estimates = self._maker.estimates(bundle.people)
+        if estimates:
+            self._sources.put(Source(bundle.people, self._camera, bundle.received_s))
+        for track_id, params in estimates.items():
+            self._refiner.add_estimate(track_id, bundle.stamp_ns, params)
 
     def _too_late(self, window: RefinedWindow) -> bool:
         limit_s = self._settings.window.max_age_s
