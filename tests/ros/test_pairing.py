@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 from hsr import pairing
 from hsr.image_input import Incoming
-from hsr.pairing import Pairing
+from hsr.pairing import Bundle, Pairing
 from hsr.stamps import header
 from hsr.stats import Counters
 from hsr_msgs.msg import Human
@@ -43,7 +43,11 @@ def put(pairs: Pairing, stamp_ns: int, *humans: Human) -> None:
 
 def stamps(pairs: Pairing) -> list[int]:
     """Return the stamps of the images that are taken."""
-    return [bundle.image.stamp_ns for bundle in pairs.take() if bundle.image is not None]
+    return [bundle.image.stamp_ns for bundle in taken(pairs) if bundle.image is not None]
+
+
+def taken(pairs: Pairing) -> list[Bundle]:
+    return list(iter(pairs.take, None))
 
 
 def test_people_find_their_image_whichever_comes_first():
@@ -78,11 +82,11 @@ def test_depth_and_mask_are_the_nearest_and_may_come_before_or_after():
     mask = companion(500 * MS)
     pairs.put_companion("mask", mask)
     pairs.put_companion("mask", companion(540 * MS))
-    (bundle,) = pairs.take()
+    (bundle,) = taken(pairs)
     assert bundle.depth is late
     assert bundle.mask is mask
     put(pairs, 700 * MS)
-    (bundle,) = pairs.take()
+    (bundle,) = taken(pairs)
     assert bundle.depth is None  # nothing within 15 ms
     assert bundle.mask is None
 
@@ -121,7 +125,7 @@ def test_people_without_a_need_for_their_image_are_kept_in_order():
     pairs, _ = build(period_ms=100)
     for i in range(7):
         put(pairs, 10**12 + i * 30 * MS)
-    found = pairs.take()
+    found = taken(pairs)
     assert [bundle.stamp_ns for bundle in found] == [10**12 + i * 30 * MS for i in range(7)]
     assert [bundle.image is not None for bundle in found] == [True, False, False, True, False, False, True]
 
@@ -130,7 +134,7 @@ def test_people_that_wait_are_bounded_too():
     pairs, counters = build(period_ms=1e6)
     for i in range(pairing.MAX_BUNDLES + 20):
         put(pairs, 10**12 + i * MS)
-    assert len(pairs.take()) == pairing.MAX_BUNDLES
+    assert len(taken(pairs)) == pairing.MAX_BUNDLES
     assert counters["dropped_busy"] == 1  # the one with an image
 
 
@@ -153,7 +157,7 @@ def test_who_has_gone_is_told_once():
     assert pairs.take_gone() == set()
     pairs.clear()
     assert pairs.take_gone() == {3}
-    assert not pairs.take()
+    assert pairs.take() is None
 
 
 def test_frames_with_nobody_in_sight_are_not_kept():

@@ -126,13 +126,10 @@ class Pairing:
         with self._lock:
             return bool(self._gone) or bool(self._bundles and self._settled(self._bundles[0]))
 
-    def take(self) -> list[Bundle]:
-        """Return the pairs that no depth or mask is expected for any more, oldest first."""
-        out = []
+    def take(self) -> Bundle | None:
+        """Return the oldest pair, once no depth or mask is expected for it any more; None when there is none."""
         with self._lock:
-            while self._bundles and self._settled(self._bundles[0]):
-                out.append(self._bundles.popleft())
-        return out
+            return self._bundles.popleft() if self._bundles and self._settled(self._bundles[0]) else None
 
     def take_gone(self) -> set[int]:
         """Return the tracks that have ended since the last call."""

@@ -314,7 +314,18 @@ def lower_priority(nice: int) -> None:
             Path("/proc/self/autogroup").write_text(str(nice))
 
 
+def leave_cores_to_others() -> None:
+    """Let torch and numba, which are not loaded yet, use half of the cores, and their threads wait without spinning.
+
+    On cores that others keep busy, a step takes the longer the more threads have to wait for each other.
+    """
+    threads = str(max(1, len(os.sched_getaffinity(0)) // 2))
+    for name, value in (("OMP_NUM_THREADS", threads), ("NUMBA_NUM_THREADS", threads), ("OMP_WAIT_POLICY", "PASSIVE")):
+        os.environ.setdefault(name, value)
+
+
 def main(open_parts: OpenParts = open_parts, node: type[RefineNode] = RefineNode) -> None:
+    leave_cores_to_others()
     run("refiner", partial(node, open_parts))
 
 

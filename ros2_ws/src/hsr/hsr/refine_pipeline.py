@@ -124,9 +124,11 @@ class RefinePipeline:
     def handle(self, tick: object) -> None:
         """Hand over what has come, then work on one window."""
         epoch = self._epoch()
-        for bundle in self._pairing.take():
+        while not self._interrupted() and (bundle := self._pairing.take()) is not None:
             if bundle.epoch == epoch:
                 self._add(bundle)
+        if self._interrupted():  # between two frames, too: each may take a tenth of a second
+            return
         for track_id in self._pairing.take_gone():
             self._refiner.lost(track_id)
             self._outputs.remove(track_id, self._newest_stamp_ns())
