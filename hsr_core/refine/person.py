@@ -91,7 +91,7 @@ class Person:
         self._learner: Learner | None = None
         self._shape: _Shape | None = None
         self._good: AvatarSnapshot | None = None
-        self._iterations = self._rejections = self._faults = self._relearn = 0
+        self._iterations = self._stint = self._rejections = self._faults = self._relearn = 0
         self._rate_factor = 1.0
         self._began_ns = 0
         self._grown_ns = 0
@@ -315,7 +315,7 @@ class Person:
         rates = scaled_rates(self.settings.rates, self._rate_factor)
         mu = rates.mu * (MAP_END / rates.mu) ** done if rates.mu > MAP_END else rates.mu
         plan = Plan(
-            self.settings.pose_iterations if self._iterations else 0, most, replace(rates, mu=mu),
+            self.settings.pose_iterations if self._iterations else 0, most - self._stint, replace(rates, mu=mu),
             color_iterations=max(0, boot.color_iterations - self._iterations), hold_keys=False, converge=False,
         )  # fmt: skip
         solved, verdict, items = self._solve(window, plan, budget)
@@ -336,8 +336,11 @@ class Person:
         else:
             problem = f"the avatar is being learnt: {self._iterations} steps of {boot.iterations}, " \
                 f"{len(self._keys)} key frames, {verdict.psnr_db:.1f} dB"  # fmt: skip
-            if solved.learnt < most and solved.learnt:
+            self._stint += solved.learnt
+            if solved.learnt and self._stint < most and self._iterations < boot.iterations:
                 self._next_ns = window[-1].stamp_ns  # time was short: there is work without new frames
+            else:
+                self._stint = 0
         return self._window(window, problem, budget, solved, verdict)
 
     # --- track ---------------------------------------------------------------------------------------------------

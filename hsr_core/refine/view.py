@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..errors import ShapeError
+from ..geometry.regions import bounds
 from ..types import Array
 from .frames import RefineFrame
 from .losses import back_project
@@ -85,8 +86,9 @@ def person_window(mask: Array, uv: Array, *, max_height_px: int) -> Window:
     height, width = mask.shape
     seen = uv[np.isfinite(uv).all(1)]
     seen = seen[(seen >= 0).all(1) & (seen[:, 0] < width) & (seen[:, 1] < height)]
-    rows, columns = np.nonzero(mask > 0.5)
-    places = [part for part in (seen, np.column_stack([columns, rows])) if len(part)]
+    box = bounds(mask > 0.5)
+    corners = np.array([box[:2], (box[2] - 1, box[3] - 1)]) if box else np.zeros((0, 2))
+    places = [part for part in (seen, corners) if len(part)]
     if not places:
         raise ShapeError("nothing of the person is in the image: neither mask nor body")
     both = np.concatenate(places)
