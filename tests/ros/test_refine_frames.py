@@ -14,7 +14,8 @@ from hsr.cameras import CameraBook
 from hsr.image_input import Incoming
 from hsr.notices import Notices
 from hsr.pairing import Bundle
-from hsr.refine_frames import FrameMaker, NoCameraInfo, Undistortion
+from hsr.refine_frames import FrameMaker, NoCameraInfo
+from hsr.refine_grid import Grid
 from hsr.refine_params import DEFAULTS
 from hsr.stats import Counters
 from hsr_msgs.msg import Human
@@ -51,7 +52,7 @@ class Log:
 class Bench:
     """A frame maker with the topic providers, and messages of one moment."""
 
-    def __init__(self, camera: Camera = STRAIGHT, *, with_info: bool = True, **depth) -> None:
+    def __init__(self, camera: Camera = STRAIGHT, *, with_info: bool = True, side: int = 0, **depth) -> None:
         self.log, self.counters = Log(), Counters()
         notices = Notices(self.log)
         cameras = CameraBook(notices)
@@ -61,7 +62,7 @@ class Bench:
         self.depth = DepthSelector([MeasuredDepth(settings)])
         self.masks = MaskSelector([TopicMask(DEFAULTS.mask), MeshMask(DEFAULTS.mask.cloth_m)], DEFAULTS.mask)
         self.maker = FrameMaker(
-            BoxBody(), self.depth, self.masks, cameras, self.counters, notices, DEFAULTS.input
+            BoxBody(), self.depth, self.masks, cameras, self.counters, notices, DEFAULTS.input, side
         )  # fmt: skip
         self.camera = camera
 
@@ -130,8 +131,41 @@ def test_depth_and_masks_are_picked_and_not_mixed(camera):
         assert (rows.min() - 0.5, rows.max() + 0.5) == (pytest.approx(top, abs=1), pytest.approx(bottom, abs=1))
 
 
+@LENSES
+def test_shrunk_images_show_the_same_scene_under_their_own_k(camera):
+    """Half of everything: dots where the smaller pinhole has them, depth not mixed, people where they were."""
+    points = np.array([[x, y, 2.0] for x in (-0.8, 0.1, 0.8) for y in (-0.6, 0.0, 0.6)])
+    depth_m = np.full(HW, 2.0, np.float32)
+    depth_m[:, 100:] = 3.0
+    bench = Bench(camera, side=HW[1] // 2)
+    (person,) = bench.make(
+        dots(camera, points), depth=depth_image(STAMP_NS, depth_m), mask=mask_image(STAMP_NS, np.full(HW, 255)),
+        depth_info=info(STAMP_NS, camera),
+    )  # fmt: skip
+    frame = person.frame
+    assert frame.image.shape == (HW[0] // 2, HW[1] // 2, 3)
+    K2 = frame.K
+    # Edges of pixels align: the middle of the picture stays the middle.
+    assert (K2[0, 2] + 0.5, K2[1, 2] + 0.5) == (pytest.approx((K[0, 2] + 0.5) / 2), pytest.approx((K[1, 2] + 0.5) / 2))
+    image = frame.image.mean(axis=2)
+    for x, y, z in points:
+        u, v = K2[0, 0] * x / z + K2[0, 2], K2[1, 1] * y / z + K2[1, 2]
+        rows, columns = np.mgrid[int(v) - 3 : int(v) + 5, int(u) - 3 : int(u) + 5]
+        weights = image[rows, columns]
+        found = (weights * columns).sum() / weights.sum(), (weights * rows).sum() / weights.sum()
+        assert found == pytest.approx((u, v), abs=0.25)  # [px]
+    assert person.depth_source == "topic"
+    assert set(np.unique(frame.depth_m).round(6)) <= {0, 2, 3}
+    assert Grid(camera, 10_000).camera.image_hw == HW  # never enlarged
+    np.testing.assert_allclose(
+        Grid(camera, HW[1] // 2).points(project(points, camera)), points[:, :2] / 2 * np.diag(K2)[:2] + K2[:2, 2],
+        atol=0.05,
+    )  # fmt: skip
+
+
 def test_without_distortion_nothing_is_copied_or_interpolated():
-    straight = Undistortion(STRAIGHT)
+    straight = Grid(STRAIGHT)
+    assert straight.same
     image = np.random.default_rng(0).integers(0, 255, (*HW, 3), dtype=np.uint8)
     assert straight.smooth(image) is image
     (person,) = Bench().make(image)

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from typing import Any
 
-import cv2
 import numpy as np
 from hsr_msgs.msg import Human, HumanArray
-from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from hsr_core.depth import DepthFrame, DepthSelector
 from hsr_core.depth.base import same_intrinsics
 from hsr_core.depth.decode import RawDepth
 from hsr_core.errors import BadFrame, HsrError, InvalidIntrinsics, ShapeError
-from hsr_core.geometry.camera import undistort_points
 from hsr_core.geometry.raster import Topology
 from hsr_core.geometry.view import BodyView, FrameView
 from hsr_core.mask import MaskFrame, MaskSelector
@@ -29,6 +26,7 @@ from . import convert
 from .cameras import CameraBook
 from .notices import Notices
 from .pairing import Bundle
+from .refine_grid import Grid
 from .refine_params import InputSettings
 from .stamps import stamp_to_ns
 from .stats import Counters
@@ -38,7 +36,6 @@ K_TOLERANCE = 0.01
 MIN_DEPTH_M, MAX_DEPTH_M = 0.1, 100.0
 _SEEN = (Human.NEW, Human.TRACKED)
 _Known = tuple[HumanParams, MetricSource]
-_DTYPES = {"16UC1": "u2", "32FC1": "f4", "mono8": "u1", "8UC1": "u1"}
 
 
 class NoCameraInfo(BadFrame):
@@ -63,28 +60,6 @@ class PersonFrame:
     metric: bool
 
 
-class Undistortion:
-    """Takes a camera's lens distortion out of its images, under the same K."""
-
-    def __init__(self, camera: Camera) -> None:
-        self.source = camera
-        self.camera = camera
-        self._maps: tuple[Array, Array] | None = None
-        if camera.distorted:
-            self.camera = dataclasses.replace(camera, dist=np.zeros(5), model="plumb_bob")
-            fisheye = camera.model == "equidistant"
-            make = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
-            self._maps = make(camera.K, camera.dist, np.eye(3), camera.K, camera.image_hw[::-1], cv2.CV_32FC1)
-
-    def smooth(self, image: Array) -> Array:
-        """Return an image (H, W) or (H, W, C) interpolated linearly; black where the camera saw nothing."""
-        return image if self._maps is None else cv2.remap(np.ascontiguousarray(image), *self._maps, cv2.INTER_LINEAR)
-
-    def picked(self, values: Array) -> Array:
-        """Return values (H, W) of the nearest pixel: depths and labels are not averaged; 0 outside."""
-        return values if self._maps is None else cv2.remap(np.ascontiguousarray(values), *self._maps, cv2.INTER_NEAREST)
-
-
 class FrameMaker:
     """Used by the worker's thread only.
 
@@ -92,7 +67,8 @@ class FrameMaker:
         body: Whose parameters the people carry.
         depth, masks: The providers.
         counters: Counts `frames` and, by reason, what could not be used: `bad_people`, `no_mask`, `no_camera_info`,
-            `bad_mask`, `bad_depth`.
+            `bad_mask`, `no_depth`.
+        max_side_px: Longer side of the refined images at most; 0 = as they come.
     """
 
     def __init__(
@@ -104,11 +80,13 @@ class FrameMaker:
         counters: Counters,
         notices: Notices,
         settings: InputSettings,
+        max_side_px: int = 0,
     ) -> None:
         self._body, self._depth, self._masks = body, depth, masks
         self._cameras, self._counters, self._notices, self._settings = cameras, counters, notices, settings
         self._topology = Topology(body.faces)
-        self._undistortion: Undistortion | None = None
+        self._max_side_px = max_side_px
+        self._grid: Grid | None = None
         self._given: tuple[tuple, Camera] | None = None
         self._depth_camera: tuple[CameraInfo, Camera | None] | None = None
 
@@ -122,15 +100,15 @@ class FrameMaker:
         frame, people = self._to_frame(bundle), bundle.people
         self._check_people(people, frame)
         camera = self._camera(people, frame, bundle.image.msg.header.frame_id)
-        if self._undistortion is None or self._undistortion.source is not camera:
-            self._undistortion = Undistortion(camera)
-        straight = self._undistortion
-        frame = dataclasses.replace(frame, image=straight.smooth(frame.image), camera=straight.camera)
-        bodies, known = self._bodies(people, camera, straight.camera)
+        if self._grid is None or self._grid.source is not camera:
+            self._grid = Grid(camera, self._max_side_px)
+        grid = self._grid
+        frame = dataclasses.replace(frame, image=grid.smooth(frame.image), camera=grid.camera)
+        bodies, known = self._bodies(people, grid)
         if not bodies:
             return camera, []
-        view = FrameView(frame, straight.camera, tuple(bodies))
-        self._feed(bundle, straight, depth_info)
+        view = FrameView(frame, grid.camera, tuple(bodies))
+        self._feed(bundle, grid, depth_info)
         depth, masks = self._depth.depth_for(view), self._masks.masks_for(view)
         if depth is None and self._depth.status:
             self._counters.add("no_depth")
@@ -208,7 +186,7 @@ class FrameMaker:
 
     # People
 
-    def _bodies(self, people: HumanArray, raw: Camera, camera: Camera) -> tuple[list[BodyView], dict[int, _Known]]:
+    def _bodies(self, people: HumanArray, grid: Grid) -> tuple[list[BodyView], dict[int, _Known]]:
         bodies, known = [], {}
         for human in people.humans:
             if human.state not in _SEEN:
@@ -221,9 +199,11 @@ class FrameMaker:
                 self._left_out(error)
                 continue
             keypoints = np.array(human.keypoints2d, np.float32).reshape(-1, 3)
-            keypoints[:, :2] = undistort_points(keypoints[:, :2], raw)
+            keypoints[:, :2] = grid.points(keypoints[:, :2])
             keypoints[~np.isfinite(keypoints).all(axis=1)] = 0
-            bodies.append(BodyView(human.track_id, posed.vertices, self._topology, camera, posed.joints, keypoints))
+            bodies.append(
+                BodyView(human.track_id, posed.vertices, self._topology, grid.camera, posed.joints, keypoints)
+            )
             known[human.track_id] = params, source
         return bodies, known
 
@@ -274,25 +254,23 @@ class FrameMaker:
 
     # Depth and masks of topics
 
-    def _feed(self, bundle: Bundle, straight: Undistortion, info: CameraInfo | None) -> None:
+    def _feed(self, bundle: Bundle, grid: Grid, info: CameraInfo | None) -> None:
         depth, mask = self._depth.provider("topic"), self._masks.provider("topic")
         if depth is not None and bundle.depth is not None:
-            camera = self._depth_camera_of(info)
-            if camera is not None:
-                depth.set_camera(camera)
-            msg = bundle.depth
+            msg, camera = bundle.depth, self._depth_camera_of(info)
             # Depth of another camera is registered onto the undistorted image: it has nothing to be straightened of.
-            own = camera is None or same_intrinsics(camera.K, straight.camera.K)
-            data, step, big = _straightened(msg, straight) if own else (msg.data, msg.step, bool(msg.is_bigendian))
+            own = camera is None or same_intrinsics(camera.K, grid.source.K)
+            data, hw, step, big = grid.pick_message(msg, straighten=own)
+            if camera is not None:
+                depth.set_camera(camera.scaled(hw) if camera.image_hw == grid.source.image_hw else camera)
             frame_id = msg.header.frame_id
             if frame_id == bundle.image.msg.header.frame_id:
-                frame_id = straight.camera.frame_id
-            stamp_ns = stamp_to_ns(msg.header.stamp)
-            depth.put(RawDepth(data, (msg.height, msg.width), step, msg.encoding, frame_id, stamp_ns, big))
+                frame_id = grid.camera.frame_id
+            depth.put(RawDepth(data, hw, step, msg.encoding, frame_id, stamp_to_ns(msg.header.stamp), big))
         if mask is not None and bundle.mask is not None:
             msg = bundle.mask
-            data, step, big = _straightened(msg, straight)
-            mask.put(RawMask(data, (msg.height, msg.width), step, msg.encoding, stamp_to_ns(msg.header.stamp), big))
+            data, hw, step, big = grid.pick_message(msg)
+            mask.put(RawMask(data, hw, step, msg.encoding, stamp_to_ns(msg.header.stamp), big))
 
     def _depth_camera_of(self, info: CameraInfo | None) -> Camera | None:
         if info is None:
@@ -305,20 +283,3 @@ class FrameMaker:
                 camera = None
             self._depth_camera = info, camera
         return self._depth_camera[1]
-
-
-def _straightened(msg: Image, straight: Undistortion) -> tuple[Any, int, bool]:
-    """Return (data, step, big endian) of a depth image or mask, undistorted; as it came when it does not fit.
-
-    What does not fit is refused by the provider, which says why.
-    """
-    as_it_came = msg.data, msg.step, bool(msg.is_bigendian)
-    hw = msg.height, msg.width
-    if straight.source is straight.camera or msg.encoding not in _DTYPES or hw != straight.camera.image_hw:
-        return as_it_came
-    dtype = np.dtype((">" if msg.is_bigendian else "<") + _DTYPES[msg.encoding])
-    if msg.step < msg.width * dtype.itemsize or len(msg.data) < msg.step * msg.height:
-        return as_it_came
-    values = np.ndarray(hw, dtype, buffer=msg.data, strides=(msg.step, dtype.itemsize))
-    picked = straight.picked(values.astype(dtype.newbyteorder("=")))
-    return picked.reshape(-1).view(np.uint8), msg.width * dtype.itemsize, sys.byteorder == "big"

@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 WATCH_PERIOD_S = 0.25
 TICK_S = 0.05
 """How often it is looked whether there is work."""
+SIDE_PER_PERSON = 4
+"""Longer side of a refined image over the height that people in it are shrunk to: pixels beyond are of no use."""
 STOP_LIMIT_S, END_LIMIT_S = 30.0, 3.0
 """The step in work ends by itself within this, on a slow machine; the end of the process does not wait so long."""
 
@@ -57,12 +59,14 @@ class Parts:
 
     Attributes:
         body: As in the perception node (`hsr_core.body.EhmBody`).
+        max_side_px: Of the images that the refiner can make use of; 0 = any.
     """
 
     body: Any
     refiner: Refiner
     depth: DepthSelector
     masks: MaskSelector
+    max_side_px: int = 0
 
     def close(self) -> None:
         for part in (self.refiner, self.depth, self.masks):
@@ -87,7 +91,8 @@ def open_parts(settings: RefinerSettings) -> Parts:
     progress.report("opening depth and masks")
     depth, masks = open_depth(settings.depth, place=place), open_masks(settings.mask, place=place)
     progress.report("preparing the refinement")
-    return Parts(body, OnlineRefiner(body, online_settings_for(settings, place.torch_device())), depth, masks)
+    online = online_settings_for(settings, place.torch_device())
+    return Parts(body, OnlineRefiner(body, online), depth, masks, SIDE_PER_PERSON * online.crop_height_px)
 
 
 def online_settings_for(settings: RefinerSettings, device: str) -> OnlineSettings:
@@ -154,8 +159,9 @@ class RefineNode(GuardedNode):
             {"depth": settings.depth.max_offset_s, "mask": settings.mask.max_offset_s},
         )
         maker = FrameMaker(
-            parts.body, parts.depth, parts.masks, self._cameras, self._counters, self._notices, settings.input
-        )
+            parts.body, parts.depth, parts.masks, self._cameras, self._counters, self._notices, settings.input,
+            settings.input.max_side_px or parts.max_side_px,
+        )  # fmt: skip
         self._pipeline = RefinePipeline(
             parts.refiner, maker, self._outputs, self._pairing, self._counters, self._notices, settings,
             self._epoch, self._interrupted, self._depth_info, self._on_device_error,

@@ -21,6 +21,10 @@ class InputSettings:
     )
     encoding_override: str = setting("", "Treat images as this encoding, for drivers that lie")
     frame_id: str = setting("", "Replace the images' frame_id, as in the perception node")
+    max_side_px: int = setting(
+        0, "Larger images are shrunk to this longer side; 0 = four times the person's height in the profile [px]",
+        low=0, high=16384,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
