@@ -51,7 +51,7 @@ class Grid:
         return self.camera is self.source
 
     def smooth(self, image: Array) -> Array:
-        """Return an image (H, W) or (H, W, C): shrunk by area, then interpolated; black where the camera saw nothing."""
+        """Return an image (H, W) or (H, W, C), shrunk by area and interpolated; black where the camera saw nothing."""
         if self._small is not self.source:
             image = cv2.resize(image, self._size, interpolation=cv2.INTER_AREA)
         return image if self._maps is None else cv2.remap(np.ascontiguousarray(image), *self._maps, cv2.INTER_LINEAR)
