@@ -12,6 +12,7 @@ from ..body.ehm import EhmBody
 from ..config import setting
 from ..errors import ShapeError
 from ..geometry.camera import project
+from ..threads import few_torch_threads
 from ..types import Camera, HumanParams
 from .avatar import Avatar, AvatarSettings, build_avatar
 from .avatar_init import ColorView, vertex_colors
@@ -85,13 +86,14 @@ def refine_clip(
     avatar = first_avatar(frames, start, body, settings.avatar)
     refinement = Refinement(avatar, views, start, settings.refine)
     curves: dict[str, list[float]] = {}
-    for step in range(settings.refine.steps):
-        terms = refinement.step()
-        for name, value in terms.items():
-            curves.setdefault(name, []).append(value)
-        on_step(step, terms)
-    candidate = refinement.people()
-    verdict = judge(avatar, views, incoming, candidate, backend=settings.refine.backend)
+    with few_torch_threads():
+        for step in range(settings.refine.steps):
+            terms = refinement.step()
+            for name, value in terms.items():
+                curves.setdefault(name, []).append(value)
+            on_step(step, terms)
+        candidate = refinement.people()
+        verdict = judge(avatar, views, incoming, candidate, backend=settings.refine.backend)
     people = candidate if verdict.accepted else incoming
     return RefinedClip(people, incoming, candidate, avatar, views, windows, verdict, curves)
 
