@@ -25,8 +25,8 @@ def few_torch_threads() -> Iterator[int]:
     """Let torch work in half of the cores, at most four, within the block; gives their number.
 
     Torch's threads wait for each other many times in a step of an optimisation, and spin while they do. On cores that
-    others use too a step then takes ten times as long: measured on two busy cores, 800 in place of 24 ms. On two idle ones
-    one thread costs a sixth.
+    others use too a step then takes ten times as long: measured on two busy cores, 800 in place of 24 ms. On two idle
+    ones one thread costs a sixth.
     """
     import torch
 
