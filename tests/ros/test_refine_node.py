@@ -15,6 +15,8 @@ from hsr.refine_outputs import refined_color
 from hsr.splat_cloud import POINT
 from hsr_msgs.msg import AvatarInfo, Human, HumanArray
 from hsr_msgs.srv import AvatarFile
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from refine_rig import CAMERA, SIZE, STEP_NS, Z_M, Refiner, depth_image, human, info, mask_image, people
 from scripted_refiner import BACKGROUND, SHIFT_M, BoxBody, Command
@@ -113,6 +115,23 @@ def test_a_rejected_window_is_told_and_its_people_are_not_published(refiner):
     begin = len(refiner.quality)
     refiner.feed(lambda: len(refiner.quality) >= begin + 2, "more of them", play=lambda: refiner.send(Command.REJECT))
     assert len(refiner.people) == count
+
+
+def test_windows_that_are_done_too_late_are_dropped_and_counted(rig, refiner):
+    def limit(seconds: float) -> None:
+        value = Parameter("window.max_age_s", value=seconds).to_parameter_msg()
+        (result,) = rig.call(SetParameters, f"{NAME}/set_parameters", parameters=[value]).results
+        assert result.successful, result.reason
+
+    refiner.works()
+    limit(0.01)  # less than depth and masks are waited for
+    before = refiner.count("stale_windows")
+    refiner.feed(lambda: refiner.count("stale_windows") >= before + 2, "the count")
+    quality = len(refiner.quality)
+    refiner.feed(lambda: refiner.count("stale_windows") >= before + 4, "more of them")
+    assert len(refiner.quality) == quality
+    limit(60.0)
+    refiner.works()
 
 
 def test_pictures_are_made_for_those_who_listen(rig, refiner):
