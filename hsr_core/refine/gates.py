@@ -15,17 +15,20 @@ from ..body.joints import J
 from ..depth.scale import CLOTH_M, MAX_LOG_RATIO, MIN_PIXELS, log_ratio
 from ..errors import InvalidIntrinsics
 from ..geometry.raster import NEAR_M, Topology, image_points
-from ..geometry.regions import bounds, grow, iou
+from ..geometry.regions import Mask, bounds, grow, iou
 from ..geometry.rotations import rotvec_to_rotmat
 from ..geometry.view import mesh_depth
 from ..types import Array, Camera, HumanParams, MetricSource
 from .frames import RefineFrame
 from .online_settings import GateSettings
+from .pose import N_REFINED
 from .view import CORE_PROBABILITY, View, Window, person_window, prepare_view
 
 MIN_MASK_PIXELS = 64
 SEEN_WITHIN_M = 0.02
 """A vertex this far behind the surface drawn at its pixel is still in sight: pixels are coarse."""
+MIN_SHOWN = 0.1
+"""A joint less of whose skin is in sight is left alone."""
 _BINS = 8
 _HISTOGRAM_PIXELS = 20_000
 LIMBS = tuple(
@@ -86,6 +89,7 @@ class Observation:
         limbs: (12, 3, 3) rotations of arms and legs relative to their parents.
         seen: (V,) vertices in sight.
         colors: Histogram inside the mask.
+        joints_shown: (22,) bool, joints enough of whose skin is in the image and not covered by others.
         root: (3,) [m] pelvis of `params`. ratio, pixels: Depth over the body's, see `depth.scale.log_ratio`.
     """
 
@@ -99,6 +103,7 @@ class Observation:
     limbs: Array | None = None
     seen: NDArray[np.bool_] | None = None
     colors: Array | None = None
+    joints_shown: NDArray[np.bool_] | None = None
     root: Array | None = None
     ratio: float = float("nan")
     pixels: int = 0
@@ -131,13 +136,21 @@ def depth_kind(source: str) -> MetricSource:
 
 
 def observe(
-    entry: Entry, params: HumanParams, body: EhmBody, topology: Topology, gate: GateSettings, *, height_px: int
+    entry: Entry,
+    params: HumanParams,
+    body: EhmBody,
+    topology: Topology,
+    gate: GateSettings,
+    *,
+    height_px: int,
+    owners: NDArray[np.integer] | None = None,
 ) -> Observation:
     """Measure a frame and say whether it can be used.
 
     Args:
         params: The initial estimate with the person's one shape.
         height_px: The person will be shrunk to this height.
+        owners: (V,) the joint that moves each vertex most, see `vertex_owners`; None = all joints are shown.
     """
     frame = entry.frame
     assert frame is not None
@@ -183,7 +196,8 @@ def observe(
     return Observation(
         entry, params, "", entry.mask_quality >= gate.min_mapping_quality, overlap, window,
         camera_azimuth(params, posed.joints[0]), limb_rotmats(params), in_sight(uv, posed.vertices, drawn),
-        histogram(frame.image[inside]), posed.joints[0].astype(np.float64), ratio, count,
+        histogram(frame.image[inside]), joints_shown(uv, inside_image, frame.ignore, owners),
+        posed.joints[0].astype(np.float64), ratio, count,
     )  # fmt: skip
 
 
@@ -206,6 +220,29 @@ def in_sight(uv: Array, vertices: Array, drawn: Array) -> NDArray[np.bool_]:
     surface = np.zeros(len(uv), np.float32)
     surface[at] = drawn[row[at], column[at]]
     return (surface > 0) & (vertices[:, 2] <= surface + SEEN_WITHIN_M)
+
+
+def vertex_owners(body: EhmBody) -> NDArray[np.integer]:
+    """Return the joint that moves each vertex most, (V,)."""
+    return body.layer.full.body.weights.argmax(dim=1).cpu().numpy()
+
+
+def joints_shown(
+    uv: Array, inside_image: Mask, ignore: Mask | None, owners: NDArray[np.integer] | None
+) -> NDArray[np.bool_]:
+    """Return which of the 22 joints have a tenth of their vertices in the image and not behind others; the root has."""
+    out = np.ones(N_REFINED, bool)
+    if owners is None:
+        return out
+    shown = inside_image.copy()
+    if ignore is not None:
+        column, row = np.floor(uv[shown] + 0.5).astype(np.int64).T
+        height, width = ignore.shape
+        shown[shown] = ~ignore[row.clip(0, height - 1), column.clip(0, width - 1)]
+    total = np.bincount(owners, minlength=N_REFINED)[:N_REFINED]
+    seen = np.bincount(owners[shown], minlength=N_REFINED)[:N_REFINED]
+    out[1:] = (seen >= MIN_SHOWN * total)[1:]
+    return out
 
 
 def histogram(pixels: Array) -> Array:

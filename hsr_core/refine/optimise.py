@@ -89,7 +89,7 @@ class Carried:
 
     Attributes:
         optimiser, terms: Of the same avatar.
-        frame_rates: (T,) factors of the frames' learning rates.
+        frame_rates: (T,) factors of the frames' learning rates. joint_rates: (T, 22) of their joints'.
         pairs: Whose corrections are held together.
         stats: Takes the gradients on the screen, for adding Gaussians.
     """
@@ -97,6 +97,7 @@ class Carried:
     optimiser: torch.optim.Adam | None = None
     terms: AvatarTerms | None = None
     frame_rates: Tensor | None = None
+    joint_rates: Tensor | None = None
     pairs: Pairs | None = None
     stats: ScreenStats | None = None
 
@@ -252,6 +253,8 @@ class Refinement:
             if self._carried.frame_rates is not None:
                 factor = self._carried.frame_rates[frames]
                 turn, shift = turn * factor[:, None, None], shift * factor[:, None]
+            if self._carried.joint_rates is not None:
+                turn = turn * self._carried.joint_rates[frames][..., None]
             self.rejected += not self.pose_optimiser.step(frames, [turn, shift])
 
     def _learn(self, done: float) -> bool:

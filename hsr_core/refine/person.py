@@ -17,7 +17,7 @@ from . import losses
 from .avatar import Avatar, FreeAvatar
 from .avatar_terms import AvatarTerms
 from .density import ScreenStats, grow, prune, reseed
-from .gates import Entry, Observation, chi2, depth_kind, observe
+from .gates import Entry, Observation, chi2, depth_kind, observe, vertex_owners
 from .gaussian_adam import gaussian_adam
 from .judge import Verdict, judge
 from .keyframes import Correction, KeyFrames
@@ -74,7 +74,7 @@ class Person:
 
     def __init__(self, track_id: int, body: EhmBody, topology: Topology, settings: OnlineSettings) -> None:
         self.track_id, self.settings = track_id, settings
-        self._body, self._topology = body, topology
+        self._body, self._topology, self._owners = body, topology, vertex_owners(body)
         self._ring: deque[Entry] = deque()
         self._keys = KeyFrames(settings.keyframes)
         self._rng = np.random.default_rng([settings.seed, track_id & 0xFFFFFFFF])
@@ -246,7 +246,9 @@ class Person:
             return known
         params = self._shaped(entry.params)
         s = self.settings
-        return observe(entry, params, self._body, self._topology, s.gate, height_px=s.crop_height_px)
+        return observe(
+            entry, params, self._body, self._topology, s.gate, height_px=s.crop_height_px, owners=self._owners
+        )
 
     def _shaped(self, params: HumanParams) -> HumanParams:
         """Return parameters with the person's one shape; the pelvis stays where it was."""
@@ -440,7 +442,16 @@ class Person:
             known = self._corrections.get(observation.stamp_ns)
             correction = known or self._expected(observation, root_z)
             view = observation.view(held_out=s.held_out, device=s.device, depth_factor=factor)
-            items.append(Item(view, observation.params, correction, known is None, observation.for_mapping))
+            items.append(
+                Item(
+                    view,
+                    observation.params,
+                    correction,
+                    known is None,
+                    observation.for_mapping,
+                    observation.joints_shown,
+                )
+            )
         return items
 
     def _by_depth(self, window: list[Observation]) -> tuple[Array, Array]:

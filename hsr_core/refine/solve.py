@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ..errors import HsrError
 from ..types import HumanParams
@@ -18,6 +19,7 @@ from .gaussian_adam import GaussianRates
 from .keyframes import Correction, KeyFrame
 from .online_settings import OnlineSettings
 from .optimise import Carried, Pairs, Refinement, RefineSettings
+from .pose import N_REFINED
 from .schedule import Budget, Convergence
 from .view import View
 
@@ -44,6 +46,7 @@ class Item:
     correction: Correction
     new: bool = False
     for_mapping: bool = True
+    joints_shown: NDArray[np.bool_] | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +141,8 @@ class _Run:
             ),
             depth_weight=depth_weight,
             carried=Carried(
-                learner.optimiser, learner.terms, self._frame_rates().to(device), _pairs(items, device), learner.stats
+                learner.optimiser, learner.terms, self._frame_rates().to(device), self._joint_rates().to(device),
+                _pairs(items, device), learner.stats,
             ),
         )  # fmt: skip
         with torch.no_grad():
@@ -211,6 +215,13 @@ class _Run:
         if self.plan.hold_keys:
             rates[len(self.items) :] = KEY_RATE
             rates[len(self.items) : len(self.items) + min(STILL_KEYS, max(0, len(self.keys) - 1))] = 0
+        return rates
+
+    def _joint_rates(self) -> torch.Tensor:
+        rates = torch.ones(len(self.items) + len(self.keys), N_REFINED)
+        for i, item in enumerate(self.items):
+            if item.joints_shown is not None:
+                rates[i] = torch.as_tensor(item.joints_shown, dtype=torch.float32)
         return rates
 
 

@@ -9,6 +9,7 @@ import pytest
 import torch
 from online_helpers import FakeClock
 
+from hsr_core.body.joints import J
 from hsr_core.geometry.raster import Topology
 from hsr_core.refine.avatar import AvatarSettings, build_avatar
 from hsr_core.refine.avatar_terms import AvatarTerms
@@ -23,6 +24,7 @@ from hsr_core.refine.gates import (
     limb_rotmats,
     observe,
     padded,
+    vertex_owners,
 )
 from hsr_core.refine.gaussian_adam import GaussianRates, gaussian_adam
 from hsr_core.refine.keyframes import Correction, KeyFrames, apart_deg, turned_deg
@@ -118,6 +120,35 @@ def test_the_bodys_own_depth_is_not_compared_with_it():
     assert depth_kind("body_height") is depth_kind("none") is MetricSource.NONE
     assert depth_kind("topic") is MetricSource.DEPTH_CAMERA
     assert depth_kind("unidepth_v2_onnx") is MetricSource.MONO_DEPTH
+
+
+def test_joints_outside_the_image_or_behind_others_are_left_alone(open_body, sequence):
+    """Cut at the knees the shanks are not shown; with the left half ignored, nothing that lies there is."""
+    frame, topology, owners = sequence.frames[0], Topology(open_body.faces), vertex_owners(open_body)
+    posed = open_body.pose_one(frame.params)
+    v = (posed.joints @ frame.K.T)[:, 1] / posed.joints[:, 2]
+    cut = int(max(v[J["left_knee"]], v[J["right_knee"]])) - 2
+    seen = lambda f: observe(  # noqa: E731
+        Entry(0, 0, f.params, f), f.params, open_body, topology, replace(GATE, min_iou=0, max_outside=1),
+        height_px=160, owners=owners,
+    )  # fmt: skip
+    assert seen(frame).joints_shown.all()
+    short = seen(replace(frame, image=frame.image[:cut], mask=frame.mask[:cut], depth_m=frame.depth_m[:cut]))
+    names = {name for name, joint in J.items() if joint < 22 and not short.joints_shown[joint]}
+    assert names >= {"left_ankle", "right_ankle", "left_foot", "right_foot"}
+    assert not names & {"pelvis", "spine1", "left_shoulder", "right_elbow", "head", "left_hip"}
+    ignore = np.zeros(frame.image_hw, bool)
+    edge = int((posed.joints @ frame.K.T)[0, 0] / posed.joints[0, 2])
+    ignore[:, :edge] = True
+    covered = seen(replace(frame, ignore=ignore)).joints_shown
+    u = (posed.vertices @ frame.K.T)[:, 0] / posed.vertices[:, 2]
+    hidden = [j for j in range(1, 22) if u[owners == j].max() < edge - 1]
+    clear = [j for j in range(1, 22) if u[owners == j].min() > edge]
+    assert len(hidden) > 2
+    assert len(clear) > 2
+    assert not covered[hidden].any()
+    assert covered[clear].all()
+    assert covered[J["pelvis"]]
 
 
 def test_histograms_by_hand():
@@ -301,6 +332,18 @@ def test_poses_alone_leave_the_avatar_to_the_bit_and_frames_of_rate_zero_stay(sm
     # Adam's first step is the rate itself, whatever the gradient.
     assert shifts[0] == pytest.approx(5e-3, rel=1e-3)
     assert shifts[1] == pytest.approx(0.3 * 5e-3, rel=1e-3)
+
+
+def test_joints_of_rate_zero_stay(small):
+    avatar, views, people = small
+    rates = torch.ones(3, 22)
+    rates[1, J["left_knee"]] = 0
+    refinement = Refinement(avatar, views, people, RefineSettings(color_steps=0), carried=Carried(joint_rates=rates))
+    refinement.step([0, 1])
+    turned = refinement.corrections.rotvecs.detach().abs().amax(dim=2)
+    assert turned[1, J["left_knee"]] == 0
+    assert turned[0, J["left_knee"]] > 0
+    assert turned[1, J["right_knee"]] > 0
 
 
 def test_corrections_of_neighbours_are_drawn_together(small):
