@@ -1,13 +1,25 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 import synthetic_models
+import torch
 
 from hsr_core.body import EhmBody, load_body
 from hsr_core.refine.skin import CanonicalBody
 from hsr_core.synth.benchmark import BenchmarkSequence, benchmark_sequence
 from hsr_core.types import HumanParams
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread() -> Iterator[None]:
+    """Optimisations are many small products: on a busy machine threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
