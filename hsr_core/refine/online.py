@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from ..body.ehm import EhmBody
 from ..errors import ConfigError
 from ..geometry.raster import Topology
+from ..threads import few_torch_threads
 from ..types import HumanParams
 from .avatar import Avatar
 from .avatar_io import load_avatar, save_avatar
@@ -214,7 +215,8 @@ class OnlineRefiner:
             self._served[person.track_id] = self._rounds
             called_off = lambda: self._called_off(person.track_id)  # noqa: E731
             budget = Budget(self._clock, self.settings.budget_ms / 1e3, lambda: should_stop() or called_off())
-            window = person.refine(budget)
+            with few_torch_threads():
+                window = person.refine(budget)
             self._worked_until = self._clock()
             return None if called_off() else window
 
