@@ -19,14 +19,15 @@ from .body.ehm import EhmBody
 from .errors import ConfigError
 from .eval.refine_metrics import on_white, pose_errors, prediction_on_white, psnr_db, ssim
 from .refine.avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
-from .refine.avatar_init import ColorView, farthest_points, vertex_colors
+from .refine.avatar_init import farthest_points
 from .refine.binding import binding_by_name
 from .refine.frames import RefineFrame
 from .refine.losses import LossSettings
 from .refine.neighbours import PointIndex
+from .refine.offline import first_colors
 from .refine.optimise import Refinement, RefineSettings
 from .refine.render import render
-from .refine.skin import CanonicalBody, local_rotmats
+from .refine.skin import CanonicalBody
 from .refine.stage_zero import place_people
 from .refine.test_time import TestTimeSettings, fit_pose
 from .refine.view import prepare_view
@@ -151,11 +152,7 @@ def measure(name: str, seed: int, steps: int = STEPS) -> dict[str, float]:
 def first_avatar(body: EhmBody, frames: Sequence[RefineFrame], people: Sequence[HumanParams], binding: str) -> Avatar:
     """Return an avatar with colours from a few frames."""
     canonical = CanonicalBody.from_body(body, people[0])
-    views = [
-        ColorView(body.pose_one(person).vertices, frame.image, frame.mask, frame.K)
-        for frame, person in zip(frames[COLOR_FRAMES], people[COLOR_FRAMES], strict=True)
-    ]
-    colors = torch.as_tensor(vertex_colors(canonical.vertices.numpy(), body.faces, views)[0])
+    colors = first_colors(canonical, frames[COLOR_FRAMES], people[COLOR_FRAMES], body)
     settings = AvatarSettings(binding=binding, start=GAUSSIANS)
     if binding_by_name(binding).on_faces:
         canonical, chosen = decimated(canonical, body, GAUSSIANS)
@@ -192,8 +189,7 @@ def picture_errors(avatar: Avatar, sequence: BenchmarkSequence, settings: TestTi
         person, _ = fit_pose(avatar, view, frame.params, PAPER_LOSSES, settings)
         white = torch.ones(1, 3)
         with torch.no_grad():
-            gaussians = avatar.pose(local_rotmats(person)[None], torch.as_tensor(person.transl)[None])
-            drawn = render(gaussians, view.K[None], view.image_hw, white, max_weight=False)
+            drawn = render(avatar.pose_person(person), view.K[None], view.image_hw, white, max_weight=False)
         predicted = prediction_on_white(drawn.color[0].numpy(), drawn.alpha[0].numpy())
         target = on_white(frame.image, frame.mask)
         values.append((psnr_db(predicted, target), ssim(predicted, target)))

@@ -1,7 +1,7 @@
 """A person as Gaussians in the body's canonical space, moved by the body's skinning.
 
 avatar = build_avatar(CanonicalBody.from_body(body, params), AvatarSettings())
-gaussians = avatar.pose(local_rotmats(params)[None], transl[None])
+gaussians = avatar.pose_person(params)
 
 Source:
     HumanSplatHMR (arXiv 2605.02784), eq. (3)-(5); 3D Gaussian splatting (Kerbl et al. 2023) for the parameters.
@@ -21,12 +21,13 @@ from torch.nn.functional import normalize
 
 from ..config import setting
 from ..errors import ConfigError, ShapeError
+from ..types import HumanParams
 from . import avatar_init as start
 from .binding import BINDINGS, Binding, Weights, binding_by_name
 from .neighbours import PointIndex
 from .scene import PosedGaussians
 from .sh import MAX_DEGREE, rgb_to_sh0, sh_to_rgb
-from .skin import CanonicalBody, transform_rows
+from .skin import CanonicalBody, local_rotmats, transform_rows
 
 SCALE_M = (0.5e-3, 50e-3)
 """Least and greatest standard deviation of a Gaussian, kept by `clamp_`."""
@@ -121,6 +122,12 @@ class Avatar(nn.Module):
             opacities=self.opacity_logits.sigmoid().expand(batch, -1),
             colors=colors.expand(batch, -1, -1),
         )
+
+    def pose_person(self, person: HumanParams) -> PosedGaussians:
+        """Place the Gaussians as one person, B = 1."""
+        device = self.opacity_logits.device
+        transl = torch.as_tensor(person.transl, device=device)
+        return self.pose(local_rotmats(person)[None].to(device), transl[None])
 
     def _placed(self, rotmats: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return means (B, N, 3) without translation, frames L (B, N, 3, 3), scales (N, 3) or (B, N, 3) along them."""

@@ -14,7 +14,6 @@ from ..types import Array, HumanParams
 from . import losses
 from .avatar import Avatar
 from .render import render
-from .skin import local_rotmats
 from .view import View
 
 LEAST_GAIN = 0.02
@@ -74,11 +73,8 @@ def _scores(
 ) -> tuple[float, float, float]:
     errors, overlaps, psnrs = [], [], []
     for view, person in zip(views, people, strict=True):
-        device = view.image.device
         white = view.image.new_ones(1, 3)
-        gaussians = avatar.pose(
-            local_rotmats(person)[None].to(device), torch.as_tensor(person.transl, device=device)[None]
-        )
+        gaussians = avatar.pose_person(person)
         drawn = render(gaussians, view.K[None], view.image_hw, white, backend=backend, max_weight=False)
         target = losses.composite(view.image[None], view.mask[None], white)
         held = view.held_out if bool(view.held_out.any()) else view.mask > 0.5

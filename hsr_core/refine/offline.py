@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ..body.ehm import EhmBody
 from ..config import setting
@@ -124,6 +125,16 @@ def first_avatar(
     """Return the person's avatar before any step, with colours from a few frames spread over the clip."""
     canonical = CanonicalBody.from_body(body, people[0])
     chosen = np.unique(np.linspace(0, len(frames) - 1, COLOR_VIEWS).round().astype(int))
-    views = [ColorView(body.pose_one(people[i]).vertices, frames[i].image, frames[i].mask, frames[i].K) for i in chosen]
-    colors, _ = vertex_colors(canonical.vertices.numpy(), body.faces, views)
-    return build_avatar(canonical, settings, colors=torch.as_tensor(colors))
+    colors = first_colors(canonical, [frames[i] for i in chosen], [people[i] for i in chosen], body)
+    return build_avatar(canonical, settings, colors=colors)
+
+
+def first_colors(
+    canonical: CanonicalBody, frames: Sequence[RefineFrame], people: Sequence[HumanParams], body: EhmBody
+) -> Tensor:
+    """Return the colours of the body's vertices as a few frames show them (V, 3)."""
+    views = [
+        ColorView(body.pose_one(person).vertices, frame.image, frame.mask, frame.K)
+        for frame, person in zip(frames, people, strict=True)
+    ]
+    return torch.as_tensor(vertex_colors(canonical.vertices.numpy(), body.faces, views)[0])

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from ..config import setting
 from ..errors import ConfigError
+from ..mask.base import MAPPING_MIN, POSE_MIN
 from .avatar import AvatarSettings
 from .density import DensitySettings
 from .gaussian_adam import GaussianRates
@@ -33,8 +34,8 @@ class GateSettings:
     min_iou: float = setting(0.6, "Overlap of the body's outline and the mask", low=0, high=1)
     min_height_px: float = setting(120, "Height of the person [px]", low=8, high=4096)
     max_outside: float = setting(0.25, "Part of the body outside the image, at most", low=0, high=1)
-    min_mask_quality: float = setting(0.2, "Of the mask, to refine poses", low=0, high=1)
-    min_mapping_quality: float = setting(0.35, "Of the mask, to change the avatar", low=0, high=1)
+    min_mask_quality: float = setting(POSE_MIN, "Of the mask, to refine poses", low=0, high=1)
+    min_mapping_quality: float = setting(MAPPING_MIN, "Of the mask, to change the avatar", low=0, high=1)
 
 
 @dataclass(frozen=True)

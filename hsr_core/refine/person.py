@@ -27,7 +27,7 @@ from .optimise import corrected_people
 from .pose import N_REFINED, PoseCorrections
 from .render import render
 from .schedule import Budget
-from .skin import SHAPE_FIELDS, CanonicalBody, local_rotmats
+from .skin import SHAPE_FIELDS, CanonicalBody
 from .snapshot import AvatarSnapshot
 from .solve import Item, Learner, NumericFault, Plan, Solved, scaled_rates, solve
 from .view import View
@@ -512,9 +512,7 @@ class Person:
         if not isinstance(avatar, FreeAvatar):
             return
         person = _corrected([params], [correction])[0]
-        gaussians = avatar.pose(
-            local_rotmats(person)[None].to(s.device), torch.as_tensor(person.transl, device=s.device)[None]
-        )
+        gaussians = avatar.pose_person(person)
         drawn = render(gaussians, view.K[None], view.image_hw, backend=s.backend, max_weight=False)
         visible = losses.visible_set(
             gaussians.means, drawn.means2d, drawn.radii, drawn.depth, (view.mask > 0.5)[None]
@@ -585,8 +583,7 @@ class Person:
     def _show(self, observation: Observation, person: HumanParams) -> None:
         """Keep the newest pose to be drawn."""
         avatar, frame = self._learner.avatar, observation.entry.frame
-        transl = torch.as_tensor(person.transl, device=self.settings.device)[None]
-        gaussians = avatar.pose(local_rotmats(person)[None].to(self.settings.device), transl)
+        gaussians = avatar.pose_person(person)
         # Opacities and colours are the avatar's own memory, which goes on changing.
         gaussians = replace(
             gaussians, opacities=gaussians.opacities.contiguous().clone(), colors=gaussians.colors.contiguous().clone()

@@ -17,7 +17,6 @@ from ..viz.overlay import draw_mesh, put_text
 from .frames import RefineFrame
 from .offline import RefinedClip
 from .render import render
-from .skin import local_rotmats
 from .view import View, Window
 
 COLUMNS = 6
@@ -62,11 +61,8 @@ def _cut(image: Array, window: Window) -> Array:
 
 def _avatar(clip: RefinedClip, view: View, person: HumanParams) -> tuple[Array, Array]:
     """Return the rendered avatar on white and its difference from the image within the mask, BGR."""
-    device = view.image.device
     with torch.no_grad():
-        gaussians = clip.avatar.pose(
-            local_rotmats(person)[None].to(device), torch.as_tensor(person.transl, device=device)[None]
-        )
+        gaussians = clip.avatar.pose_person(person)
         drawn = render(gaussians, view.K[None], view.image_hw, view.image.new_ones(1, 3), max_weight=False).color[0]
         error = (drawn - view.image).abs() * view.mask[..., None] * GAIN
     return _bgr(drawn.cpu().numpy()), _bgr(error.cpu().numpy())
