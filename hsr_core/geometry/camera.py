@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import cv2
 import numpy as np
 
@@ -55,6 +57,15 @@ def undistort_points(uv: Array, camera: Camera) -> Array:
         criteria = (cv2.TERM_CRITERIA_COUNT | cv2.TERM_CRITERIA_EPS, 20, 1e-8)
         out = cv2.undistortPointsIter(flat, camera.K, camera.dist, np.eye(3), camera.K, criteria)
     return out.reshape(uv.shape)
+
+
+def straightening(camera: Camera) -> tuple[Camera, tuple[Array, Array]]:
+    """Return the camera without its lens distortion, under the same K, and the maps of `cv2.remap` to its images."""
+    fisheye = camera.model == "equidistant"
+    make = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
+    dist = camera.dist[:4] if fisheye else camera.dist
+    maps = make(camera.K, dist, np.eye(3), camera.K, camera.image_hw[::-1], cv2.CV_32FC1)
+    return replace(camera, dist=np.zeros(5), model="plumb_bob"), maps
 
 
 def unproject(uv: Array, depth_m: Array, K: Array) -> Array:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from ..errors import BadFrame
+from ..geometry.camera import straightening
 from ..geometry.raster import Topology
 from ..geometry.view import BodyView, FrameView
 from ..mask.select import MaskSelector
@@ -107,12 +108,7 @@ class Straightener:
             return frame, camera
         if camera is not self._camera:
             self._camera = camera
-            self._straight = replace(camera, dist=np.zeros(5), model="plumb_bob")
-            size = camera.image_hw[::-1]
-            fisheye = camera.model == "equidistant"
-            make = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
-            dist = camera.dist[:4] if fisheye else camera.dist
-            self._maps = make(camera.K, dist, np.eye(3), camera.K, size, cv2.CV_32FC1)
+            self._straight, self._maps = straightening(camera)
         image = cv2.remap(frame.image, *self._maps, cv2.INTER_LINEAR)
         depth = frame.depth_m
         if depth is not None:

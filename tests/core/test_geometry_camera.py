@@ -6,7 +6,15 @@ import cv2
 import numpy as np
 import pytest
 
-from hsr_core.geometry.camera import apply_affine, crop_transform, invert_affine, project, undistort_points, unproject
+from hsr_core.geometry.camera import (
+    apply_affine,
+    crop_transform,
+    invert_affine,
+    project,
+    straightening,
+    undistort_points,
+    unproject,
+)
 from hsr_core.types import Camera
 
 K = np.array([[610.0, 0, 322.0], [0, 605, 238.0], [0, 0, 1]])
@@ -115,3 +123,14 @@ def test_warping_a_picture_by_the_transform_finds_the_dot():
     crop = cv2.warpAffine(image, A, (80, 80))
     ys, xs = np.nonzero(crop > 128)
     np.testing.assert_allclose(apply_affine(A, np.array([70.0, 40.0])), [xs.mean(), ys.mean()], atol=0.5)
+
+
+def test_straightened_pixels_come_from_where_undistortion_finds_them(camera):
+    straight, maps = straightening(camera)
+    assert not straight.distorted
+    np.testing.assert_array_equal(straight.K, camera.K)
+    height, width = camera.image_hw
+    sources = np.stack(maps, -1)
+    inside = (sources > 0).all(-1) & (sources < (width - 1, height - 1)).all(-1)
+    pixels = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1)
+    np.testing.assert_allclose(undistort_points(sources[inside], camera), pixels[inside], atol=0.02)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import sys
 from typing import Any
 
@@ -10,7 +9,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from hsr_core.geometry.camera import undistort_points
+from hsr_core.geometry.camera import straightening, undistort_points
 from hsr_core.types import Array, Camera
 
 _DTYPES = {"16UC1": "u2", "32FC1": "f4", "mono8": "u1", "8UC1": "u1"}
@@ -35,11 +34,7 @@ class Grid:
         self.camera = self._small
         self._maps: tuple[Array, Array] | None = None
         if source.distorted:
-            small = self._small
-            self.camera = dataclasses.replace(small, dist=np.zeros(5), model="plumb_bob")
-            fisheye = small.model == "equidistant"
-            make = cv2.fisheye.initUndistortRectifyMap if fisheye else cv2.initUndistortRectifyMap
-            self._maps = make(small.K, small.dist, np.eye(3), small.K, self._size, cv2.CV_32FC1)
+            self.camera, self._maps = straightening(self._small)
 
     @property
     def _size(self) -> tuple[int, int]:
