@@ -6,7 +6,6 @@ import argparse
 import tempfile
 import time
 import tracemalloc
-from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -71,7 +70,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             make_test(weights, args.size)
         graphs = {
             name: measure(
-                lambda name=name: load_for_export(weights, name, body_models=args.body_models),
+                load_for_export(weights, name, body_models=args.body_models),
                 device=device, frames=args.frames, cache=Path(folder) / "engines",
             )
             for name in GRAPHS
@@ -83,11 +82,11 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     return facts
 
 
-def measure(load: Callable[[], Exported], *, device: str, frames: int, cache: Path) -> dict[str, Any]:
+def measure(network: Exported, *, device: str, frames: int, cache: Path) -> dict[str, Any]:
     """Time one graph in each runtime that this machine has: inputs on the host -> outputs on the host.
 
     Args:
-        load: Returns the graph.
+        network: The graph.
         device: cpu or cuda.
         frames: Timed calls, after a warm-up.
         cache: Folder for the engines.
@@ -98,15 +97,15 @@ def measure(load: Callable[[], Exported], *, device: str, frames: int, cache: Pa
         in between, `device_bytes` that torch allocates on the GPU; `gb_per_s` (weights read per second at p50, to
         compare with the memory's bandwidth); or `error`: why it does not run here.
     """
-    network = load()
     samples = network.samples()
-    reference = TorchRuntime(network.make, network.spec, device=device, precision="fp32")
-    values = sum(value.numel() for value in network.make().parameters())
+    module = network.make()
+    values = sum(value.numel() for value in module.parameters())
+    reference = TorchRuntime(lambda: module, network.spec, device=device, precision="fp32")
     cases: dict[str, Any] = {}
     for engine, precision in CASES[device]:
         start = time.perf_counter()
         try:
-            runtime = _open(load(), engine, precision, device, cache)
+            runtime = _open(network, engine, precision, device, cache)
             runtime.warm_up()
         except HsrError as error:
             cases[f"{engine} {precision}"] = {"error": str(error)}

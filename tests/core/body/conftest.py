@@ -2,34 +2,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from pathlib import Path
 
 import numpy as np
 import pytest
-import synthetic_models
 
-from hsr_core.body import EhmBody, load_body
+from hsr_core.body import EhmBody
 from hsr_core.types import HumanParams
-
-
-@pytest.fixture(scope="session")
-def open_body() -> EhmBody:
-    """The open body from the user's cache (built on the first run)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HSR_BODY_MODELS", raising=False)
-        return load_body()
-
-
-@pytest.fixture(scope="session")
-def model_folder(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
-    folder = tmp_path_factory.mktemp("models")
-    return folder, synthetic_models.write_models(folder)
-
-
-@pytest.fixture(scope="session")
-def synthetic_body(model_folder: tuple[Path, dict[str, object]]) -> EhmBody:
-    """EHM-s from generated files of the true shapes."""
-    return load_body(model_folder[0])
 
 
 def random_params(body: EhmBody, rng: np.random.Generator, size: float = 0.3) -> HumanParams:

@@ -4,10 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-import synthetic_models
 import torch
 
-from hsr_core.body import EhmBody, load_body
+from hsr_core.body import EhmBody
 from hsr_core.refine.skin import CanonicalBody
 from hsr_core.synth.benchmark import BenchmarkSequence, benchmark_sequence
 from hsr_core.types import HumanParams
@@ -20,22 +19,6 @@ def one_torch_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
-
-
-@pytest.fixture(scope="session")
-def open_body() -> EhmBody:
-    """The open body from the user's cache (built on the first run)."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.delenv("HSR_BODY_MODELS", raising=False)
-        return load_body()
-
-
-@pytest.fixture(scope="session")
-def synthetic_body(tmp_path_factory: pytest.TempPathFactory) -> EhmBody:
-    """EHM-s from generated files of the true shapes, with pose blend shapes."""
-    folder = tmp_path_factory.mktemp("models")
-    synthetic_models.write_models(folder)
-    return load_body(folder)
 
 
 @pytest.fixture(scope="session")

@@ -273,16 +273,16 @@ def test_several_people_at_once_are_each_as_alone(weights, body):
             np.testing.assert_allclose(together[name][i], value[0], atol=1e-3 if name == "uv" else 3e-5, err_msg=name)
 
 
-def test_a_licensed_body_takes_the_networks_shape_and_stature(weights, licensed_body):
-    exported = people_graph(Networks(weights), licensed_body)
+def test_a_synthetic_body_takes_the_networks_shape_and_stature(weights, synthetic_body):
+    exported = people_graph(Networks(weights), synthetic_body)
     assert [tensor.name for tensor in exported.spec.inputs][-1] == "ray_rotation"
     runtime = TorchRuntime(exported.make, exported.spec, device="cpu", precision="fp32")
     out = {name: value[0] for name, value in runtime(exported.samples()[0]).items()}
-    maker = ParamsMaker(licensed_body, settings_for(weights))
+    maker = ParamsMaker(synthetic_body, settings_for(weights))
     params = replace(maker.make(Decoded(**{name: out[name] for name in Decoded._fields})), transl=out["transl"])
-    np.testing.assert_allclose(out["vertices"], licensed_body.pose_one(params).vertices, atol=5e-5)
+    np.testing.assert_allclose(out["vertices"], synthetic_body.pose_one(params).vertices, atol=5e-5)
     with pytest.raises(ConfigError, match=r"pear\.stature"):
-        PearRegressor(settings_for(weights, **{"pear.graph": "people", "pear.stature": False}), licensed_body)
+        PearRegressor(settings_for(weights, **{"pear.graph": "people", "pear.stature": False}), synthetic_body)
 
 
 # --- other runtimes
