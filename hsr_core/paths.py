@@ -1,9 +1,13 @@
-"""Where files are kept: what this library makes for itself, and networks that the user adds."""
+"""Where files are kept, and how they are written whole: what this library makes, and networks that the user adds."""
 
 from __future__ import annotations
 
 import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 
 def cache_dir() -> Path:
@@ -18,3 +22,17 @@ def model_dir() -> Path:
     if os.environ.get("HSR_MODELS"):
         return Path(os.environ["HSR_MODELS"]).expanduser()
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "hsr" / "models"
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[BinaryIO]:
+    """Open a temporary file beside `path` that takes its place when all went well, and is removed otherwise."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

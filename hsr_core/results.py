@@ -17,6 +17,7 @@ from .body.joints import JOINT_NAMES
 from .config import Settings
 from .errors import BadFile, MissingFile
 from .geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from .paths import written_whole
 from .types import Array, Camera, FrameResult, HumanEstimate, HumanParams, TrackState
 
 FORMAT = "hsr-people/1"
@@ -82,13 +83,8 @@ class PeopleRecorder:
         """
         arrays = self._arrays()
         arrays["metadata"] = np.array(json.dumps({**self._metadata, "complete": complete}))
-        temporary = self.path.with_name(f".{self.path.name}.{os.getpid()}.tmp")
-        try:
-            with temporary.open("wb") as file:
-                np.savez_compressed(file, **arrays)
-            os.replace(temporary, self.path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with written_whole(self.path) as file:
+            np.savez_compressed(file, **arrays)
 
     def _arrays(self) -> dict[str, Array]:
         slots = 1 + max((slot for frame in self._frames for slot in frame), default=0)

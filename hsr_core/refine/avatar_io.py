@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -18,6 +17,7 @@ from torch import Tensor
 
 from ..body.ehm import EhmBody
 from ..errors import BadFile, ConfigError, HsrError, MissingFile, ShapeError
+from ..paths import written_whole
 from ..types import Array, HumanParams
 from .avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar, rotmat_to_quat
 from .binding import Binding, binding_by_name
@@ -45,19 +45,12 @@ PathLike = str | os.PathLike[str]
 
 @contextmanager
 def _replacing(path: PathLike) -> Iterator[BinaryIO]:
-    """Open a temporary file beside `path` that takes its place when all went well, and is removed otherwise."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    """Write a file whole, and say which folder is missing."""
     try:
-        with temporary.open("xb") as file:
+        with written_whole(Path(path)) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except FileNotFoundError as error:
         raise MissingFile(f"the folder of {path} does not exist; make it first") from error
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 # --- npz ----------------------------------------------------------------------------------------------------------
