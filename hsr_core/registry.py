@@ -1,6 +1,7 @@
 """Names to factories: the module behind a name is imported only when it is chosen.
 
-A package outside this one adds a regressor, depth or mask provider by an entry point in the group `hsr.<kind>`.
+A package outside this one adds a regressor, depth or mask provider, or a data set by an entry point in the group
+`hsr.<kind>`.
 """
 
 from __future__ import annotations
@@ -32,6 +33,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "sam2_onnx": "hsr_core.mask.sam2_onnx:create",
         "landmarks": "hsr_core.mask.landmarks:create",
         "mesh": "hsr_core.mask.mesh:create",
+    },
+    "dataset": {
+        "3dpw": "hsr_core.datasets.threedpw:create",
+        "emdb": "hsr_core.datasets.emdb:create",
+        "agora": "hsr_core.datasets.agora:create",
+        "ehf": "hsr_core.datasets.ehf:create",
+        "h36m": "hsr_core.datasets.h36m:create",
+        "neuman": "hsr_core.datasets.neuman:create",
+        "synthetic": "hsr_core.datasets.synthetic:create",
+        "clip": "hsr_core.datasets.clip:create",
     },
 }
 
