@@ -95,6 +95,27 @@ def test_a_clip_loops_without_a_pause_in_memory_and_from_the_file(rig, camera, t
     assert rig.stop(process) == 0
 
 
+def test_a_clip_played_back_and_forth_has_no_cut(rig, camera, tmp_path):
+    images, _ = camera
+    write_video(tmp_path / "short.mkv")
+    process = play(rig, tmp_path / "short.mkv", "back_and_forth:=true")
+    rig.wait(lambda: len(images) >= 50, "more images than the clip holds")
+    levels = np.array([msg.data[-1] for msg in images], int)
+    steps = np.diff(levels)
+    assert {-1, 1} <= set(np.sign(steps))
+    assert (steps != 0).all()  # neither end twice in a row
+    assert np.abs(steps).max() < 100  # an image may be lost on the way; the whole clip is 190 levels
+    assert rig.stop(process) == 0
+
+
+def test_a_clip_that_is_not_kept_in_memory_cannot_play_backwards(rig, tmp_path):
+    write_video(tmp_path / "short.mkv")
+    process = play(rig, tmp_path / "short.mkv", "back_and_forth:=true", "cache_mb:=0.0")
+    rig.wait(lambda: process.returncode is not None, "the end")
+    assert "back_and_forth needs a clip that fits into cache_mb=0" in process.tail()
+    rig.stop(process)
+
+
 def test_a_clip_that_is_not_to_loop_ends_well(rig, camera, tmp_path):
     write_video(tmp_path / "short.mkv")
     process = play(rig, tmp_path / "short.mkv", "loop:=false")

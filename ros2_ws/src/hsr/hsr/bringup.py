@@ -196,6 +196,9 @@ class Bringup:
     def _start_source(self) -> None:
         if self._camera.source:
             arguments = [*_set("source", self._camera.source), *_set("hfov_deg", self._options.hfov)]
+            if self._options.refine and self._camera.source == "clip":
+                # An avatar is learnt of one person over many seconds; a cut each 3.8 s would make them somebody new.
+                arguments += _set("back_and_forth", "true")
             self._start("source", "hsr.source_node", arguments)
 
     def _start(self, name: str, module: str, arguments: list[str]) -> None:

@@ -20,7 +20,7 @@ from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
-from hsr_core.errors import HsrError
+from hsr_core.errors import HsrError, SourceError
 from hsr_core.sources import open_source
 from hsr_core.types import Camera, Frame
 
@@ -35,6 +35,7 @@ PARAMETERS = (
     ("source", "clip", "Video file, folder of images, webcam:N, synthetic, or clip (the bundled recording)", None),
     ("rate_hz", 0.0, "Images per second; 0 = the source's own rate [Hz]", (0.0, 1000.0)),
     ("loop", True, "Play again from the start; false: stop at the end", None),
+    ("back_and_forth", False, "Play every second time backwards: a short clip has no cut", None),
     ("frame_id", "camera_color_optical_frame", "frame_id of the images", None),
     ("hfov_deg", 0.0, "Publish camera info with this field of view; 0 = only a calibrated one [deg]", (0.0, 150.0)),
     ("cache_mb", 1024.0, "A clip that fits into this is kept decoded [MB]", (0.0, 65536.0)),
@@ -45,10 +46,10 @@ class Clip:
     """Messages of a source, again and again.
 
     Raises:
-        SourceError: The source cannot be opened.
+        SourceError: The source cannot be opened, or is too long for `back_and_forth`, which is played from memory.
     """
 
-    def __init__(self, text: str, frame_id: str, loop: bool, cache_mb: float) -> None:
+    def __init__(self, text: str, frame_id: str, loop: bool, back_and_forth: bool, cache_mb: float) -> None:
         self._text, self._frame_id, self._loop = text, frame_id, loop
         self._source = open_source(text)
         self.fps = self._source.fps
@@ -56,6 +57,10 @@ class Clip:
         height, width = self._source.image_hw
         frames = self._source.frame_count
         self._fits = not self.live and frames is not None and 3 * height * width * frames <= cache_mb * 1e6
+        if back_and_forth and not self._fits:
+            self._source.close()
+            raise SourceError(f"back_and_forth needs a clip that fits into cache_mb={cache_mb:g}; {text!r} does not")
+        self._back = back_and_forth
 
     def __iter__(self) -> Iterator[tuple[Image, Camera | None]]:
         if self.live:
@@ -65,8 +70,9 @@ class Clip:
     def _from_memory(self) -> Iterator[tuple[Image, Camera | None]]:
         decoded = list(self._decode())
         yield from decoded
+        again = [*decoded[-2:0:-1], *decoded] if self._back else decoded  # neither end twice in a row
         while self._loop:
-            yield from decoded
+            yield from again
 
     def _decode_loop(self) -> Iterator[tuple[Image, Camera | None]]:
         yield from self._decode()
@@ -141,7 +147,7 @@ class SourceNode(Node):
             self.declare_parameter(name, default, described)
         self.finished = threading.Event()
         self.error = ""
-        self._clip = Clip(self._value("source"), self._value("frame_id"), self._value("loop"), self._value("cache_mb"))
+        self._clip = Clip(*map(self._value, ("source", "frame_id", "loop", "back_and_forth", "cache_mb")))
         options = {"qos_overriding_options": qos.OVERRIDES}
         self._image = self.create_publisher(Image, "/camera/image_raw", qos.image_input(reliable=True), **options)
         self._info = self.create_publisher(
