@@ -60,7 +60,7 @@ EVERYTHING = Part.BODY | Part.LEFT_HAND | Part.RIGHT_HAND | Part.FACE
 
 def params(seed: int) -> HumanParams:
     rng = np.random.default_rng(seed)
-    shapes = HumanParams.FIXED_SHAPES | dict.fromkeys(convert._FREE_PARAMS, (10,))
+    shapes = HumanParams.FIXED_SHAPES | dict.fromkeys(convert.FREE_PARAMS, (10,))
     return HumanParams(**{name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
 
 
@@ -301,7 +301,7 @@ def test_column_major_and_strided_arrays_go_out_in_order() -> None:
 
 def test_no_numpy_array_is_assigned_to_a_variable_length_field() -> None:
     """rclpy would copy it element by element: each such assignment must come from `_floats` or `as_bytes`."""
-    free = {"data", "left_hand_pose", "right_hand_pose", "eyelids", *convert._FREE_PARAMS, "root_velocity", "faces",
+    free = {"data", "left_hand_pose", "right_hand_pose", "eyelids", *convert.FREE_PARAMS, "root_velocity", "faces",
             "d", "position", "velocity"}  # fmt: skip
     allowed = {"_floats", "as_bytes", "array"}
     checked = 0

@@ -7,11 +7,9 @@ length nobody checks when a message is sent: `_fixed` does.
 
 from __future__ import annotations
 
-import logging
 import math
 from array import array
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,8 +18,10 @@ from hsr_msgs.msg import BodyModel, FrameStats, Human, HumanArray, WindowQuality
 from sensor_msgs.msg import CameraInfo
 
 from hsr_core.body.joints import JOINT_NAMES, N_JOINTS, PARENTS
-from hsr_core.errors import InvalidIntrinsics, ShapeError
+from hsr_core.errors import ShapeError
 from hsr_core.geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from hsr_core.image_messages import ACCEPTED_ENCODINGS, compressed_to_frame, conversion_note, image_to_frame
+from hsr_core.messages import FREE_PARAMS, camera_from_info, human_params_from_msg
 from hsr_core.refine.window import RefinedWindow
 from hsr_core.types import (
     Array,
@@ -30,20 +30,12 @@ from hsr_core.types import (
     FrameResult,
     HumanEstimate,
     HumanParams,
-    IntrinsicsSource,
     MetricSource,
     Part,
     TrackState,
 )
 
-from .images import (
-    ACCEPTED_ENCODINGS,
-    compressed_to_frame,
-    conversion_note,
-    image_to_compressed_msg,
-    image_to_frame,
-    image_to_msg,
-)
+from .images import image_to_compressed_msg, image_to_msg
 from .stamps import header, ns_to_stamp, stamp_to_ns
 
 __all__ = [
@@ -70,7 +62,6 @@ __all__ = [
     "stats_to_msg",
     "track_id_of",
 ]
-log = logging.getLogger("hsr")
 
 # --- numbers --------------------------------------------------------------------------------------------------
 
@@ -124,53 +115,6 @@ def track_id_of(letters: str) -> int:
 
 
 # --- camera ---------------------------------------------------------------------------------------------------
-
-_MODELS = {"plumb_bob": 5, "rational_polynomial": 8, "equidistant": 4}
-_MODEL_ALIASES = {"": "plumb_bob", "fisheye": "equidistant"}
-
-
-def camera_from_info(msg: CameraInfo, *, image_hw: tuple[int, int] | None = None, frame_id: str = "") -> Camera:
-    """Return the camera that an info message describes, for images of size `image_hw`.
-
-    The region of interest and binning are applied, then the intrinsics are scaled when the image is the same picture
-    resized. An unknown distortion model is ignored with a warning.
-
-    Raises:
-        InvalidIntrinsics: Refused values (zero, not finite, impossible) or an image of another shape.
-    """
-    if msg.height and msg.width:
-        full_hw = (msg.height, msg.width)
-    elif image_hw is not None:
-        full_hw = image_hw  # some drivers leave the size out
-    else:
-        raise InvalidIntrinsics("camera info has no image size (width and height are 0)")
-    roi, bin_x, bin_y = msg.roi, max(msg.binning_x, 1), max(msg.binning_y, 1)
-    K = np.array(msg.k, np.float64).reshape(3, 3)
-    # Binning averages blocks: block edges align, so centres at integers shift by half a pixel.
-    K[0] = [K[0, 0] / bin_x, K[0, 1] / bin_x, (K[0, 2] - roi.x_offset + 0.5) / bin_x - 0.5]
-    K[1] = [K[1, 0], K[1, 1] / bin_y, (K[1, 2] - roi.y_offset + 0.5) / bin_y - 0.5]
-    used_hw = ((roi.height or full_hw[0]) // bin_y, (roi.width or full_hw[1]) // bin_x)
-    model, dist = _distortion(msg.distortion_model, np.array(msg.d, np.float64))
-    camera = Camera(K, used_hw, dist, model, IntrinsicsSource.CAMERA_INFO, frame_id or msg.header.frame_id)
-    return camera if image_hw is None else camera.scaled(image_hw)
-
-
-def _distortion(model: str, dist: Array) -> tuple[str, Array]:
-    model = _MODEL_ALIASES.get(model, model)
-    if model not in _MODELS:
-        if np.any(dist):
-            _warn_once(f"distortion model {model!r} is unknown and ignored; known: {', '.join(_MODELS)}")
-        return "plumb_bob", np.zeros(5)
-    out = np.zeros(_MODELS[model])
-    out[: min(len(dist), len(out))] = dist[: len(out)]
-    if np.any(dist[len(out) :]):
-        _warn_once(f"{model} has {len(out)} coefficients, {len(dist)} were given; the rest is ignored")
-    return model, out
-
-
-@lru_cache(maxsize=64)
-def _warn_once(text: str) -> None:
-    log.warning(text)
 
 
 def camera_to_info(camera: Camera, stamp_ns: int) -> CameraInfo:
@@ -260,29 +204,17 @@ def _sigma(source: MetricSource, sigma_m: float) -> float:
 _FIXED_PARAMS = {
     "global_orient": 3, "transl": 3, "body_pose": 63, "jaw_pose": 3, "leye_pose": 3, "reye_pose": 3, "head_scale": 3
 }  # fmt: skip
-_FREE_PARAMS = ("betas", "expression", "head_betas", "head_expression")
 _PART_PARAMS = {"left_hand_pose": Part.LEFT_HAND, "right_hand_pose": Part.RIGHT_HAND, "eyelids": Part.FACE}
 
 
 def _fill_params(msg: Human, params: HumanParams, parts: Part) -> None:
     for name, length in _FIXED_PARAMS.items():
         setattr(msg, name, _fixed(name, getattr(params, name), length))
-    for name in _FREE_PARAMS:
+    for name in FREE_PARAMS:
         setattr(msg, name, _floats(getattr(params, name)))
     for name, part in _PART_PARAMS.items():
         if parts & part:
             setattr(msg, name, _floats(getattr(params, name)))
-
-
-def human_params_from_msg(msg: Human) -> HumanParams:
-    """Return a person's parameters; parts that were not seen are at rest."""
-    values: dict[str, Array] = {}
-    for name, shape in HumanParams.FIXED_SHAPES.items():
-        numbers = np.array(getattr(msg, name), np.float32)
-        values[name] = numbers.reshape(shape) if numbers.size else np.zeros(shape, np.float32)
-    for name in _FREE_PARAMS:
-        values[name] = np.array(getattr(msg, name), np.float32)
-    return HumanParams(**values)
 
 
 def refined_human(

@@ -12,11 +12,11 @@ from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hsr_core.config import Settings
+from hsr_core.input_rules import OneCamera, StampRules, Verdict
 
 from . import qos
 from .cameras import CameraBook
 from .convert import stamp_to_ns
-from .input_rules import OneCamera, StampRules, Verdict
 from .notices import Notices
 from .stats import Counters, Rate
 

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from builtin_interfaces.msg import Time
 from std_msgs.msg import Header
 
+from hsr_core.messages import stamp_to_ns
+
+__all__ = ["NS", "header", "ns_to_stamp", "stamp_to_ns"]
 NS = 1_000_000_000
-
-
-def stamp_to_ns(stamp: Any) -> int:
-    """Return a stamp as integer nanoseconds."""
-    return stamp.sec * NS + stamp.nanosec
 
 
 def ns_to_stamp(ns: int) -> Time:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import threading
 
 import pytest
-from hsr.input_rules import OneCamera, StampRules, Verdict
 from hsr.stats import Counters, Rate, RateLimit, Window
 from hsr.worker import Worker, WorkerStopped
+
+from hsr_core.input_rules import OneCamera, StampRules, Verdict
 
 S = 1_000_000_000
 FRAME_NS = S // 30
