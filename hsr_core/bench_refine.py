@@ -17,7 +17,8 @@ import torch
 
 from .body.ehm import EhmBody
 from .errors import ConfigError
-from .eval.refine_metrics import on_white, pose_errors, prediction_on_white, psnr_db, ssim
+from .eval.image_metrics import on_background, prediction_on_white, psnr_db, ssim
+from .eval.refine_metrics import pose_errors
 from .refine.avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
 from .refine.avatar_init import farthest_points
 from .refine.binding import binding_by_name
@@ -191,7 +192,7 @@ def picture_errors(avatar: Avatar, sequence: BenchmarkSequence, settings: TestTi
         with torch.no_grad():
             drawn = render(avatar.pose_person(person), view.K[None], view.image_hw, white, max_weight=False)
         predicted = prediction_on_white(drawn.color[0].numpy(), drawn.alpha[0].numpy())
-        target = on_white(frame.image, frame.mask)
+        target = on_background(frame.image, frame.mask)
         values.append((psnr_db(predicted, target), ssim(predicted, target)))
     psnr, similarity = np.mean(values, axis=0)
     return {"psnr_db": round(float(psnr), 2), "ssim": round(float(similarity), 4)}

@@ -1,44 +1,236 @@
-"""Joint errors of one frame. Positions in metres, errors in millimetres."""
+"""Errors of joints and vertices. Positions in metres in camera axes, errors in millimetres and degrees.
+
+Every function takes one frame (J, 3) or a batch (..., J, 3) and returns one value per frame, (...).
+
+Who counts: a reference point with NaN is not annotated and left out of its frame's mean; a frame without any annotated
+point, or with a prediction that is not finite at one that is, has the value NaN: no value, which `Figure` counts as
+missing and never averages. `annotated` tells the two apart.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import roma
 import torch
 
+from ..errors import ShapeError
 from ..types import Array
+
+MPJAE_PARTS = (0, 1, 2, 4, 5, 16, 17, 18, 19)
+"""SMPL parts of the 3DPW challenge's angle error: pelvis, hips, knees, shoulders, elbows."""
+
+_COLLAPSED_M2 = 1e-18
+"""Below this sum of squares all predicted points are one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """A similarity per frame, x -> scale R x + t.
+
+    Attributes:
+        scale: (...). R: (..., 3, 3), det +1. t: (..., 3) [m].
+        degenerate: (...) bool; the prediction has no extent, so that only a translation was fitted. To be counted.
+    """
+
+    scale: Array
+    R: Array
+    t: Array
+    degenerate: np.ndarray
+
+    def apply(self, points: Array) -> Array:
+        """Return the points moved. Shape (..., J, 3)."""
+        return self.scale[..., None, None] * (points @ np.swapaxes(self.R, -1, -2)) + self.t[..., None, :]
+
+
+def align(predicted: Array, reference: Array, *, scale: bool = True) -> Alignment:
+    """Return the best similarity of each frame's prediction onto its reference; never a reflection.
+
+    Points that are not finite in either are left out. Without extent in the prediction, scale and rotation are
+    undefined: then it is a translation, and marked.
+
+    Args:
+        predicted, reference: Shape (..., J, 3).
+        scale: False for a rigid motion.
+
+    Source:
+        Umeyama 1991, by roma.
+    """
+    x, y = _pair(predicted, reference)
+    used = np.isfinite(x).all(-1) & np.isfinite(y).all(-1)
+    weights = used / np.maximum(used.sum(-1, keepdims=True), 1)
+    x, y = np.where(used[..., None], x, 0), np.where(used[..., None], y, 0)
+    mean_x, mean_y = (np.einsum("...j,...jk->...k", weights, points) for points in (x, y))
+    spread = np.where(used[..., None], x - mean_x[..., None, :], 0)
+    degenerate = np.square(spread).sum((-1, -2)) < _COLLAPSED_M2
+    weights = np.where(degenerate[..., None], 1.0, weights)  # any: the result is replaced below
+    tensors = (torch.from_numpy(np.ascontiguousarray(array)) for array in (x, y, weights))
+    R, t, s = (part.numpy() for part in roma.rigid_points_registration(*tensors, compute_scaling=True))
+    if not scale:
+        s, t = np.ones_like(s), mean_y - np.einsum("...ij,...j->...i", R, mean_x)
+    return Alignment(
+        scale=np.where(degenerate, 1.0, s),
+        R=np.where(degenerate[..., None, None], np.eye(3), R),
+        t=np.where(degenerate[..., None], mean_y - mean_x, t),
+        degenerate=degenerate,
+    )
 
 
 def similarity(predicted: Array, reference: Array) -> Array:
-    """Return `predicted` moved onto `reference` by the best scale, rotation (det +1) and translation.
-
-    A collapsed prediction (all points equal) is only translated: its scale and rotation are undefined.
-
-    Args:
-        predicted: Shape (J, 3).
-        reference: Shape (J, 3).
-
-    Source:
-        Umeyama 1991.
-    """
-    x = torch.from_numpy(np.ascontiguousarray(predicted, np.float64))
-    y = torch.from_numpy(np.ascontiguousarray(reference, np.float64))
-    if float((x - x.mean(0)).square().sum()) < 1e-18:
-        return predicted - predicted.mean(0) + reference.mean(0)
-    R, t, s = roma.rigid_points_registration(x, y, compute_scaling=True)
-    return (s * x @ R.T + t).numpy()
+    """Return `predicted` moved onto `reference` by the best similarity of each frame. Shapes (..., J, 3)."""
+    return align(predicted, reference).apply(np.asarray(predicted, np.float64))
 
 
-def mpjpe_mm(predicted: Array, reference: Array) -> float:
-    """Return the mean distance of corresponding points, (J, 3) [m], in mm."""
-    return float(np.linalg.norm(predicted - reference, axis=-1).mean() * 1e3)
+def annotated(reference: Array, root: Sequence[int] = ()) -> np.ndarray:
+    """Return which frames have a reference to score: some point, and all `root` points. (..., J, 3) -> (...) bool."""
+    known = np.isfinite(np.asarray(reference)).all(-1)
+    return known.any(-1) & known[..., list(root)].all(-1)
 
 
-def pa_mpjpe_mm(predicted: Array, reference: Array) -> float:
-    """Return the mean distance after the best similarity [mm]."""
+def distances_mm(predicted: Array, reference: Array) -> Array:
+    """Return the distance of each point, NaN where one of the two is not known. (..., J, 3) [m] -> (..., J) [mm]."""
+    x, y = _pair(predicted, reference)
+    with np.errstate(invalid="ignore"):
+        return _finite(1e3 * np.linalg.norm(x - y, axis=-1))
+
+
+def mpjpe_mm(predicted: Array, reference: Array) -> Array:
+    """Return the mean distance of corresponding points as they are: abs-MPJPE of joints, V2V of vertices [mm]."""
+    return _mean_over_points(distances_mm(predicted, reference), reference)
+
+
+def pa_mpjpe_mm(predicted: Array, reference: Array) -> Array:
+    """Return the mean distance after the best similarity of each frame: PA-MPJPE, PA-PVE [mm]."""
     return mpjpe_mm(similarity(predicted, reference), reference)
 
 
-def root_mpjpe_mm(predicted: Array, reference: Array, root: tuple[int, ...]) -> float:
-    """Return the mean distance after moving both so that the mean of the `root` points is the origin [mm]."""
-    return mpjpe_mm(predicted - predicted[list(root)].mean(0), reference - reference[list(root)].mean(0))
+def shifted(points: Array, root: Sequence[int]) -> Array:
+    """Return the points with the mean of the `root` points as the origin. Shape (..., J, 3)."""
+    points = np.asarray(points, np.float64)
+    return points - points[..., list(root), :].mean(-2, keepdims=True)
+
+
+def root_mpjpe_mm(predicted: Array, reference: Array, root: Sequence[int]) -> Array:
+    """Return the MPJPE: mean distance after moving both so that the mean of the `root` points is the origin [mm].
+
+    Which points are the root is part of the protocol: see `joint_rules.Pelvis`.
+    """
+    return mpjpe_mm(shifted(predicted, root), shifted(reference, root))
+
+
+def pve_mm(vertices: Array, reference: Array, origin: Array, reference_origin: Array) -> Array:
+    """Return the mean vertex distance after moving origin onto origin: PVE with the pelvis of joints [mm].
+
+    Also the PVE of a face with the neck's joint as origin.
+
+    Args:
+        vertices, reference: One topology. Shape (..., V, 3), [m].
+        origin, reference_origin: Shape (..., 3), [m].
+    """
+    origins = (np.asarray(point, np.float64)[..., None, :] for point in (origin, reference_origin))
+    return mpjpe_mm(*(points - point for points, point in zip((vertices, reference), origins, strict=True)))
+
+
+def root_errors_mm(pelvis: Array, reference: Array) -> tuple[Array, Array]:
+    """Return the distance of two roots and its signed part along the reference's viewing ray, positive = too far.
+
+    Args:
+        pelvis, reference: Camera frame. Shape (..., 3), [m].
+    """
+    pelvis, reference = _pair(pelvis, reference)
+    offset = 1e3 * (pelvis - reference)
+    range_m = np.linalg.norm(reference, axis=-1)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        along = np.einsum("...i,...i->...", offset, reference) / range_m
+    return _finite(np.linalg.norm(offset, axis=-1)), _finite(along)
+
+
+def pck3d(predicted: Array, reference: Array, root: Sequence[int], threshold_mm: float = 50) -> Array:
+    """Return the share of annotated joints nearer than the threshold after the root's shift, [0, 1]."""
+    distances = distances_mm(shifted(predicted, root), shifted(reference, root))
+    return _mean_over_points(np.where(np.isfinite(distances), distances < threshold_mm, distances), reference)
+
+
+def auc3d(predicted: Array, reference: Array, root: Sequence[int], limit_mm: float = 200) -> Array:
+    """Return the area under PCK3D over thresholds 0 to `limit_mm`, as a share of it, [0, 1].
+
+    Exact, not sampled: a joint with error e is within all thresholds above e, a share 1 - e / limit of them.
+    """
+    distances = distances_mm(shifted(predicted, root), shifted(reference, root))
+    return _mean_over_points(np.maximum(1 - distances / limit_mm, 0), reference)
+
+
+def mpjae_deg(
+    predicted: Array, reference: Array, *, parts: Sequence[int] = MPJAE_PARTS, R_align: Array | None = None
+) -> Array:
+    """Return the mean geodesic angle of global joint rotations [deg].
+
+    Args:
+        predicted, reference: Rotations joint to camera. Shape (..., J, 3, 3).
+        parts: Which joints count.
+        R_align: (..., 3, 3) of `align(joints, ...)`, applied to the prediction first: PA-MPJAE.
+
+    Source:
+        3DPW challenge (von Marcard et al. 2018). Angles from the chord, exact near zero.
+    """
+    x, y = (np.asarray(R, np.float64)[..., list(parts), :, :] for R in (predicted, reference))
+    if x.shape != y.shape or x.shape[-2:] != (3, 3):
+        raise ShapeError(f"rotations must both be (..., J, 3, 3), not {np.shape(predicted)} and {np.shape(reference)}")
+    if R_align is not None:
+        x = np.asarray(R_align)[..., None, :, :] @ x
+    chord = np.linalg.norm(x - y, axis=(-1, -2))
+    angles = np.degrees(2 * np.arcsin(np.minimum(chord / np.sqrt(8), 1)))
+    return _mean_over_points(np.where(np.isfinite(y).all((-1, -2)), angles, np.nan), y[..., 0])
+
+
+def joint_errors(predicted: Array, reference: Array, root: Sequence[int]) -> dict[str, Array]:
+    """Return all joint errors of each frame by their names in `protocol.METRICS`, and `degenerate` (bool).
+
+    Args:
+        predicted, reference: The same joints in the same order. Shape (..., J, 3), [m], camera frame.
+        root: Indices whose mean is the pelvis.
+    """
+    predicted, reference = _pair(predicted, reference)
+    alignment = align(predicted, reference)
+    pelvis, true_pelvis = (points[..., list(root), :].mean(-2) for points in (predicted, reference))
+    distance, along = root_errors_mm(pelvis, true_pelvis)
+    return {
+        "mpjpe_mm": root_mpjpe_mm(predicted, reference, root),
+        "pa_mpjpe_mm": mpjpe_mm(alignment.apply(predicted), reference),
+        "abs_mpjpe_mm": mpjpe_mm(predicted, reference),
+        "root_error_mm": distance,
+        "root_ray_error_mm": along,
+        "pck3d_50": pck3d(predicted, reference, root),
+        "auc3d": auc3d(predicted, reference, root),
+        "degenerate": alignment.degenerate,
+    }
+
+
+def vertex_errors(vertices: Array, reference: Array, pelvis: Array, reference_pelvis: Array) -> dict[str, Array]:
+    """Return the vertex errors of each frame by their names in `protocol.METRICS`. Shapes as of `pve_mm`."""
+    return {
+        "pve_mm": pve_mm(vertices, reference, pelvis, reference_pelvis),
+        "pa_pve_mm": pa_mpjpe_mm(vertices, reference),
+        "abs_pve_mm": mpjpe_mm(vertices, reference),
+    }
+
+
+def _mean_over_points(values: Array, reference: Array) -> Array:
+    """Return the mean of (..., J) over the annotated points of (..., J, 3); NaN without any or with a NaN at one."""
+    used = np.isfinite(np.asarray(reference)).all(-1)
+    count = used.sum(-1)
+    total = np.where(used, values, 0).sum(-1)
+    return _finite(np.where(count > 0, total / np.maximum(count, 1), np.nan))
+
+
+def _finite(values: Array) -> Array:
+    return np.where(np.isfinite(values), values, np.nan)[()]
+
+
+def _pair(predicted: Array, reference: Array) -> tuple[Array, Array]:
+    x, y = np.asarray(predicted, np.float64), np.asarray(reference, np.float64)
+    if x.shape != y.shape or x.ndim < 1 or x.shape[-1] != 3:
+        raise ShapeError(f"points must both be (..., J, 3), not {x.shape} and {y.shape}")
+    return x, y

@@ -11,8 +11,9 @@ import torch
 from online_helpers import FRAME_NS, TINY, TRACK, FakeClock, drain, feed, moved, stream
 
 from hsr_core.errors import BadFile, ConfigError
+from hsr_core.eval.image_metrics import psnr_db
 from hsr_core.eval.metrics import root_mpjpe_mm
-from hsr_core.eval.refine_metrics import BODY_JOINTS, psnr_db
+from hsr_core.eval.refine_metrics import BODY_JOINTS
 from hsr_core.refine import person as person_module
 from hsr_core.refine.avatar import AvatarSettings
 from hsr_core.refine.avatar_io import save_avatar
