@@ -183,10 +183,20 @@ def _extra_corners(surface_points: dict[str, int]) -> tuple[NDArray[np.int64], A
     return corners, weights
 
 
+def read_j14(path: Path, n_vertices: int) -> Array:
+    """Read a J14 regressor (14, n_vertices): SMPL-X vertices to joints.
+
+    Raises:
+        BadFile: It is torn, of another shape, or its rows do not sum to one.
+    """
+    rows = take({path.name: read_pickled_array(path)}, path.name, (14, n_vertices), path)
+    _check_sums(rows, "a joint", path)
+    return rows
+
+
 def _joint_regressor(path: Path, n_vertices: int) -> tuple[NDArray[np.int64], Array]:
     """Return the vertices that the ten rows look at, and the rows restricted to them."""
-    rows = take({path.name: read_pickled_array(path)}, path.name, (14, n_vertices), path)[list(J14_ROWS.values())]
-    _check_sums(rows, "a joint", path)
+    rows = read_j14(path, n_vertices)[list(J14_ROWS.values())]
     regressed = np.flatnonzero(rows.any(axis=0))
     return regressed, np.ascontiguousarray(rows[:, regressed])
 

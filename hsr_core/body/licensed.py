@@ -16,7 +16,7 @@ from ..types import Array
 from .ehm_layer import EhmFiles
 from .flame_head import HeadPart, head_part, vertex_set
 from .joints import N_JOINTS
-from .key_points import TABLES, KeyPointFiles
+from .key_points import TABLES, KeyPointFiles, read_j14
 from .numbers_pickle import read_pickle
 from .smplx_body import SkinnedMesh, check_faces, check_tree, read_npz, skinned_mesh, take
 
@@ -120,6 +120,16 @@ def licensed_body_files(folder: str | os.PathLike[str]) -> EhmFiles:
             paths[SMPLX_FILE], {name: smplx[name] for name in TABLES if name in smplx}, J14_FILE.find(root)
         ),
     )
+
+
+def joint_regressor_14(folder: str | os.PathLike[str]) -> Array | None:
+    """Return the J14 regressor (14, 10475) of a folder of body models, None without the file.
+
+    Raises:
+        BadFile: As `read_j14`.
+    """
+    path = J14_FILE.find(Path(folder).expanduser())
+    return None if path is None else read_j14(path, N_SMPLX_VERTICES)
 
 
 def _smplx_mesh(data: dict[str, Any], path: Path) -> SkinnedMesh:

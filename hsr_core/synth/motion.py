@@ -110,23 +110,6 @@ def stage_params(body: BodyModel, shape: HumanParams, motion: Motion, count: int
     return out
 
 
-def moved(params: HumanParams, T: Array, rest_pelvis: Array) -> HumanParams:
-    """Return parameters in another frame: x_b = T_b_a x_a, (4, 4).
-
-    Args:
-        params: In frame a.
-        T: Rigid motion, float64.
-        rest_pelvis: The pelvis joint of this shape's rest mesh, (3,) [m]: rotation is about it.
-    """
-    R = T[:3, :3] @ rotvec_to_rotmat(np.asarray(params.global_orient, np.float64))
-    pelvis = T[:3, :3] @ (rest_pelvis + params.transl.astype(np.float64)) + T[:3, 3]
-    return replace(
-        params,
-        global_orient=rotmat_to_rotvec(R).astype(np.float32),
-        transl=(pelvis - rest_pelvis).astype(np.float32),
-    )
-
-
 def turned_about(point: Array, yaw_rad: float) -> Array:
     """Return the rigid motion (4, 4) that turns about the vertical (y) through a point (3,)."""
     T = np.eye(4)

@@ -15,12 +15,13 @@ from threadpoolctl import threadpool_limits
 from ..body.ehm import EhmBody
 from ..body.joints import J
 from ..errors import ConfigError
+from ..geometry.rigid import moved
 from ..geometry.rotations import rotvec_to_rotmat
 from ..refine.frames import RefineFrame
 from ..types import Array, Camera, HumanParams
 from .benchmark import LIGHT
 from .clothing import DressedBody
-from .motion import Motion, moved, stage_params, turned_about
+from .motion import Motion, stage_params, turned_about
 from .noise import EXACT_DEPTH, EXACT_POSE, DepthNoise, PoseNoise
 from .render import Picture, Surface, render
 from .room import Room, shadow

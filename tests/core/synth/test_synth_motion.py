@@ -9,7 +9,8 @@ import pytest
 from scipy.spatial.transform import Rotation
 
 from hsr_core.body.joints import J
-from hsr_core.synth.motion import Motion, body_pose, moved, stage_params, turned_about
+from hsr_core.geometry.rigid import moved
+from hsr_core.synth.motion import Motion, body_pose, stage_params, turned_about
 from hsr_core.types import HumanParams
 
 
