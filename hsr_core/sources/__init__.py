@@ -1,10 +1,11 @@
-"""Frames in: video files, image folders, webcams, a synthetic figure, all behind `open_source`."""
+"""Frames in: video files, image folders, recordings, webcams, a synthetic figure, all behind `open_source`."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from ..errors import SourceError
+from .bag_reader import is_bag
 from .base import CameraLike, Source
 
 DEFAULT_CLIP = Path(__file__).parent.parent / "data" / "walking.mp4"
@@ -12,14 +13,18 @@ DEFAULT_CLIP = Path(__file__).parent.parent / "data" / "walking.mp4"
 
 DEFAULT_CAMERAS = DEFAULT_CLIP.with_suffix(".json")
 
-HELP = "a video file, a folder of images, webcam:N, synthetic, or clip (the bundled recording)"
+HELP = (
+    "a video file, a folder of images, a rosbag2 (folder, .mcap, .db3; BAG#/image/topic where it has several cameras), "
+    "webcam:N, synthetic, or clip (the bundled recording)"
+)
 
 
 def open_source(text: str, *, camera: CameraLike = None) -> Source:
     """Open what `text` names.
 
     Args:
-        text: Video file, folder of images, `webcam:0`, `synthetic`, or `clip` for the bundled recording.
+        text: Video file, folder of images, rosbag2 (folder, .mcap or .db3, with `#/image/topic` behind it where there
+            are several), `webcam:0`, `synthetic`, or `clip` for the bundled recording.
         camera: Intrinsics, attached to every frame. The bundled clip brings its own; else None leaves them unknown.
 
     Raises:
@@ -41,6 +46,11 @@ def open_source(text: str, *, camera: CameraLike = None) -> Source:
 
     if text == "clip" or (Path(text).exists() and Path(text).resolve() == DEFAULT_CLIP):
         return VideoSource(DEFAULT_CLIP, camera=camera or clip_camera())
+    bag, _, topic = text.partition("#")
+    if is_bag(bag):
+        from .bag import BagSource
+
+        return BagSource(bag, camera=camera, image_topic=topic or None)
     path = Path(text)
     if path.is_dir():
         from .images import ImageFolderSource

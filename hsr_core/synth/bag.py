@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -24,10 +23,11 @@ import numpy as np
 
 from ..body.base import BodyModel
 from ..body.joints import N_JOINTS
-from ..errors import ConfigError, MissingFile, MissingPackage
+from ..errors import ConfigError, MissingPackage
 from ..geometry.camera import project
 from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
 from ..refine.frames import PARAMETERS, RefineFrame
+from ..sources.bag_reader import register_hsr_messages
 from ..types import Array, Camera, EstimateSource, HumanParams, MetricSource, Part, TrackState
 
 FRAME_ID = "camera_color_optical_frame"
@@ -59,7 +59,7 @@ class BagWriter:
             raise ConfigError(f"{path} exists; delete it or choose another folder for the bag")
         self._camera, self._body = camera, body
         self._store = get_typestore(Stores.ROS2_JAZZY)
-        _register_hsr_messages(self._store)
+        register_hsr_messages(self._store)
         self._writer = Writer(path, version=9, storage_plugin=StoragePlugin.MCAP)
         self._connections: dict[str, Any] = {}
         self._seq = 0
@@ -189,23 +189,3 @@ def _instances(people: Sequence[RefineFrame]) -> Array:
     """Return the person who covers most of each pixel, by track id; less than half is nobody."""
     masks = np.stack([person.mask for person in people])
     return np.where(masks.max(0) >= 0.5, masks.argmax(0) + 1, 0).astype("<u2")
-
-
-def _register_hsr_messages(store: Any) -> None:
-    from rosbags.typesys import get_types_from_msg
-
-    folder = _message_folder()
-    for name in ("Human", "HumanArray"):
-        store.register(get_types_from_msg((folder / f"{name}.msg").read_text(), f"hsr_msgs/msg/{name}"))
-
-
-def _message_folder() -> Path:
-    """Find the message definitions: of the installed package, else of this source tree. Imports no ROS."""
-    spec = find_spec("hsr_msgs")
-    above = list(Path(spec.origin).parents) if spec is not None and spec.origin else []
-    folders = [parent / "share" / "hsr_msgs" / "msg" for parent in above]
-    folders.append(Path(__file__).resolve().parents[2] / "ros2_ws" / "src" / "hsr_msgs" / "msg")
-    for folder in folders:
-        if (folder / "HumanArray.msg").is_file():
-            return folder
-    raise MissingFile("the definitions of hsr_msgs are not installed; run `make setup`, or source the ROS workspace")
