@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from ..body.ehm import EhmBody
-from ..body.joints import J
+from ..body.joints import LEFT_HAND, RIGHT_HAND, J
 from ..depth.scale import CLOTH_M, MAX_LOG_RATIO, MIN_PIXELS, log_ratio
 from ..errors import InvalidIntrinsics
+from ..geometry.camera import project
 from ..geometry.raster import NEAR_M, Topology, image_points
 from ..geometry.regions import Mask, bounds, grow, iou
 from ..geometry.rotations import rotvec_to_rotmat
@@ -21,14 +22,18 @@ from ..geometry.view import mesh_depth
 from ..types import Array, Camera, HumanParams, MetricSource
 from .frames import RefineFrame
 from .online_settings import GateSettings
-from .pose import N_REFINED
+from .pose import N_REFINED, joint_rates
 from .view import CORE_PROBABILITY, View, Window, person_window, prepare_view
 
 MIN_MASK_PIXELS = 64
 SEEN_WITHIN_M = 0.02
 """A vertex this far behind the surface drawn at its pixel is still in sight: pixels are coarse."""
 MIN_SHOWN = 0.1
-"""A joint less of whose skin is in sight is left alone."""
+"""A joint less of whose skin is in the image and not behind others is left alone."""
+HALF_SHOWN, HALF_SHOWN_PRIOR = 0.3, 3.0
+"""One less of whose skin is shown is held more strongly to the regressor's."""
+MIN_HAND_PX = 24.0
+"""Of a hand in the picture as optimised; wrists of smaller ones are left alone."""
 _BINS = 8
 _HISTOGRAM_PIXELS = 20_000
 LIMBS = tuple(
@@ -76,6 +81,31 @@ class Entry:
 
 
 @dataclass(frozen=True, eq=False)
+class JointsSeen:
+    """How much a frame says of each joint.
+
+    Attributes:
+        shown: (22,) part of the joint's skin that is in the image and not behind others; 1 for the root.
+        large_hands: Of left and right hand: larger than MIN_HAND_PX.
+    """
+
+    shown: Array
+    large_hands: tuple[bool, bool] = (False, False)
+
+    def rates(self) -> torch.Tensor:
+        """Return factors of the learning rates (22,)."""
+        rates = joint_rates(large_hands=self.large_hands)
+        rates[torch.as_tensor(self.shown < MIN_SHOWN)] = 0
+        return rates
+
+    def priors(self) -> torch.Tensor:
+        """Return weights of the prior towards the regressor (22,): also of joints that are left alone."""
+        weights = (joint_rates(large_hands=self.large_hands) > 0).float()
+        weights[torch.as_tensor(self.shown < HALF_SHOWN)] *= HALF_SHOWN_PRIOR
+        return weights
+
+
+@dataclass(frozen=True, eq=False)
 class Observation:
     """What a frame shows of its person.
 
@@ -89,7 +119,7 @@ class Observation:
         limbs: (12, 3, 3) rotations of arms and legs relative to their parents.
         seen: (V,) vertices in sight.
         colors: Histogram inside the mask.
-        joints_shown: (22,) bool, joints enough of whose skin is in the image and not covered by others.
+        joints: How well each joint can be seen.
         root: (3,) [m] pelvis of `params`. ratio, pixels: Depth over the body's, see `depth.scale.log_ratio`.
     """
 
@@ -103,7 +133,7 @@ class Observation:
     limbs: Array | None = None
     seen: NDArray[np.bool_] | None = None
     colors: Array | None = None
-    joints_shown: NDArray[np.bool_] | None = None
+    joints: JointsSeen | None = None
     root: Array | None = None
     ratio: float = float("nan")
     pixels: int = 0
@@ -143,14 +173,14 @@ def observe(
     gate: GateSettings,
     *,
     height_px: int,
-    owners: NDArray[np.integer] | None = None,
+    owners: NDArray[np.integer],
 ) -> Observation:
     """Measure a frame and say whether it can be used.
 
     Args:
         params: The initial estimate with the person's one shape.
         height_px: The person will be shrunk to this height.
-        owners: (V,) the joint that moves each vertex most, see `vertex_owners`; None = all joints are shown.
+        owners: (V,) the joint that moves each vertex most, see `vertex_owners`.
     """
     frame = entry.frame
     assert frame is not None
@@ -190,13 +220,16 @@ def observe(
     part = np.s_[window.y0 : window.y1, window.x0 : window.x1]
     if not (np.isfinite(frame.image[part]).all() and np.isfinite(frame.mask[part]).all()):
         return no("image or mask have values that are not finite")
+    joints = JointsSeen(
+        joints_shown(uv, inside_image, frame.ignore, owners), large_hands(posed.joints, camera, window.scale)
+    )
     ratio, count = float("nan"), 0
     if frame.depth_m is not None and depth_kind(entry.depth_source) is not MetricSource.NONE:
         ratio, count = log_ratio(frame.depth_m, drawn, frame.mask > CORE_PROBABILITY)
     return Observation(
         entry, params, "", entry.mask_quality >= gate.min_mapping_quality, overlap, window,
         camera_azimuth(params, posed.joints[0]), limb_rotmats(params), in_sight(uv, posed.vertices, drawn),
-        histogram(frame.image[inside]), joints_shown(uv, inside_image, frame.ignore, owners),
+        histogram(frame.image[inside]), joints,
         posed.joints[0].astype(np.float64), ratio, count,
     )  # fmt: skip
 
@@ -227,13 +260,8 @@ def vertex_owners(body: EhmBody) -> NDArray[np.integer]:
     return body.layer.full.body.weights.argmax(dim=1).cpu().numpy()
 
 
-def joints_shown(
-    uv: Array, inside_image: Mask, ignore: Mask | None, owners: NDArray[np.integer] | None
-) -> NDArray[np.bool_]:
-    """Return which of the 22 joints have a tenth of their vertices in the image and not behind others; the root has."""
-    out = np.ones(N_REFINED, bool)
-    if owners is None:
-        return out
+def joints_shown(uv: Array, inside_image: Mask, ignore: Mask | None, owners: NDArray[np.integer]) -> Array:
+    """Return which part of the 22 joints' vertices is in the image and not behind others; 1 for the root."""
     shown = inside_image.copy()
     if ignore is not None:
         column, row = np.floor(uv[shown] + 0.5).astype(np.int64).T
@@ -241,8 +269,17 @@ def joints_shown(
         shown[shown] = ~ignore[row.clip(0, height - 1), column.clip(0, width - 1)]
     total = np.bincount(owners, minlength=N_REFINED)[:N_REFINED]
     seen = np.bincount(owners[shown], minlength=N_REFINED)[:N_REFINED]
-    out[1:] = (seen >= MIN_SHOWN * total)[1:]
+    out = np.where(total > 0, seen / np.maximum(total, 1), 1.0)
+    out[0] = 1.0
     return out
+
+
+def large_hands(joints: Array, camera: Camera, scale: float) -> tuple[bool, bool]:
+    """Return whether left and right hand are large in a picture that is shrunk by `scale`; joints (55, 3) [m]."""
+    uv = project(joints, camera)
+    sizes = [np.ptp(uv[[J[wrist], *range(hand.start, hand.stop)]], axis=0).max() * scale
+             for wrist, hand in (("left_wrist", LEFT_HAND), ("right_wrist", RIGHT_HAND))]  # fmt: skip
+    return sizes[0] > MIN_HAND_PX, sizes[1] > MIN_HAND_PX
 
 
 def histogram(pixels: Array) -> Array:

@@ -13,6 +13,7 @@ from ..geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array, HumanParams
 from . import losses
 from .avatar import Avatar
+from .exposure import exposed
 from .render import render
 from .view import View
 
@@ -53,12 +54,17 @@ def judge(
     incoming: Sequence[HumanParams],
     refined: Sequence[HumanParams],
     *,
+    exposure: Tensor | None = None,
     backend: str = "auto",
 ) -> Verdict:
-    """Compare incoming and refined poses of the same frames under the same avatar."""
+    """Compare incoming and refined poses of the same frames under the same avatar.
+
+    Args:
+        exposure: (T, 2, 3) of the frames, see `Exposure`; the same for both. None = as they are.
+    """
     if not all(person.finite() for person in refined):
         return Verdict(False, "not finite", float("nan"), float("nan"), float("nan"), float("nan"))
-    scores = [_scores(avatar, views, people, backend) for people in (incoming, refined)]
+    scores = [_scores(avatar, views, people, exposure, backend) for people in (incoming, refined)]
     (before, iou_before, _), (after, iou_after, psnr_db) = scores
     reason = _too_far(incoming, refined)
     if not reason and not after <= (1 - LEAST_GAIN) * before:
@@ -69,21 +75,22 @@ def judge(
 
 
 def _scores(
-    avatar: Avatar, views: Sequence[View], people: Sequence[HumanParams], backend: str
+    avatar: Avatar, views: Sequence[View], people: Sequence[HumanParams], exposure: Tensor | None, backend: str
 ) -> tuple[float, float, float]:
     errors, overlaps, psnrs = [], [], []
-    for view, person in zip(views, people, strict=True):
+    for i, (view, person) in enumerate(zip(views, people, strict=True)):
         white = view.image.new_ones(1, 3)
         gaussians = avatar.pose_person(person)
         drawn = render(gaussians, view.K[None], view.image_hw, white, backend=backend, max_weight=False)
+        picture = drawn.color if exposure is None else exposed(exposure[i : i + 1], drawn.color, drawn.alpha, white)
         target = losses.composite(view.image[None], view.mask[None], white)
         held = view.held_out if bool(view.held_out.any()) else view.mask > 0.5
-        error = losses.absolute_difference(drawn.color, target, held[None])
+        error = losses.absolute_difference(picture, target, held[None])
         if view.held_out_depth_m is not None:
             error = error + DEPTH_WEIGHT * _depth_error(drawn.depth[0], view.held_out_depth_m)
         errors.append(float(error))
         overlaps.append(_iou(drawn.alpha[0] > 0.5, view.mask > 0.5))
-        squares = (drawn.color[0] - target[0])[view.mask > 0.5].square()
+        squares = (picture[0] - target[0])[view.mask > 0.5].square()
         psnrs.append(-10 * float(squares.mean().clamp_min(1e-10).log10()) if squares.numel() else float("nan"))
     return float(np.mean(errors)), float(np.mean(overlaps)), float(np.mean(psnrs))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from ..types import Array, HumanParams
+from .corrections import Correction
 from .gates import Observation
 from .online_settings import KeyframeSettings
 from .view import View
@@ -18,19 +18,6 @@ from .view import View
 _BIN_DEG = 30.0
 _KEPT_NEWEST = 2
 _SHARPNESS_FRAMES = 60
-
-
-@dataclass(eq=False)
-class Correction:
-    """What was changed about a frame's pose, and where its optimiser stands.
-
-    Attributes:
-        rotvecs: (22, 3) [rad]. shift: (3,) [m]. row: Of `LazyAdam`.
-    """
-
-    rotvecs: Tensor
-    shift: Tensor
-    row: tuple[list[Tensor], float] | None = None
 
 
 @dataclass(eq=False)

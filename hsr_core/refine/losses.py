@@ -246,7 +246,7 @@ def correction_smoothness(
 
     Args:
         increments, next_increments: (P, J, 3) [rad]. transl, next_transl: (P, 3) [m], in one fixed frame.
-        gap: (P,) frames between the two, 1 to 3; a pair counts 1 / gap. joint_weights: (J,).
+        gap: (P,) frames between the two, 1 to 3; a pair counts 1 / gap. joint_weights: (J,) or (P, J).
     """
     turned = (joint_weights * (next_increments - increments).square().sum(dim=-1)).mean(dim=-1)
     moved = (next_transl - transl).square().sum(dim=-1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,13 +18,15 @@ from ..types import Camera, HumanParams
 from .avatar import Avatar, AvatarSettings, build_avatar
 from .avatar_init import ColorView, vertex_colors
 from .frames import RefineFrame
+from .gates import large_hands
 from .judge import Verdict, judge
-from .optimise import Refinement, RefineSettings
-from .skin import SHAPE_FIELDS, CanonicalBody
+from .optimise import Carried, Refinement, RefineSettings
+from .pose import joint_rates
+from .shape import SHAPE_FRAMES, OneShape
+from .skin import CanonicalBody
 from .stage_zero import place_people
 from .view import View, Window, common_windows, person_window, prepare_view
 
-SHAPE_FRAMES = 15
 """The median over so many first frames is the person's shape."""
 COLOR_VIEWS = 3
 
@@ -80,12 +82,17 @@ def refine_clip(
     if not frames:
         raise ShapeError("there is no frame to refine: nobody was seen, or no mask was good enough")
     settings = settings or OfflineSettings()
-    incoming = with_one_shape([frame.params for frame in frames])
+    incoming = with_one_shape([frame.params for frame in frames], body)
     start = place_people(frames, incoming, body) if settings.stage_zero else incoming
     windows = clip_windows(frames, start, body, max_height_px=settings.max_height_px)
     views = [prepare_view(f, w, held_out=settings.held_out) for f, w in zip(frames, windows, strict=True)]
     avatar = first_avatar(frames, start, body, settings.avatar)
-    refinement = Refinement(avatar, views, start, settings.refine)
+    hands = [
+        large_hands(body.pose_one(p, vertices=False).joints, Camera(f.K, f.image_hw), w.scale)
+        for f, p, w in zip(frames, start, windows, strict=True)
+    ]
+    rates = torch.stack([joint_rates(large_hands=large) for large in hands]).to(avatar.opacity_logits.device)
+    refinement = Refinement(avatar, views, start, settings.refine, carried=Carried(joint_rates=rates))
     curves: dict[str, list[float]] = {}
     with few_torch_threads():
         for step in range(settings.refine.steps):
@@ -94,18 +101,16 @@ def refine_clip(
                 curves.setdefault(name, []).append(value)
             on_step(step, terms)
         candidate = refinement.people()
-        verdict = judge(avatar, views, incoming, candidate, backend=settings.refine.backend)
+        exposure = refinement.exposure.values.detach()
+        verdict = judge(avatar, views, incoming, candidate, exposure=exposure, backend=settings.refine.backend)
     people = candidate if verdict.accepted else incoming
     return RefinedClip(people, incoming, candidate, avatar, views, windows, verdict, curves)
 
 
-def with_one_shape(people: Sequence[HumanParams]) -> list[HumanParams]:
+def with_one_shape(people: Sequence[HumanParams], body: EhmBody) -> list[HumanParams]:
     """Give everybody the median shape of the first frames: one person has one body. The face's motion is frozen too."""
-    median = {
-        name: np.median([getattr(person, name) for person in people[:SHAPE_FRAMES]], axis=0).astype(np.float32)
-        for name in SHAPE_FIELDS
-    }
-    return [replace(person, **median) for person in people]
+    shape = OneShape.of(body, people[:SHAPE_FRAMES])
+    return [shape.on(person) for person in people] if shape else list(people)
 
 
 def clip_windows(

@@ -56,9 +56,9 @@ class _Inbox:
 class OnlineRefiner:
     """Learns an avatar of each person and refines their poses, a window at a time.
 
-    `add`, `add_estimate`, `lost`, `reset`, `gaussians`, `render_view` and `status` return at once and may be called
-    from any thread. `refine` is called from one thread; `save_avatar` and `load_avatar` wait until it has ended, at
-    most one budget.
+    `add`, `add_estimate`, `lost`, `reset`, `spare`, `gaussians`, `render_view` and `status` return at once and may be
+    called from any thread. `refine` is called from one thread; `save_avatar` and `load_avatar` wait until it has ended,
+    at most one budget.
 
     Memory is bounded: of each person `window.max_frames` images (the caller's own, not copied) and the key frames'
     crops; of a parked person the avatar alone, for `keep_s`.
@@ -80,7 +80,7 @@ class OnlineRefiner:
         self._rounds = 0
         self._worked_until = clock()
         self._offered: Avatar | None = None
-        self._closed = False
+        self._closed = self._spared = False
         self._lock = threading.Lock()  # of inboxes and requests: held for moments
         self._work = threading.Lock()  # of people: held for windows
 
@@ -138,6 +138,10 @@ class OnlineRefiner:
     def reset(self, track_id: int | None = None) -> None:
         """Forget a person's avatar and frames, or everybody's. A window in progress is given up."""
         self._request("reset", track_id)
+
+    def spare(self, on: bool) -> None:
+        """Do without learning, from the next window on: others need the machine. An avatar is begun all the same."""
+        self._spared = on
 
     def gaussians(self, track_id: int) -> AvatarView | None:
         """Return a person's avatar in their newest refined pose; None while there is none."""
@@ -216,7 +220,7 @@ class OnlineRefiner:
             called_off = lambda: self._called_off(person.track_id)  # noqa: E731
             budget = Budget(self._clock, self.settings.budget_ms / 1e3, lambda: should_stop() or called_off())
             with few_torch_threads():
-                window = person.refine(budget)
+                window = person.refine(budget, mapping=not self._spared)
             self._worked_until = self._clock()
             return None if called_off() else window
 

@@ -76,6 +76,7 @@ class OnlineSettings:
     pose: bool = setting(True, "Refine poses and places")
     depth: bool = setting(True, "Use depth where frames have it")
     front_only: bool = setting(True, "Compare depth with the Gaussians that face the camera alone")
+    exposure: bool = setting(True, "Learn a gain and a bias of each frame: for a camera that sets its exposure")
     map_rate: float = setting(5e-5, "Learning rate of the centres after the beginning [m]", low=0, high=1)
     decay_s: float = setting(1.0, "Corrections fade in this time where nothing is refined [s]", low=0.01, high=60)
     lost_s: float = setting(2.0, "Without frames for so long, a person is parked [s]", low=0.1, high=600)

@@ -19,7 +19,7 @@ import roma
 import torch
 from torch import Tensor
 
-from ..body.joints import LEFT_HAND
+from ..body.joints import LEFT_HAND, J
 from ..config import setting
 from ..errors import ShapeError
 from ..types import HumanParams
@@ -27,6 +27,9 @@ from . import losses
 from .avatar import Avatar
 from .avatar_terms import AvatarTerms
 from .density import ScreenStats
+from .exposure import RATE as EXPOSURE_RATE
+from .exposure import WEIGHT as EXPOSURE_WEIGHT
+from .exposure import Exposure
 from .gaussian_adam import GaussianRates, gaussian_adam
 from .losses import LossSettings
 from .neighbours import PointIndex
@@ -63,6 +66,7 @@ class RefineSettings:
         False,
         "Depth of the Gaussians that face the camera alone: the back leaks through, some 2 cm; a second rendering",
     )
+    exposure: bool = setting(False, "Learn a gain and a bias of each frame: for a camera that sets its exposure")
     backend: str = setting("auto", "Renderer", choices=("auto", "gsplat", "cpu", "torch"))
     seed: int = setting(0, "Of the order of frames and of the backgrounds", low=0, high=2**31 - 1)
     losses: LossSettings = field(default_factory=LossSettings)
@@ -89,7 +93,9 @@ class Carried:
 
     Attributes:
         optimiser, terms: Of the same avatar.
-        frame_rates: (T,) factors of the frames' learning rates. joint_rates: (T, 22) of their joints'.
+        frame_rates: (T,) factors of the frames' learning rates.
+        joint_rates: (T, 22) factors of their joints'; None = `pose.joint_rates` for every frame.
+        joint_priors: (T, 22) weights of the prior towards the regressor; None = 1 for joints that move.
         pairs: Whose corrections are held together.
         stats: Takes the gradients on the screen, for adding Gaussians.
     """
@@ -98,6 +104,7 @@ class Carried:
     terms: AvatarTerms | None = None
     frame_rates: Tensor | None = None
     joint_rates: Tensor | None = None
+    joint_priors: Tensor | None = None
     pairs: Pairs | None = None
     stats: ScreenStats | None = None
 
@@ -114,6 +121,7 @@ class Refinement:
 
     Attributes:
         corrections: Of the poses; change them before the first step to begin elsewhere. pose_optimiser: Theirs.
+        exposure: Of the frames. exposure_optimiser: Its own.
         steps_done: So far. rejected: Steps dropped for a gradient that was not finite.
     """
 
@@ -136,9 +144,16 @@ class Refinement:
         self.corrections = PoseCorrections(people).to(device)
         self._stack = _Stack(views)
         self._depth_weight = depth_weight
-        self._joint_rates = joint_rates().to(device)
-        self.pose_optimiser = LazyAdam([self.corrections.rotvecs, self.corrections.shifts])
         self._carried = carried = carried or Carried()
+        rates = joint_rates().to(device).expand(len(people), -1)
+        self._joint_rates = rates if carried.joint_rates is None else carried.joint_rates
+        moves = (self._joint_rates > 0).to(rates)
+        self._joint_priors = moves if carried.joint_priors is None else carried.joint_priors
+        self._hinges = torch.tensor([J[name] for name in losses.HINGES], device=device)
+        self._hinge_axes = torch.tensor(list(losses.HINGES.values()), device=device)
+        self.pose_optimiser = LazyAdam([self.corrections.rotvecs, self.corrections.shifts])
+        self.exposure = Exposure(len(people)).to(device)
+        self.exposure_optimiser = LazyAdam([self.exposure.values])
         self._optimiser = carried.optimiser or gaussian_adam(avatar, settings.rates)
         self._binding = carried.terms or AvatarTerms(avatar, settings.losses)
         self._random = np.random.default_rng(settings.seed)
@@ -161,7 +176,8 @@ class Refinement:
             terms["total"].backward()
             self._update(frames, learn)
         self.steps_done += 1
-        return {name: float(value.detach()) for name, value in terms.items()}
+        values = torch.stack([value.detach() for value in terms.values()]).tolist()  # waits for a GPU once
+        return dict(zip(terms, values, strict=True))
 
     def people(self) -> list[HumanParams]:
         """Return every frame's refined parameters; to the bit the input's where poses were not refined."""
@@ -181,18 +197,25 @@ class Refinement:
         drawn = render(gaussians, view.K, view.image_hw, background, backend=settings.backend, max_weight=False)
         self._watch(drawn, learn)
         target = losses.composite(view.image, view.mask, background)
-        terms = {"color": losses.color(drawn.color, target, weights, view.valid)}
+        picture = self.exposure(frames, drawn.color, drawn.alpha, background) if settings.exposure else drawn.color
+        terms = {"color": losses.color(picture, target, weights, view.valid)}
         terms["depth"] = self._depth(view, gaussians, drawn, rotmats) if settings.depth else drawn.depth.new_zeros(())
         terms["binding"] = self._binding()[0] if learn else drawn.depth.new_zeros(())
         total = terms["color"] + weights.depth * self._depth_weight * terms["depth"] + terms["binding"]
+        if settings.exposure:
+            terms["exposure"] = self.exposure.prior(frames)
+            total = total + EXPOSURE_WEIGHT * terms["exposure"]
         if weights.alpha:
             terms["alpha"] = losses.mask_difference(drawn.alpha, view.mask, view.valid)
             total = total + weights.alpha * terms["alpha"]
         if refine_pose and weights.reg:
             rotvecs, shifts = self.corrections.rotvecs[frames], self.corrections.shifts[frames]
-            prior_weights = (self._joint_rates > 0).to(rotvecs)
-            terms["prior"] = losses.pose_prior(rotvecs, shifts, prior_weights)
+            terms["prior"] = losses.pose_prior(rotvecs, shifts, self._joint_priors[frames])
             total = total + weights.reg * terms["prior"]
+        if refine_pose and weights.limit:
+            bent = roma.rotmat_to_rotvec(rotmats[:, self._hinges])
+            terms["limit"] = losses.hinge_limits(bent, self._hinge_axes)
+            total = total + weights.limit * terms["limit"]
         if refine_pose and weights.tmp and self._carried.pairs is not None:
             terms["smoothness"] = self._smoothness(frames, self._carried.pairs)
             total = total + weights.tmp * terms["smoothness"]
@@ -211,7 +234,7 @@ class Refinement:
             for p in (self.corrections.rotvecs, self.corrections.shifts)
         )
         a, b, gap = pairs.first[used], pairs.second[used], pairs.gap[used]
-        return losses.correction_smoothness(rotvecs[a], shifts[a], rotvecs[b], shifts[b], gap, self._joint_rates)
+        return losses.correction_smoothness(rotvecs[a], shifts[a], rotvecs[b], shifts[b], gap, self._joint_rates[a])
 
     def _watch(self, drawn: Rendered, learn: bool) -> None:
         """Have the gradients on the screen counted."""
@@ -244,17 +267,18 @@ class Refinement:
         if learn and not self._learn(done):
             self.rejected += 1
             self.corrections.zero_grad()
+            self.exposure.zero_grad()
             return
         self._optimiser.zero_grad()
+        if self.exposure.values.grad is not None:
+            self.exposure_optimiser.step(frames, [EXPOSURE_RATE])
         if self.corrections.rotvecs.grad is not None:
             decay = POSE_DECAY ** max(0.0, 2 * done - 1)
-            turn = settings.pose_rates.rot * decay * self._joint_rates[:, None]
+            turn = settings.pose_rates.rot * decay * self._joint_rates[frames][..., None]
             shift: float | Tensor = settings.pose_rates.trans * decay
             if self._carried.frame_rates is not None:
                 factor = self._carried.frame_rates[frames]
                 turn, shift = turn * factor[:, None, None], shift * factor[:, None]
-            if self._carried.joint_rates is not None:
-                turn = turn * self._carried.joint_rates[frames][..., None]
             self.rejected += not self.pose_optimiser.step(frames, [turn, shift])
 
     def _learn(self, done: float) -> bool:

@@ -4,33 +4,29 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import torch
 
 from ..body.ehm import EhmBody
-from ..depth.scale import frame_scales, place_by_depth
 from ..geometry.raster import Topology
-from ..types import Array, HumanParams, MetricSource
-from . import losses
+from ..types import HumanParams
 from .avatar import Avatar, FreeAvatar
-from .avatar_terms import AvatarTerms
-from .density import ScreenStats, grow, prune, reseed
-from .gates import Entry, Observation, chi2, depth_kind, observe, vertex_owners
-from .gaussian_adam import gaussian_adam
+from .corrections import Correction, Corrections, corrected
+from .exposure import SATURATED
+from .gates import Entry, Observation, chi2, observe, vertex_owners
 from .judge import Verdict, judge
-from .keyframes import Correction, KeyFrames
-from .offline import SHAPE_FRAMES, first_avatar
+from .keyframes import KeyFrames
+from .learner import Learner
+from .offline import first_avatar
 from .online_settings import OnlineSettings
-from .optimise import corrected_people
-from .pose import N_REFINED, PoseCorrections
-from .render import render
 from .schedule import Budget
-from .skin import SHAPE_FIELDS, CanonicalBody
+from .shape import SHAPE_FRAMES, OneShape, with_own_face
+from .skin import SHAPE_FIELDS
 from .snapshot import AvatarSnapshot
-from .solve import Item, Learner, NumericFault, Plan, Solved, scaled_rates, solve
-from .view import View
+from .solve import Item, NumericFault, Plan, Solved, scaled_rates, solve
+from .stage_zero import no_depth, window_depth
 from .window import AvatarView, RefinedWindow, WindowQuality
 
 MAX_GAP_S = 1.0
@@ -45,24 +41,14 @@ PARKED_DROP_DB = 3.0
 PSNR_SMOOTHING = 0.8
 GOOD_SHARE = 0.5
 """Of a window's frames that must pass the gates."""
-BETA_CHANGE = 0.5
 RELEARN_STEPS, RELEARN_FACTOR = 200, 5.0
+SHAPE_STEPS = 50
+"""More steps of the first window after the avatar was carried over to another shape."""
 MAP_END = 5e-5
 """Learning rate of the centres at the end of the bootstrap [m]."""
 GROW_EVERY_S = 2.0
-UNCOVERED_STEPS = 50
 JUDGE_SHARE = 0.1
 """Of the time of a window, kept for judging it before it is known how long that takes."""
-OWN_SHAPE = ("betas", "head_betas", "head_scale")
-"""What a person keeps; the other fields of the rest mesh are the face's motion, which is given out as it came."""
-
-
-@dataclass(frozen=True, eq=False)
-class _Shape:
-    """A person's one shape: all of `SHAPE_FIELDS`, and where the pelvis lies at rest (3,) [m]."""
-
-    fields: dict[str, Array]
-    pelvis: Array
 
 
 class Person:
@@ -77,6 +63,7 @@ class Person:
         self._body, self._topology, self._owners = body, topology, vertex_owners(body)
         self._ring: deque[Entry] = deque()
         self._keys = KeyFrames(settings.keyframes)
+        self._corrections = Corrections(settings.decay_s, settings.window.interpolate_s, settings.device)
         self._rng = np.random.default_rng([settings.seed, track_id & 0xFFFFFFFF])
         self._generator = torch.Generator().manual_seed(settings.seed)
         self.version = 0
@@ -89,9 +76,9 @@ class Person:
         self.status = "idle"
         self.view: AvatarView | None = None
         self._learner: Learner | None = None
-        self._shape: _Shape | None = None
+        self._shape: OneShape | None = None
         self._good: AvatarSnapshot | None = None
-        self._iterations = self._stint = self._rejections = self._faults = self._relearn = 0
+        self._iterations = self._stint = self._rejections = self._faults = self._relearn = self._more_steps = 0
         self._rate_factor = 1.0
         self._began_ns = 0
         self._grown_ns = 0
@@ -105,7 +92,7 @@ class Person:
         """Forget the window and the corrections; the avatar stays."""
         if not keep_frames:
             self._ring.clear()
-        self._corrections: dict[int, Correction] = {}
+        self._corrections.clear()
         self._observed: dict[int, Observation] = {}
         self._next_ns: int | None = None
         self._published_ns: int | None = None
@@ -162,22 +149,12 @@ class Person:
         """Go on with an avatar that was learnt before."""
         self.forget()
         params = avatar.canonical.params
-        self._shape = _Shape(
-            {name: np.asarray(getattr(params, name)) for name in SHAPE_FIELDS}, avatar.canonical.joints[0].numpy()
-        )
+        self._shape = OneShape(self._body, {name: np.asarray(getattr(params, name)) for name in SHAPE_FIELDS})
         self._set(avatar)
         self.version += 1
 
     def _set(self, avatar: Avatar) -> None:
-        avatar = avatar.to(self.settings.device)
-        if isinstance(avatar, FreeAvatar):
-            avatar.set_anchors(avatar.anchors)
-        self._learner = Learner(
-            avatar,
-            gaussian_adam(avatar, self.settings.rates),
-            AvatarTerms(avatar, self.settings.losses),
-            ScreenStats(avatar.n_gaussians, self.settings.device),
-        )
+        self._learner = Learner.begin(avatar, self.settings)
         self.status = "track"
 
     @property
@@ -198,8 +175,12 @@ class Person:
         stride = self.settings.window.stride_s * 1e9
         return first if len(full) >= self.settings.gate.min_frames or newest - first >= stride else None
 
-    def refine(self, budget: Budget) -> RefinedWindow:
-        """Work on the window that is due."""
+    def refine(self, budget: Budget, *, mapping: bool = True) -> RefinedWindow:
+        """Work on the window that is due.
+
+        Args:
+            mapping: False = a complete avatar stays as it is; poses alone are refined.
+        """
         full = [entry for entry in self._ring if entry.frame is not None]
         newest = full[-1].stamp_ns
         self._next_ns = newest + round(self.settings.window.stride_s * 1e9)
@@ -214,7 +195,9 @@ class Person:
                 return self._window(window, "the body's one shape does not fit the masks", budget)
         self._follow_shape()
         try:
-            return self._bootstrap(window, budget) if self.status == "bootstrap" else self._track(window, budget)
+            return (
+                self._bootstrap(window, budget) if self.status == "bootstrap" else self._track(window, budget, mapping)
+            )
         except NumericFault as fault:
             return self._window(window, self._recover(str(fault)), budget)
         except torch.cuda.OutOfMemoryError:
@@ -251,22 +234,13 @@ class Person:
         )
 
     def _shaped(self, params: HumanParams) -> HumanParams:
-        """Return parameters with the person's one shape; the pelvis stays where it was."""
-        if self._shape is None or not params.finite():
-            return params
-        pelvis = self._rest_pelvis(params.betas)
-        transl = params.transl + (pelvis - self._shape.pelvis).astype(np.float32)
-        return replace(params, **self._shape.fields, transl=transl)
-
-    def _rest_pelvis(self, betas: Array) -> Array:
-        if self._shape is not None and np.array_equal(betas, self._shape.fields["betas"]):
-            return self._shape.pelvis
-        return self._body.rest(replace(HumanParams(), betas=betas))[1][0]
+        """Return parameters with the person's one shape."""
+        return params if self._shape is None else self._shape.on(params)
 
     def _begin(self, window: list[Observation]) -> list[Observation]:
         """Freeze the shape and lay the first Gaussians; return the window with that shape."""
-        people = [entry.params for entry in self._ring if entry.params.finite()][:SHAPE_FRAMES]
-        self._freeze(people)
+        people = [entry.params for entry in self._ring if entry.params.finite()]
+        self._shape = OneShape.of(self._body, people[:SHAPE_FRAMES])
         self._observed = {}
         window = [o for o in (self._observe(observation.entry) for observation in window) if not o.problem]
         self._observed = {o.stamp_ns: o for o in window}
@@ -280,32 +254,22 @@ class Person:
         self._began_ns = window[0].stamp_ns
         return window
 
-    def _freeze(self, people: Sequence[HumanParams]) -> None:
-        fields = {
-            name: np.median([getattr(person, name) for person in people], axis=0).astype(np.float32)
-            for name in SHAPE_FIELDS
-        }
-        self._shape = _Shape(fields, self._body.rest(replace(HumanParams(), **fields))[1][0])
-
     def _follow_shape(self) -> None:
         """Move the avatar to another shape when the estimates of the shape have moved away."""
-        assert self._shape is not None
-        people = [entry.params for entry in self._ring if entry.params.finite()][-SHAPE_FRAMES:]
-        same = [p for p in people if p.betas.shape == self._shape.fields["betas"].shape]
-        if len(same) < SHAPE_FRAMES or not isinstance(self.avatar, FreeAvatar):
-            return
-        betas = np.median([p.betas for p in same], axis=0)
-        if np.abs(betas - self._shape.fields["betas"]).max() <= BETA_CHANGE:
-            return
         old = self._shape
-        self._freeze(same)
-        self.avatar.rebind(CanonicalBody.from_body(self._body, replace(HumanParams(), **self._shape.fields)))
-        shift = (old.pelvis - self._shape.pelvis).astype(np.float32)
+        assert old is not None
+        shape = old.moved([entry.params for entry in self._ring])
+        if shape is None or not isinstance(self.avatar, FreeAvatar):
+            return
+        self._shape = shape
+        self.avatar.rebind(shape.canonical())
         for key in self._keys.frames:
-            key.params = replace(key.params, **self._shape.fields, transl=key.params.transl + shift)
-        self._corrections, self._observed = {}, {}
+            key.params = shape.instead_of(old, key.params)
+        self._corrections.clear()
+        self._observed = {}
         self._learner.terms.refresh()
         self._good = None
+        self._more_steps = SHAPE_STEPS
 
     # --- bootstrap -----------------------------------------------------------------------------------------------
 
@@ -347,16 +311,18 @@ class Person:
 
     # --- track ---------------------------------------------------------------------------------------------------
 
-    def _track(self, window: list[Observation], budget: Budget) -> RefinedWindow:
+    def _track(self, window: list[Observation], budget: Budget, mapping: bool) -> RefinedWindow:
         s = self.settings
         rates = replace(s.rates, mu=min(s.rates.mu, s.map_rate))
         colors = RELEARN_FACTOR if self._relearn > 0 else 1.0
+        learn = mapping and not self._doubtful
         plan = Plan(
-            s.pose_iterations, 0 if self._doubtful else s.joint_iterations,
-            scaled_rates(rates, self._rate_factor, colors=colors), converge=self._relearn <= 0,
+            s.pose_iterations, s.joint_iterations + self._more_steps if learn else 0,
+            scaled_rates(rates, self._rate_factor, colors=colors), converge=self._relearn + self._more_steps <= 0,
         )  # fmt: skip
         solved, verdict, items = self._solve(window, plan, budget)
         self._relearn = max(0, self._relearn - solved.learnt)
+        self._more_steps = max(0, self._more_steps - solved.learnt)
         self.status = "track"
         problem = "stopped" if budget.stopped else verdict.reason
         change = self._somebody_else(window, verdict)
@@ -369,6 +335,8 @@ class Person:
                 self._restore()
             return self._rejected(window, problem, budget, solved, verdict)
         self._rejections = 0
+        if not self._relearn and any(float(item.correction.exposure.abs().max()) > SATURATED for item in items):
+            self._relearn = RELEARN_STEPS  # another light
         self._remember(window, items)
         self._psnr = PSNR_SMOOTHING * self._psnr + (1 - PSNR_SMOOTHING) * verdict.psnr_db \
             if np.isfinite(self._psnr) else verdict.psnr_db  # fmt: skip
@@ -424,7 +392,8 @@ class Person:
         solved = solve(learner, items, keys, plan, s, budget, self._rng, reserve=reserve)
         begin = budget.used
         verdict = judge(
-            learner.avatar, solved.views, [o.params for o in window], solved.people, backend=s.backend
+            learner.avatar, solved.views, [o.params for o in window], solved.people,
+            exposure=torch.stack([item.correction.exposure for item in items]), backend=s.backend,
         )  # fmt: skip
         self._judging_s = budget.used - begin
         if not all(bool(p.isfinite().all()) for p in learner.avatar.parameters()):
@@ -436,7 +405,7 @@ class Person:
     def _items(self, window: list[Observation]) -> list[Item]:
         """Begin each frame where the window before left it, else where recent corrections and its depth say."""
         s = self.settings
-        factors, targets = self._by_depth(window)
+        factors, targets = window_depth(window) if s.depth else no_depth(len(window))
         items = []
         for observation, factor, root_z in zip(window, factors, targets, strict=True):
             known = self._corrections.get(observation.stamp_ns)
@@ -449,46 +418,23 @@ class Person:
                     correction,
                     known is None,
                     observation.for_mapping,
-                    observation.joints_shown,
+                    observation.joints,
                 )
             )
         return items
 
-    def _by_depth(self, window: list[Observation]) -> tuple[Array, Array]:
-        """Return the factor for each frame's depth, and the root's distance by depth [m], NaN where unknown."""
-        n = len(window)
-        used = [i for i, o in enumerate(window) if self.settings.depth and o.has_depth]
-        factors, targets = np.ones(n), np.full(n, np.nan)
-        if not used:
-            return factors, targets
-        roots = np.stack([window[i].root for i in used])
-        ratios, counts = np.array([window[i].ratio for i in used]), np.array([window[i].pixels for i in used])
-        t_s = np.array([window[i].stamp_ns - window[0].stamp_ns for i in used]) * 1e-9
-        placed = place_by_depth(roots, ratios, counts, t_s)
-        targets[used] = np.where(placed.moved, placed.transl[:, 2], np.nan)
-        if depth_kind(window[used[-1]].entry.depth_source) is MetricSource.MONO_DEPTH:
-            scales = frame_scales("auto", MetricSource.MONO_DEPTH, roots[:, 2], ratios, t_s, counts=counts)
-            factors[used] = scales.factor
-        return factors, targets
-
     def _expected(self, observation: Observation, root_z: float) -> Correction:
-        """Return the faded mean of the last corrections, moved along the ray to where depth has the person."""
-        device = self.settings.device
-        rotvecs, shift = torch.zeros(N_REFINED, 3, device=device), torch.zeros(3, device=device)
-        before = sorted(stamp for stamp in self._corrections if stamp < observation.stamp_ns)[-3:]
-        if before:
-            fade = float(np.exp((before[-1] - observation.stamp_ns) * 1e-9 / self.settings.decay_s)) / len(before)
-            rotvecs = sum(self._corrections[stamp].rotvecs for stamp in before) * fade
-            shift = sum(self._corrections[stamp].shift for stamp in before) * fade
+        """Return what recent corrections say of a frame, moved along the ray to where depth has the person."""
+        expected = self._corrections.expected(observation.stamp_ns)
         if np.isfinite(root_z):
-            root = torch.as_tensor(observation.root, dtype=torch.float32, device=device) + shift
-            shift = shift + root * (root_z / float(root[2]) - 1)
-        return Correction(rotvecs, shift)
+            root = torch.as_tensor(observation.root, dtype=torch.float32, device=expected.shift.device) + expected.shift
+            expected.shift = expected.shift + root * (root_z / float(root[2]) - 1)
+        return expected
 
     def _remember(self, window: Sequence[Observation], items: Sequence[Item]) -> None:
-        oldest = window[-1].stamp_ns - 2 * self.settings.window.seconds * 1e9
-        self._corrections = {stamp: c for stamp, c in self._corrections.items() if stamp >= oldest}
-        self._corrections |= {o.stamp_ns: item.correction for o, item in zip(window, items, strict=True)}
+        oldest = window[-1].stamp_ns - round(2 * self.settings.window.seconds * 1e9)
+        found = {o.stamp_ns: item.correction for o, item in zip(window, items, strict=True)}
+        self._corrections.remember(found, oldest)
 
     def _learn_from(self, window: Sequence[Observation], items: Sequence[Item]) -> None:
         """Take key frames; where one was taken, add and remove Gaussians."""
@@ -503,36 +449,14 @@ class Person:
         coloured = self._iterations >= boot.color_iterations or self.status != "bootstrap"
         if admitted is not None and coloured and admitted.stamp_ns - self._grown_ns >= GROW_EVERY_S * 1e9:
             self._grown_ns = admitted.stamp_ns
-            self._change_density(admitted.view, admitted.params, admitted.correction)
-
-    @torch.no_grad()
-    def _change_density(self, view: View, params: HumanParams, correction: Correction) -> None:
-        s, learner = self.settings, self._learner
-        avatar, optimiser = learner.avatar, learner.optimiser
-        if not isinstance(avatar, FreeAvatar):
-            return
-        person = _corrected([params], [correction])[0]
-        gaussians = avatar.pose_person(person)
-        drawn = render(gaussians, view.K[None], view.image_hw, backend=s.backend, max_weight=False)
-        visible = losses.visible_set(
-            gaussians.means, drawn.means2d, drawn.radii, drawn.depth, (view.mask > 0.5)[None]
-        )  # fmt: skip
-        grow(avatar, optimiser, learner.stats.mean_gradient(), s.density, generator=self._generator, allowed=visible[0])
-        prune(avatar, optimiser, s.density, s.losses.delta_m)
-        waiting = torch.nonzero(learner.terms.uncovered_steps > UNCOVERED_STEPS)[:, 0]
-        room = max(1, int(s.density.grow_fraction * avatar.n_gaussians))
-        reseed(avatar, optimiser, waiting[:room], s.density)
-        learner.terms.refresh()
-        learner.stats = ScreenStats(avatar.n_gaussians, s.device)
+            person = corrected([admitted.params], [admitted.correction])[0]
+            self._learner.change_density(admitted.view, person, self.settings, self._generator)
 
     def _restore(self) -> None:
         """Go back to the last good avatar."""
         if self._good is None or self._learner is None:
             return
-        learner = self._learner
-        learner.optimiser = self._good.restore(learner.avatar, self.settings.rates)
-        learner.terms = AvatarTerms(learner.avatar, self.settings.losses)
-        learner.stats = ScreenStats(learner.avatar.n_gaussians, self.settings.device)
+        self._learner.restore(self._good, self.settings)
 
     def _recover(self, fault: str) -> str:
         """After a numeric fault: once go back and learn more slowly, then begin anew. Return what was done."""
@@ -545,38 +469,20 @@ class Person:
             return f"{fault}: the avatar is begun anew"
         self._restore()
         self._rate_factor = 0.5
-        self._corrections = {}
+        self._corrections.clear()
         return f"{fault}: back to the last good avatar, with half the learning rates"
 
     def _published(self) -> tuple[tuple[int, ...], tuple[HumanParams, ...]]:
-        """Return all frames not yet given out that lie at or between refined ones near enough, and their people."""
-        known = np.array(sorted(self._corrections))
-        reach = self.settings.window.interpolate_s * 1e9
-        entries, corrections = [], []
-        for entry in self._ring:
-            new = self._published_ns is None or entry.stamp_ns > self._published_ns
-            at = int(np.searchsorted(known, entry.stamp_ns))
-            if not new or not entry.params.finite() or at == len(known):
-                continue
-            after = self._corrections[int(known[at])]
-            if known[at] == entry.stamp_ns:
-                corrections.append(after)
-            elif at and entry.stamp_ns - known[at - 1] <= reach and known[at] - entry.stamp_ns <= reach:
-                part = float((entry.stamp_ns - known[at - 1]) / (known[at] - known[at - 1]))
-                before = self._corrections[int(known[at - 1])]
-                between = (a.lerp(b, part) for a, b in ((before.rotvecs, after.rotvecs), (before.shift, after.shift)))
-                corrections.append(Correction(*between))
-            else:
-                continue
-            entries.append(entry)
-        if not entries:
+        """Return all frames not yet given out that are refined or lie between refined ones, and their people."""
+        new = [e for e in self._ring if self._published_ns is None or e.stamp_ns > self._published_ns]
+        reached = list(self._corrections.reaching(new))
+        if not reached:
             return (), ()
+        entries, corrections = zip(*reached, strict=True)
         self._published_ns = entries[-1].stamp_ns
-        people = _corrected([self._shaped(entry.params) for entry in entries], corrections)
-        face = [name for name in SHAPE_FIELDS if name not in OWN_SHAPE]
+        people = corrected([self._shaped(entry.params) for entry in entries], corrections)
         return tuple(entry.stamp_ns for entry in entries), tuple(
-            replace(person, **{name: getattr(entry.params, name) for name in face})
-            for person, entry in zip(people, entries, strict=True)
+            with_own_face(person, entry.params) for person, entry in zip(people, entries, strict=True)
         )
 
     @torch.no_grad()
@@ -632,11 +538,3 @@ def evenly_sharp(entries: Sequence[Entry], count: int) -> list[Entry]:
         near = range(max(0, place - reach), place + reach + 1) if place < n - 1 and reach > 0 else [place]
         chosen.append(max(near, key=lambda i: entries[i].sharpness) if len(near) > 1 else place)
     return [entries[i] for i in sorted(set(chosen))]
-
-
-def _corrected(people: Sequence[HumanParams], corrections: Sequence[Correction]) -> list[HumanParams]:
-    pose = PoseCorrections(people).to(corrections[0].shift.device)
-    with torch.no_grad():
-        pose.rotvecs.copy_(torch.stack([c.rotvecs for c in corrections]))
-        pose.shifts.copy_(torch.stack([c.shift for c in corrections]))
-    return corrected_people(pose, people)

@@ -14,7 +14,8 @@ from .skin import local_rotmats
 
 N_REFINED = 22
 """Root and the 21 body joints; hands, jaw and eyes stay the regressor's."""
-_STILL = ("left_foot", "right_foot", "left_wrist", "right_wrist")
+_STILL = ("left_foot", "right_foot")
+_WRISTS = ("left_wrist", "right_wrist")
 _SLOW = ("left_collar", "right_collar")
 BETAS = (0.9, 0.99)
 EPS = 1e-8
@@ -24,15 +25,17 @@ MEDIAN_STEP = 0.02
 """By this part of itself the running median moves towards each new value."""
 
 
-def joint_rates(*, wrists: bool = False) -> Tensor:
+def joint_rates(*, large_hands: tuple[bool, bool] = (False, False)) -> Tensor:
     """Return (22,) factors of the learning rate: 0 for what too few pixels show, 0.3 for the collars, else 1.
 
     Args:
-        wrists: Refine the wrists too: where a hand is larger than some 24 px.
+        large_hands: Left and right hand is large enough in the picture for its wrist to be refined.
     """
     rates = torch.ones(N_REFINED)
     rates[[J[name] for name in _SLOW]] = 0.3
-    rates[[J[name] for name in _STILL if not (wrists and "wrist" in name)]] = 0.0
+    rates[[J[name] for name in _STILL]] = 0.0
+    for name, large in zip(_WRISTS, large_hands, strict=True):
+        rates[J[name]] = float(large)
     return rates
 
 

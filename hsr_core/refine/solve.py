@@ -7,19 +7,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ..errors import HsrError
 from ..types import HumanParams
-from .avatar import Avatar
-from .avatar_terms import AvatarTerms
-from .density import ScreenStats
-from .gates import padded
+from .corrections import Correction
+from .gates import JointsSeen, padded
 from .gaussian_adam import GaussianRates
-from .keyframes import Correction, KeyFrame
+from .keyframes import KeyFrame
+from .learner import Learner
 from .online_settings import OnlineSettings
 from .optimise import Carried, Pairs, Refinement, RefineSettings
-from .pose import N_REFINED
+from .pose import joint_rates
 from .schedule import Budget, Convergence
 from .view import View
 
@@ -46,7 +44,7 @@ class Item:
     correction: Correction
     new: bool = False
     for_mapping: bool = True
-    joints_shown: NDArray[np.bool_] | None = None
+    joints: JointsSeen | None = None
 
 
 @dataclass(frozen=True)
@@ -80,16 +78,6 @@ class Solved:
     views: list[View]
     iterations: int
     learnt: int
-
-
-@dataclass(eq=False)
-class Learner:
-    """What lives as long as an avatar."""
-
-    avatar: Avatar
-    optimiser: torch.optim.Adam
-    terms: AvatarTerms
-    stats: ScreenStats
 
 
 def solve(
@@ -136,21 +124,24 @@ class _Run:
             RefineSettings(
                 pose=settings.pose, depth=depth, steps=max(1, self._planned()), color_steps=plan.color_iterations,
                 means_decay=plan.means_decay, front_only=settings.front_only, backend=settings.backend,
-                seed=int(rng.integers(2**31)), losses=settings.losses, rates=plan.rates,
+                exposure=settings.exposure, seed=int(rng.integers(2**31)), losses=settings.losses, rates=plan.rates,
                 pose_rates=settings.pose_rates,
             ),
             depth_weight=depth_weight,
             carried=Carried(
-                learner.optimiser, learner.terms, self._frame_rates().to(device), self._joint_rates().to(device),
-                _pairs(items, device), learner.stats,
+                learner.optimiser, learner.terms, self._frame_rates().to(device),
+                *(rows.to(device) for rows in self._joints()), _pairs(items, device), learner.stats,
             ),
         )  # fmt: skip
         with torch.no_grad():
             for i, frame in enumerate(every):
                 self.refinement.corrections.rotvecs[i] = frame.correction.rotvecs
                 self.refinement.corrections.shifts[i] = frame.correction.shift
+                self.refinement.exposure.values[i] = frame.correction.exposure
                 if frame.correction.row is not None:
                     self.refinement.pose_optimiser.set_row(i, frame.correction.row)
+                if frame.correction.exposure_row is not None:
+                    self.refinement.exposure_optimiser.set_row(i, frame.correction.exposure_row)
 
     def poses(self) -> None:
         """New frames alone; the avatar is frozen."""
@@ -182,14 +173,19 @@ class _Run:
                 return
 
     def result(self) -> Solved:
-        corrections, optimiser = self.refinement.corrections, self.refinement.pose_optimiser
-        people = self.refinement.people()
+        refinement = self.refinement
+        rotvecs, shifts, exposures = (
+            p.detach().clone()
+            for p in (refinement.corrections.rotvecs, refinement.corrections.shifts, refinement.exposure.values)
+        )
+        people = refinement.people()
         for i, frame in enumerate([*self.items, *self.keys]):
             frame.correction = Correction(
-                corrections.rotvecs[i].detach().clone(), corrections.shifts[i].detach().clone(), optimiser.row(i)
-            )
+                rotvecs[i], shifts[i], exposures[i],
+                refinement.pose_optimiser.row(i), refinement.exposure_optimiser.row(i),
+            )  # fmt: skip
         n = len(self.items)
-        return Solved(people[:n], self.views[:n], self.refinement.steps_done, self.learnt)
+        return Solved(people[:n], self.views[:n], refinement.steps_done, self.learnt)
 
     def _step(self, frames: list[int], watch: Convergence, *, learn: bool) -> bool:
         total = self.refinement.step(frames, learn=learn)["total"]
@@ -217,12 +213,16 @@ class _Run:
             rates[len(self.items) : len(self.items) + min(STILL_KEYS, max(0, len(self.keys) - 1))] = 0
         return rates
 
-    def _joint_rates(self) -> torch.Tensor:
-        rates = torch.ones(len(self.items) + len(self.keys), N_REFINED)
+    def _joints(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the factors of the joints' rates and the weights of their priors, both (T, 22)."""
+        n = len(self.items) + len(self.keys)
+        rates = joint_rates().repeat(n, 1)
+        priors = (rates > 0).float()
         for i, item in enumerate(self.items):
-            if item.joints_shown is not None:
-                rates[i] = torch.as_tensor(item.joints_shown, dtype=torch.float32)
-        return rates
+            if item.joints is not None:
+                rates[i] = item.joints.rates()
+                priors[i] = item.joints.priors()
+        return rates, priors
 
 
 def _pairs(items: Sequence[Item], device: torch.device) -> Pairs | None:

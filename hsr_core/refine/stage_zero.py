@@ -8,11 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from ..body.ehm import EhmBody
-from ..depth.scale import log_ratio, place_by_depth
+from ..depth.scale import frame_scales, log_ratio, place_by_depth
 from ..geometry.raster import Topology
 from ..geometry.view import mesh_depth
-from ..types import Camera, HumanParams
+from ..types import Array, Camera, HumanParams, MetricSource
 from .frames import RefineFrame
+from .gates import Observation, depth_kind
 from .view import CORE_PROBABILITY
 
 
@@ -46,3 +47,25 @@ def place_people(
         replace(person, transl=transl.astype(np.float32)) if moved else person
         for person, transl, moved in zip(people, placed.transl, placed.moved, strict=True)
     ]
+
+
+def window_depth(window: Sequence[Observation]) -> tuple[Array, Array]:
+    """Return the factor for each frame's depth (T,), and the root's distance by depth (T,) [m], NaN where unknown."""
+    factors, targets = no_depth(len(window))
+    used = [i for i, o in enumerate(window) if o.has_depth]
+    if not used:
+        return factors, targets
+    roots = np.stack([window[i].root for i in used])
+    ratios, counts = np.array([window[i].ratio for i in used]), np.array([window[i].pixels for i in used])
+    t_s = np.array([window[i].stamp_ns - window[0].stamp_ns for i in used]) * 1e-9
+    placed = place_by_depth(roots, ratios, counts, t_s)
+    targets[used] = np.where(placed.moved, placed.transl[:, 2], np.nan)
+    if depth_kind(window[used[-1]].entry.depth_source) is MetricSource.MONO_DEPTH:
+        scales = frame_scales("auto", MetricSource.MONO_DEPTH, roots[:, 2], ratios, t_s, counts=counts)
+        factors[used] = scales.factor
+    return factors, targets
+
+
+def no_depth(frames: int) -> tuple[Array, Array]:
+    """Return what `window_depth` does where depth is not used."""
+    return np.ones(frames), np.full(frames, np.nan)

@@ -82,6 +82,12 @@ class ScriptedRefiner:
         self._sources: dict[int, str] = {}
         self._versions: dict[int, int] = {}
         self._newest: dict[int, tuple] = {}
+        self._spared = False
+
+    def spare(self, on):
+        if on != self._spared:
+            note("spare", on=on)
+        self._spared = on
 
     def add(self, track_id, frame, *, mask_quality, depth_source, metric):
         depth = None if frame.depth_m is None else float(np.median(frame.depth_m[frame.depth_m > 0]))

@@ -13,7 +13,7 @@ from hsr.convert import body_id, stamp_to_ns
 from hsr.marker import decode_marker
 from hsr.refine_outputs import refined_color
 from hsr.splat_cloud import POINT
-from hsr_msgs.msg import AvatarInfo, Human, HumanArray
+from hsr_msgs.msg import AvatarInfo, FrameStats, Human, HumanArray
 from hsr_msgs.srv import AvatarFile
 from rcl_interfaces.srv import SetParameters
 from rclpy.parameter import Parameter
@@ -272,6 +272,32 @@ def test_an_exception_costs_its_window_and_results_of_nan_their_frame(refiner):
     refiner.feed(lambda: refiner.count("bad_results") >= 1, "the bad frame", play=lambda: refiner.send(Command.NAN))
     assert all(np.isfinite(msg.humans[0].transl).all() for msg in refiner.people)
     refiner.works()
+
+
+def test_learning_is_left_out_while_the_perception_node_is_slower(rig, refiner):
+    """10 ms a frame while the refiner waits, 13 ms while it works."""
+    stats = rig.node.create_publisher(FrameStats, "/human/stats", 5)
+    sent = iter(range(10_000))
+
+    def cost(ms: float) -> None:
+        stats.publish(FrameStats(seq=next(sent), total_ms=ms))
+
+    def slower() -> str | None:
+        status = refiner.status("windows")
+        return next((item.value for item in status.values if item.key == "perception_slower_by"), None)
+
+    refiner.works()
+    refiner.feed(lambda: next(sent) > 60, "frames while it waits", play=lambda: cost(10.0))
+
+    def work() -> None:
+        refiner.send(Command.LONG)
+        cost(13.0)
+
+    refiner.feed(slower, "frames while it works", play=work)
+    assert slower() == "30 %"
+    refiner.feed(lambda: refiner.told("spare"), "learning left out")
+    assert refiner.told("spare")[-1]["on"] is True
+    rig.node.destroy_publisher(stats)
 
 
 def test_somebody_who_leaves_is_told_and_taken_off_the_display(rig, refiner):

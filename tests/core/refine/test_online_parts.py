@@ -13,6 +13,7 @@ from hsr_core.body.joints import J
 from hsr_core.geometry.raster import Topology
 from hsr_core.refine.avatar import AvatarSettings, build_avatar
 from hsr_core.refine.avatar_terms import AvatarTerms
+from hsr_core.refine.corrections import Correction
 from hsr_core.refine.density import DensitySettings, grow
 from hsr_core.refine.gates import (
     Entry,
@@ -27,11 +28,12 @@ from hsr_core.refine.gates import (
     vertex_owners,
 )
 from hsr_core.refine.gaussian_adam import GaussianRates, gaussian_adam
-from hsr_core.refine.keyframes import Correction, KeyFrames, apart_deg, turned_deg
+from hsr_core.refine.keyframes import KeyFrames, apart_deg, turned_deg
 from hsr_core.refine.losses import LossSettings
 from hsr_core.refine.online_settings import GateSettings, KeyframeSettings
 from hsr_core.refine.optimise import Carried, Pairs, Refinement, RefineSettings
 from hsr_core.refine.person import evenly_sharp
+from hsr_core.refine.pose import joint_rates
 from hsr_core.refine.schedule import Budget, Convergence
 from hsr_core.refine.skin import CanonicalBody
 from hsr_core.refine.snapshot import AvatarSnapshot
@@ -42,14 +44,19 @@ GATE = GateSettings(min_iou=0.3, min_height_px=40)
 
 
 @pytest.fixture(scope="module")
-def observed(open_body, sequence):
+def look(open_body):
+    """Observe an entry as it came."""
+    topology, owners = Topology(open_body.faces), vertex_owners(open_body)
+    return lambda entry, gate=GATE: observe(
+        entry, entry.params, open_body, topology, gate, height_px=160, owners=owners
+    )
+
+
+@pytest.fixture(scope="module")
+def observed(look, sequence):
     """Every fifth frame as observed."""
-    topology = Topology(open_body.faces)
-    return [
-        observe(Entry(i, f.stamp_ns, f.params, f, 1.0, "topic"), f.params, open_body, topology, GATE, height_px=160)
-        for i, f in enumerate(sequence.frames)
-        if i % 5 == 0
-    ]
+    frames = enumerate(sequence.frames)
+    return [look(Entry(i, f.stamp_ns, f.params, f, 1.0, "topic")) for i, f in frames if i % 5 == 0]
 
 
 # --- gates --------------------------------------------------------------------------------------------------------
@@ -84,33 +91,31 @@ BAD = {
 
 
 @pytest.mark.parametrize("words", list(BAD))
-def test_a_bad_frame_is_refused_and_says_why(open_body, sequence, words):
+def test_a_bad_frame_is_refused_and_says_why(look, sequence, words):
     frame = BAD[words](sequence.frames[0])
-    found = observe(
-        Entry(0, 0, frame.params, frame), frame.params, open_body, Topology(open_body.faces), GATE, height_px=160
-    )
+    found = look(Entry(0, 0, frame.params, frame))
     assert words.removeprefix("the body is ") in found.problem
 
 
-def test_poor_masks_and_unknown_distance_are_refused(open_body, sequence):
-    frame, topology = sequence.frames[0], Topology(open_body.faces)
+def test_poor_masks_and_unknown_distance_are_refused(look, sequence):
+    frame = sequence.frames[0]
     entry = Entry(0, 0, frame.params, frame, mask_quality=0.1)
-    assert "mask is poor" in observe(entry, frame.params, open_body, topology, GATE, height_px=160).problem
+    assert "mask is poor" in look(entry).problem
     entry = Entry(0, 0, frame.params, frame, mask_quality=float("nan"))
-    assert "mask is poor" in observe(entry, frame.params, open_body, topology, GATE, height_px=160).problem
+    assert "mask is poor" in look(entry).problem
     entry = Entry(0, 0, frame.params, frame, metric=False)
-    assert "distance" in observe(entry, frame.params, open_body, topology, GATE, height_px=160).problem
-    only_pose = observe(Entry(0, 0, frame.params, frame, 0.3), frame.params, open_body, topology, GATE, height_px=160)
+    assert "distance" in look(entry).problem
+    only_pose = look(Entry(0, 0, frame.params, frame, 0.3))
     assert not only_pose.problem and not only_pose.for_mapping  # noqa: PT018
 
 
 @pytest.mark.parametrize("factor", [0.0, 1000.0, 0.001, np.nan, np.inf, 1.5])
-def test_depth_that_contradicts_the_body_is_left_out(open_body, sequence, factor):
+def test_depth_that_contradicts_the_body_is_left_out(look, sequence, factor):
     frame = sequence.frames[0]
     with np.errstate(invalid="ignore"):
         frame = replace(frame, depth_m=(frame.depth_m * np.float32(factor)).astype(np.float32))
     entry = Entry(0, 0, frame.params, frame, 1.0, "topic")
-    found = observe(entry, frame.params, open_body, Topology(open_body.faces), GATE, height_px=160)
+    found = look(entry)
     assert not found.problem
     assert not found.has_depth
     assert float(found.view(held_out=0.1, device="cpu").depth_m.abs().max()) == 0
@@ -122,33 +127,34 @@ def test_the_bodys_own_depth_is_not_compared_with_it():
     assert depth_kind("unidepth_v2_onnx") is MetricSource.MONO_DEPTH
 
 
-def test_joints_outside_the_image_or_behind_others_are_left_alone(open_body, sequence):
+def test_joints_outside_the_image_or_behind_others_are_left_alone(look, open_body, sequence):
     """Cut at the knees the shanks are not shown; with the left half ignored, nothing that lies there is."""
-    frame, topology, owners = sequence.frames[0], Topology(open_body.faces), vertex_owners(open_body)
+    frame, owners = sequence.frames[0], vertex_owners(open_body)
     posed = open_body.pose_one(frame.params)
     v = (posed.joints @ frame.K.T)[:, 1] / posed.joints[:, 2]
     cut = int(max(v[J["left_knee"]], v[J["right_knee"]])) - 2
-    seen = lambda f: observe(  # noqa: E731
-        Entry(0, 0, f.params, f), f.params, open_body, topology, replace(GATE, min_iou=0, max_outside=1),
-        height_px=160, owners=owners,
-    )  # fmt: skip
-    assert seen(frame).joints_shown.all()
+    any_view = replace(GATE, min_iou=0, max_outside=1)
+    seen = lambda f: look(Entry(0, 0, f.params, f), any_view)  # noqa: E731
+    moving = joint_rates() > 0
+    assert (seen(frame).joints.rates()[moving] > 0).all()
     short = seen(replace(frame, image=frame.image[:cut], mask=frame.mask[:cut], depth_m=frame.depth_m[:cut]))
-    names = {name for name, joint in J.items() if joint < 22 and not short.joints_shown[joint]}
+    names = {name for name, joint in J.items() if joint < 22 and short.joints.shown[joint] < 0.1}
+    assert not short.joints.rates()[[J[name] for name in names]].any()
     assert names >= {"left_ankle", "right_ankle", "left_foot", "right_foot"}
     assert not names & {"pelvis", "spine1", "left_shoulder", "right_elbow", "head", "left_hip"}
     ignore = np.zeros(frame.image_hw, bool)
     edge = int((posed.joints @ frame.K.T)[0, 0] / posed.joints[0, 2])
     ignore[:, :edge] = True
-    covered = seen(replace(frame, ignore=ignore)).joints_shown
+    covered = seen(replace(frame, ignore=ignore)).joints
     u = (posed.vertices @ frame.K.T)[:, 0] / posed.vertices[:, 2]
     hidden = [j for j in range(1, 22) if u[owners == j].max() < edge - 1]
     clear = [j for j in range(1, 22) if u[owners == j].min() > edge]
     assert len(hidden) > 2
     assert len(clear) > 2
-    assert not covered[hidden].any()
-    assert covered[clear].all()
-    assert covered[J["pelvis"]]
+    assert not covered.rates()[hidden].any()
+    assert (covered.priors()[sorted({*hidden} & {*moving.nonzero()[:, 0].tolist()})] == 3).all()  # held all the same
+    assert (covered.shown[clear] > 0.99).all()
+    assert covered.shown[J["pelvis"]] == 1
 
 
 def test_histograms_by_hand():

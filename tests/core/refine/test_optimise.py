@@ -240,7 +240,7 @@ def test_a_clip_has_one_shape_and_keeps_its_input_when_nothing_is_better(noisy, 
     clip = refine_clip(frames, body, settings, on_step=lambda step, terms: steps.append(step))
     assert steps == [0, 1]
     assert {tuple(person.betas) for person in clip.people} == {
-        tuple(with_one_shape([f.params for f in frames])[0].betas)
+        tuple(with_one_shape([f.params for f in frames], body)[0].betas)
     }
     assert not clip.verdict.accepted
     assert all(a is b for a, b in zip(clip.people, clip.incoming, strict=True))

@@ -68,7 +68,8 @@ def test_what_pixels_hardly_show_is_not_refined():
     still = {i for i in range(22) if rates[i] == 0}
     assert still == {J["left_foot"], J["right_foot"], J["left_wrist"], J["right_wrist"]}
     assert rates[J["left_collar"]] == pytest.approx(0.3)
-    assert joint_rates(wrists=True)[J["left_wrist"]] == 1
+    large = joint_rates(large_hands=(True, False))
+    assert (large[J["left_wrist"]], large[J["right_wrist"]]) == (1, 0)
 
 
 def test_frames_outside_the_batch_stay_to_the_bit_and_their_optimiser_too():

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import numpy as np
+
 from .diagnostics import Status
 from .refine_pipeline import RefinePipeline
 from .stats import Counters
@@ -29,6 +31,8 @@ def windows_status(pipeline: RefinePipeline, counters: Counters, people_hz: floa
             "iterations": quality.iterations, "psnr_db": quality.psnr_db, "iou": f"{quality.iou:.3f}",
             "depth": quality.depth_source,
         }  # fmt: skip
+    if np.isfinite(ratio := pipeline.slowdown.ratio):
+        status.values["perception_slower_by"] = f"{100 * (ratio - 1):.0f} %"
     if no_stamps:
         status.error("images have no stamps: people cannot be paired with them")
     if now_s - pipeline.error_s < ERROR_SHOWN_S:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from hsr_msgs.msg import HumanArray
+from hsr_msgs.msg import FrameStats, HumanArray
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -15,6 +15,7 @@ from .image_input import ImageInput
 from .notices import Notices
 from .pairing import Pairing
 from .refine_params import RefinerSettings
+from .slowdown import Slowdown
 from .stats import Counters, Rate
 
 IMAGES_KEPT = 4
@@ -38,9 +39,12 @@ class RefineInput:
         counters: Counters,
         notices: Notices,
         pairing: Pairing,
+        slowdown: Slowdown,
+        refining: Callable[[], bool],
         on_restart: Callable[[str], None],
     ) -> None:
         self._node, self._settings, self._pairing = node, settings, pairing
+        self._slowdown, self._refining = slowdown, refining
         self.people_rate = Rate()
         self.depth_info: CameraInfo | None = None
         self.images = ImageInput(
@@ -48,6 +52,9 @@ class RefineInput:
         )
         self._people = node.create_subscription(
             HumanArray, "people", self._on_people, qos.people(), qos_overriding_options=qos.OVERRIDES
+        )
+        self._stats = node.create_subscription(
+            FrameStats, "stats", self._on_stats, qos.stats(), qos_overriding_options=qos.OVERRIDES
         )
         self._companions: dict[str, tuple[bool, list[Any]]] = {}
         self._watch_companions()
@@ -59,7 +66,7 @@ class RefineInput:
 
     def close(self) -> None:
         self.images.close()
-        for subscription in (self._people, *(s for _, group in self._companions.values() for s in group)):
+        for subscription in (self._people, self._stats, *(s for _, group in self._companions.values() for s in group)):
             self._node.destroy_subscription(subscription)
         self._companions.clear()
 
@@ -67,6 +74,9 @@ class RefineInput:
         self.people_rate.tick()
         if not self.images.paused:
             self._pairing.put_people(msg)
+
+    def _on_stats(self, msg: FrameStats) -> None:
+        self._slowdown.add(msg.total_ms, self._refining())
 
     def _on_depth_info(self, msg: CameraInfo) -> None:
         self.depth_info = msg

@@ -38,6 +38,7 @@ from .refine_outputs import RefineOutputs
 from .refine_params import DEFAULTS, RefinerSettings
 from .refine_pipeline import RefinePipeline, Refiner
 from .refine_services import RefineServices
+from .slowdown import Slowdown
 from .stats import Counters
 from .worker import Worker
 
@@ -162,13 +163,22 @@ class RefineNode(GuardedNode):
             parts.body, parts.depth, parts.masks, self._cameras, self._counters, self._notices, settings.input,
             settings.input.max_side_px or parts.max_side_px,
         )  # fmt: skip
-        self._pipeline = RefinePipeline(
+        slowdown = Slowdown()
+        self._pipeline = pipeline = RefinePipeline(
             parts.refiner, maker, self._outputs, self._pairing, self._counters, self._notices, settings,
-            self._epoch, self._interrupted, self._depth_info, self._on_device_error,
+            self._epoch, self._interrupted, self._depth_info, slowdown, self._on_device_error,
         )  # fmt: skip
         self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
         self._input = RefineInput(
-            self, settings, self._cameras, self._counters, self._notices, self._pairing, self._restart
+            self,
+            settings,
+            self._cameras,
+            self._counters,
+            self._notices,
+            self._pairing,
+            slowdown,
+            lambda: pipeline.refining,
+            self._restart,
         )
 
     def do_deactivate(self) -> None:

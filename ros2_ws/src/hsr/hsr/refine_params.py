@@ -76,6 +76,9 @@ class RefinerSettings:
     publish_gaussians_hz: float = setting(
         2.0, "Most Gaussian clouds per second; 0 = no limit [Hz]", low=0, high=30, live=True
     )
+    spare_perception: bool = setting(
+        True, "Leave the avatar as it is in windows while frames take the perception node over 20 % longer", live=True
+    )
     nice: int = setting(10, "Priority of the process below others, as of the command nice", low=0, high=19)
     body_model: BodyModelSettings = field(default_factory=BodyModelSettings)
     input: InputSettings = field(default_factory=InputSettings)

@@ -26,6 +26,7 @@ from .pairing import Bundle, Pairing
 from .refine_frames import FrameMaker, NoCameraInfo
 from .refine_outputs import RefineOutputs, Source, Sources
 from .refine_params import RefinerSettings
+from .slowdown import Slowdown
 from .stats import Counters, Window
 
 RECENT_WINDOWS = 20
@@ -45,6 +46,8 @@ class Refiner(Protocol):
     def add_estimate(self, track_id: int, stamp_ns: int, params: HumanParams) -> None: ...
 
     def refine(self, should_stop: Callable[[], bool]) -> RefinedWindow | None: ...
+
+    def spare(self, on: bool) -> None: ...
 
     def lost(self, track_id: int) -> None: ...
 
@@ -81,10 +84,13 @@ class RefinePipeline:
         epoch: Changes when everything before must be forgotten.
         interrupted: True when the window in work should be left.
         depth_info: Newest camera info of the depth camera.
+        slowdown: Of the perception node.
         on_device_error: Told that the GPU is lost.
 
     Attributes:
+        slowdown: As given.
         more: The last call gave a window: there may be another one.
+        refining: A step of the library is in work.
         newest: The last window, accepted or not, or None.
         accepted: Of the newest windows, true or false each.
         accepted_s: Monotonic time of the last accepted window, or of the start.
@@ -105,16 +111,17 @@ class RefinePipeline:
         epoch: Callable[[], int],
         interrupted: Callable[[], bool],
         depth_info: Callable[[], CameraInfo | None],
+        slowdown: Slowdown,
         on_device_error: Callable[[str], None],
     ) -> None:
         self._refiner, self._maker, self._outputs, self._pairing = refiner, maker, outputs, pairing
         self._counters, self._notices, self._settings = counters, notices, settings
         self._epoch, self._interrupted, self._depth_info = epoch, interrupted, depth_info
-        self._on_device_error = on_device_error
+        self.slowdown, self._on_device_error = slowdown, on_device_error
         self._sources = Sources(KEPT_SOURCES)
         self._camera: Camera | None = None
         self._avatars: dict[int, Avatar] = {}
-        self.more = False
+        self.more = self.refining = False
         self.newest: RefinedWindow | None = None
         self.accepted: deque[bool] = deque(maxlen=RECENT_WINDOWS)
         self.accepted_s = self.fed_s = time.monotonic()
@@ -132,7 +139,12 @@ class RefinePipeline:
         for track_id in self._pairing.take_gone():
             self._refiner.lost(track_id)
             self._outputs.remove(track_id, self._newest_stamp_ns())
-        window = self._refiner.refine(lambda: self._interrupted() or epoch != self._epoch())
+        self._refiner.spare(self._settings.spare_perception and self.slowdown.slow)
+        self.refining = True
+        try:
+            window = self._refiner.refine(lambda: self._interrupted() or epoch != self._epoch())
+        finally:
+            self.refining = False
         self.more = window is not None
         if window is None:
             if self._interrupted():
