@@ -20,8 +20,9 @@ class Conventions:
 
     Attributes:
         name: Name in the registry. title: Its published name.
-        fps: Frame rate of the reference [Hz]; 0 = single images, without motion.
-        unit: Of positions as the adapter gives them: `m`, or `colmap` where the scale of the scene is unknown.
+        fps: Frame rate of the reference [Hz]; 0 = single images, or not published: no figures of motion.
+        unit: Of positions as the adapter gives them: `m`, or `m_by_body` where the scene's scale is not known and the
+            size of the fitted body stands in: no figures of distance.
         world_up: Axis of the world that points up (`+y`, `-y`, `+z`), or `` where there is no world or none is defined.
         camera_matrix: Direction of camera poses on disk: `world_to_camera`, `camera_to_world` or `none`.
         pixel_centre: Of intrinsics and key points on disk: `integer` or `half` (first pixel's centre at 0.5).
@@ -55,9 +56,9 @@ class ReferencePerson:
 
     Attributes:
         id: The same over the sequence.
-        joints: (J, 3) [`Conventions.unit`] camera frame; NaN rows = this joint is not annotated.
+        joints: (J, 3) [m] camera frame; NaN rows = this joint is not annotated.
         joint_names: Names of `joints`; those of `hsr_core.body.joints` where they mean the same.
-        vertices: (V, 3) [`Conventions.unit`] camera frame.
+        vertices: (V, 3) [m] camera frame.
         topology: Of `vertices` and of the coefficients in `params`: `smpl`, `smplx`, `ehm:<model id>`, `` without both.
         params: Camera frame. Of SMPL the first 21 body joints, the hands are zero. A field that is not known is NaN.
         keypoints2d: (K, 3) u, v [px] and confidence [0, 1], of `keypoint_names`.

@@ -11,7 +11,6 @@ medians; reprojection is a median over joints as a part of the height of the ref
 from __future__ import annotations
 
 import argparse
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,59 +18,34 @@ import numpy as np
 
 from ..body.joints import LIMB_12
 from ..config import Settings
-from ..errors import BadFile, MissingFile
+from ..datasets.clip import ClipReference, read_clip_cameras, read_reference
 from ..geometry.camera import project
 from ..regress.person_detector import PersonDetector
 from ..regress.pose_network import L, PoseNetwork
 from ..sources import open_source
-from ..sources.calibration import CalibratedCamera, load_cameras
+from ..sources.calibration import CalibratedCamera
 from ..stream import HumanStream
 from ..types import Array, Frame
 from .metrics import pa_mpjpe_mm, root_mpjpe_mm
 
 _PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
-_REFERENCE_NAMES = tuple(f"{side}{part.capitalize()}" for part in _PARTS for side in "LR")
 _LANDMARKS = [L[f"{side}_{part}"] for part in _PARTS for side in ("left", "right")]
 _HIPS = (6, 7)
 _MIN_IOU = 0.3
 
 
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """The reference joints of the 12-joint protocol and of all joints, in the world [m]."""
-
-    limbs: Array
-    everything: Array
-
-    @classmethod
-    def load(cls, path: Path) -> Reference:
-        """Read `reference_3d.npz`.
-
-        Raises:
-            MissingFile: No such file.
-            BadFile: An array or a joint name is missing.
-        """
-        if not path.is_file():
-            raise MissingFile(f"no 3D reference {path}; the folder needs cameras.json, videos and reference_3d.npz")
-        try:
-            with np.load(path, allow_pickle=False) as data:
-                joints, names = data["joints"], list(data["names"])
-            return cls(joints[:, [names.index(name) for name in _REFERENCE_NAMES]], joints)
-        except (KeyError, ValueError) as error:
-            raise BadFile(f"{path} is not a 3D reference: {error}") from error
-
-
 def evaluate_camera(
-    path: Path, calibrated: CalibratedCamera, reference: Reference, settings: Settings
+    path: Path, calibrated: CalibratedCamera, reference: ClipReference, settings: Settings
 ) -> dict[str, Any]:
     """Return the figures of one video."""
     R, t = calibrated.R_cam_world, calibrated.t_cam_world
     rows: dict[str, list[float]] = {}
     frames = found = 0
+    all_limbs = reference.limbs()
     stream = HumanStream(settings)
     raw = _RawLandmarks()
     with open_source(str(path), camera=calibrated) as source:
-        for frame, limbs, everything in zip(source, reference.limbs, reference.everything, strict=False):
+        for frame, limbs, everything in zip(source, all_limbs, reference.joints, strict=False):
             frames += 1
             limbs, everything = limbs @ R.T + t, everything @ R.T + t
             result = stream.process(frame)
@@ -141,24 +115,10 @@ def _iou(a: Array, b: Array) -> float:
     return float(inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside))
 
 
-def _with_sizes(cameras: dict[str, CalibratedCamera], folder: Path) -> dict[str, CalibratedCamera]:
-    """Check the folder, and take cameras without a size to be calibrated for the largest of its videos."""
-    sizes = []
-    for name, camera in cameras.items():
-        video = folder / f"{name}.mp4"
-        if camera.R_cam_world is None:
-            raise BadFile(f"camera {name} of {folder} has no R_cam_world and t_cam_world")
-        if not video.is_file():
-            raise MissingFile(f"no video {video} for camera {name}")
-        with open_source(str(video)) as source:
-            sizes.append(source.image_hw)
-    return {name: replace(camera, size_hw=camera.size_hw or max(sizes)) for name, camera in cameras.items()}
-
-
 def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
     """Return the figures of every camera that has a video, and their means."""
-    reference = Reference.load(folder / "reference_3d.npz")
-    calibrated = _with_sizes(load_cameras(folder / "cameras.json"), folder)
+    reference = read_reference(folder / "reference_3d.npz")
+    calibrated = read_clip_cameras(folder)
     cameras = {
         name: evaluate_camera(folder / f"{name}.mp4", camera, reference, settings)
         for name, camera in calibrated.items()
