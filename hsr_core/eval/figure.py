@@ -139,6 +139,11 @@ class Figure:
             raise ConfigError(f"not a figure: {error!r}") from error
 
 
+def values_of(figure: Figure) -> tuple[list[float], list[int]]:
+    """Return the sums in the metric's unit and the counts, per component."""
+    return [total / _SCALE for total in figure.sums], list(figure.counts)
+
+
 def merge(figures: Iterable[Figure]) -> Figure:
     """Return the figure of all parts' values; the order does not matter, not even in the last digit.
 
