@@ -72,6 +72,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(commands, "engine", argv)
     _add_lazy(commands, "synth", argv)
     _add_lazy(commands, "refine", argv)
+    _add_record(commands)
     _add_lazy(commands, "doctor", argv)
     return parser
 
@@ -237,6 +238,36 @@ def _marker(args: argparse.Namespace) -> int:
         )
     command = [sys.executable, "-m", "hsr.bench_marker", *(["--json"] if args.json else [])]
     return subprocess.run(command, check=False).returncode
+
+
+# hsr record
+
+
+def _add_record(commands: Any) -> None:
+    record = commands.add_parser("record", help="record a run's images, people and statistics as a bag (needs ROS 2)")
+    record.add_argument("path", metavar="BAG", help="folder of the bag; must not exist")
+    record.add_argument("--image", default="/camera/image_raw", metavar="TOPIC", help="default: /camera/image_raw")
+    record.add_argument("--camera-info", metavar="TOPIC", help="default: camera_info beside the image")
+    record.add_argument("--namespace", default="/human", metavar="NAME", help="of the nodes; default: /human")
+    record.add_argument("--topic", action="append", default=[], metavar="TOPIC", help="one more topic; may be repeated")
+    record.add_argument("--for", dest="seconds", type=float, default=0.0, metavar="S", help="stop after S seconds")
+    record.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+    record.set_defaults(run=_record)
+
+
+def _record(args: argparse.Namespace) -> int:
+    if find_spec("hsr") is None:
+        raise MissingPackage("`hsr record` needs the ROS package `hsr`: run `make setup`, or source the workspace")
+    image = args.image.removesuffix("/compressed")
+    info = args.camera_info or f"{image.rpartition('/')[0]}/camera_info"
+    arguments = ["-r", f"__ns:={args.namespace}", "-r", f"image:={image}", "-r", f"camera_info:={info}"]
+    values = {"path": json.dumps(args.path), "seconds": float(args.seconds), "print_summary": str(args.json).lower()}
+    if args.topic:
+        values["extra_topics"] = json.dumps(args.topic)
+    for name, value in values.items():
+        arguments += ["-p", f"{name}:={value}"]
+    # In place of this process, so that Ctrl-C reaches the recorder alone and waits for its index.
+    os.execv(sys.executable, [sys.executable, "-m", "hsr.record_node", "--ros-args", *arguments])
 
 
 if __name__ == "__main__":

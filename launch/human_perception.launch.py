@@ -32,6 +32,7 @@ from launch.utilities import normalize_to_list_of_substitutions, perform_substit
 from launch_ros.actions import LifecycleNode, Node, PushRosNamespace, SetParameter
 from launch_ros.event_handlers import OnStateTransition
 from launch_ros.events.lifecycle import ChangeState
+from launch_ros.parameter_descriptions import ParameterValue
 from lifecycle_msgs.msg import Transition
 
 from launch import Action, LaunchContext, LaunchDescription, SomeSubstitutionsType, Substitution
@@ -62,6 +63,7 @@ ARGUMENTS = (
     ("depth", "depth", "Depth image for the refiner, registered to the image", None),
     ("depth_info", "depth_info", "Camera info of the depth image", None),
     ("mask", "mask", "Image of masks for the refiner", None),
+    ("record", "", "Record images, people and statistics into this new folder; empty: record nothing", None),
     ("view", "false", "Start the web view", ["true", "false"]),
     ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
     ("autostart", "true", "Configure and activate the perception node and the refiner", ["true", "false"]),
@@ -245,6 +247,19 @@ def _source() -> Node:
     )
 
 
+def _recorder() -> Node:
+    return Node(
+        package="hsr",
+        executable="record_node",
+        exec_name="recorder",
+        name="recorder",
+        parameters=[{"path": ParameterValue(LaunchConfiguration("record"), value_type=str)}],
+        remappings=[(name, LaunchConfiguration(name)) for name in ("image", "camera_info")],
+        condition=IfCondition(NotEqualsSubstitution(LaunchConfiguration("record"), "")),
+        **{**_common(), "respawn": False},  # the folder is there the second time
+    )
+
+
 def _view() -> Node:
     return Node(
         package="hsr",
@@ -285,6 +300,7 @@ def generate_launch_description() -> LaunchDescription:
             *_Autostart(refiner).handlers(),
             refiner,
             _source(),
+            _recorder(),
             _view(),
             _rviz(),
         ]

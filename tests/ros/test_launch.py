@@ -20,7 +20,7 @@ from hsr_core.config import describe
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
     "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
-    "body_models", "engine", "device", "refine", "depth", "depth_info", "mask", "view",
+    "body_models", "engine", "device", "refine", "depth", "depth_info", "mask", "record", "view",
     "rviz", "autostart", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 

@@ -103,6 +103,11 @@ def avatar() -> QoSProfile:
     return _profile(4, latched=True)
 
 
+def extra(reliable: bool, latched: bool) -> QoSProfile:
+    """Any topic that a recorder was asked to record, by what its publishers offer."""
+    return _profile(100, reliable=reliable, latched=latched)
+
+
 def match_reliability(node: Any, topic: str, wanted: str = "auto") -> bool:
     """Return whether to subscribe reliably to `topic` (a resolved name).
 

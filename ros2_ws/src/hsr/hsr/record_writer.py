@@ -1,0 +1,153 @@
+"""The threads behind the recorder: one writes to the disk, one makes JPEGs; the executor's thread waits for neither."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any
+
+import cv2
+import numpy as np
+from rclpy.serialization import deserialize_message, serialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from hsr_core.errors import BadFrame, HsrError
+from hsr_core.image_messages import image_to_frame
+from hsr_core.sources.bag_writer import Recording
+
+from .images import image_to_compressed_msg
+
+_IMAGES_AHEAD = 4
+"""Raw images that wait to be made into JPEGs; at 1280 x 720 they take 11 MB."""
+_TO_BGR = {("rgb", 3): cv2.COLOR_RGB2BGR, ("rgb", 4): cv2.COLOR_RGBA2BGR, ("bgr", 4): cv2.COLOR_BGRA2BGR}
+
+
+class Disk:
+    """Writes what it is given, in order, and flushes it at least every `flush_s` seconds.
+
+    Args:
+        recording: Written and closed by this object's thread.
+        flush_s: Longest time that a message is only in memory.
+        queue_bytes: Messages that wait for a slow disk; beyond that they are dropped and counted.
+
+    Attributes:
+        dropped: Messages by topic for which there was no room.
+        error: Why writing ended before its time; "" = it did not.
+    """
+
+    def __init__(self, recording: Recording, flush_s: float, queue_bytes: int, on_error: Callable[[], None]) -> None:
+        self.recording, self._flush_s, self._room = recording, flush_s, queue_bytes
+        self.dropped: Counter[str] = Counter()
+        self.error = ""
+        self._on_error = on_error
+        self._waiting: deque[tuple] = deque()
+        self._changed = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
+
+    def put(self, topic: str, kind: str, time_ns: int, data: bytes, qos: list[Any]) -> None:
+        """Take a message; returns at once, from any thread."""
+        with self._changed:
+            if len(data) > self._room or not self._running:
+                self.dropped[topic] += 1
+                return
+            self._room -= len(data)
+            self._waiting.append((topic, kind, time_ns, data, qos))
+            self._changed.notify()
+
+    def close(self, patience_s: float = 30.0) -> None:
+        """Write what waits, the index and the metadata."""
+        with self._changed:
+            self._running = False
+            self._changed.notify()
+        self._thread.join(patience_s)
+        if self._thread.is_alive():
+            self.error = f"the disk did not take the rest within {patience_s:g} s"
+
+    def _run(self) -> None:
+        try:
+            self._write_all()
+            self.recording.close()
+        except HsrError as error:
+            self.error = str(error)
+            with self._changed:
+                self._running = False
+            self._on_error()
+
+    def _write_all(self) -> None:
+        flush_s = time.monotonic() + self._flush_s
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or not self._running, max(0.0, flush_s - time.monotonic()))
+                if not self._waiting and not self._running:
+                    return
+                batch = list(self._waiting)
+                self._waiting.clear()
+            for item in batch:
+                self.recording.write(*item)
+                with self._changed:
+                    self._room += len(item[3])
+            if time.monotonic() >= flush_s:
+                self.recording.flush()
+                flush_s = time.monotonic() + self._flush_s
+
+
+class JpegMaker:
+    """Makes JPEG messages of raw ones, of the newest where it cannot follow.
+
+    Args:
+        quality: Of the JPEGs, 1 to 100.
+        take: Is given each (time of receipt, serialised CompressedImage).
+
+    Attributes:
+        dropped: Images for which there was no time.
+        refused: Images that are none; `last_error` says why.
+    """
+
+    def __init__(self, quality: int, take: Callable[[int, bytes], None]) -> None:
+        self._quality, self._take = quality, take
+        self.dropped = self.refused = 0
+        self.last_error = ""
+        self._waiting: deque[tuple[int, bytes]] = deque()
+        self._changed = threading.Condition()
+        self._running = True
+        self._thread = threading.Thread(target=self._run, name="jpeg", daemon=True)
+        self._thread.start()
+
+    def put(self, time_ns: int, data: bytes) -> None:
+        with self._changed:
+            if len(self._waiting) == _IMAGES_AHEAD:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append((time_ns, data))
+            self._changed.notify()
+
+    def close(self) -> None:
+        with self._changed:
+            self._running = False
+            self._changed.notify()
+        self._thread.join(5.0)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or not self._running)
+                if not self._waiting:
+                    return
+                time_ns, data = self._waiting.popleft()
+            try:
+                self._take(time_ns, self._encode(data))
+            except BadFrame as error:
+                self.refused, self.last_error = self.refused + 1, str(error)
+
+    def _encode(self, data: bytes) -> bytes:
+        msg = deserialize_message(data, Image)
+        frame = image_to_frame(msg)
+        code = _TO_BGR.get((frame.order, frame.image.shape[2] if frame.image.ndim == 3 else 1))
+        pixels = np.ascontiguousarray(frame.image) if code is None else cv2.cvtColor(frame.image, code)
+        out: CompressedImage = image_to_compressed_msg(pixels, 0, "", self._quality)
+        out.header = msg.header
+        return serialize_message(out)

@@ -1,0 +1,252 @@
+"""The recorder as a process beside a real perception node; what it wrote is read without ROS."""
+
+from __future__ import annotations
+
+import json
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import cv2
+import numpy as np
+import pytest
+
+pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
+pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
+
+import yaml
+from harness import Perception, best_effort, image
+from hsr import convert
+from hsr.images import image_to_compressed_msg
+from hsr_msgs.msg import BodyModel, HumanArray
+from rclpy.qos import DurabilityPolicy
+from rclpy.serialization import deserialize_message
+from sensor_msgs.msg import CompressedImage, Image
+
+from hsr_core.sources.bag import BagSource
+from hsr_core.sources.bag_people import read_people
+from hsr_core.sources.bag_reader import BagReader
+
+JPEG = "/camera/image_raw/compressed"
+
+
+def record(rig, path, *parameters: str, environ=None):
+    arguments = ["--ros-args", "-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
+    for pair in (f"path:={path}", "print_summary:=true", *parameters):
+        arguments += ["-p", pair]
+    process = rig.start("recorder", "hsr.record_node", *arguments, environ=environ)
+    rig.wait(lambda: process.returncode is not None or "recording into" in process.tail(), "the recorder")
+    return process
+
+
+def summary_of(process) -> dict:
+    return json.loads(process.tail(1))
+
+
+@pytest.fixture(scope="module")
+def perception(rig):
+    return Perception(rig)
+
+
+def hears(process) -> bool:
+    return "images from" in process.tail(100)
+
+
+def play(perception, process, *, frames: int = 30) -> list[int]:
+    """Feed the camera until the recorder has subscribed, and `frames` frames more; return the stamps of all of them."""
+    stamps = []
+
+    def make():
+        msg = image(size=(64, 48))
+        stamps.append(convert.stamp_to_ns(msg.header.stamp))
+        return msg
+
+    perception.feed(lambda: hears(process), "the recorder's subscription", make=make)
+    perception.feed_until_more(perception.people, "people", n=frames, make=make)
+    return stamps
+
+
+def test_inputs_and_outputs_are_recorded_as_they_were_sent(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run")
+    stamps = play(perception, process)
+    rig.wait(lambda: perception.people[-1].header.stamp == perception.stats[-1].header.stamp, "the last statistics")
+    sent = {convert.stamp_to_ns(msg.header.stamp): msg for msg in perception.people}
+    assert rig.stop(process) == 0
+    summary = summary_of(process)
+    assert summary["error"] == ""
+    assert summary["dropped"] == {}
+
+    with BagReader(tmp_path / "run") as reader:
+        assert not reader.unindexed
+        counts = {topic.name: topic.count for topic in reader.topics.values()}
+    assert counts == summary["messages"]
+    assert counts.pop("/human/body_model") == 1  # latched: it was sent before the recorder came
+    assert set(counts) == {
+        "/human/people", "/human/stats", "/human/joint_states", JPEG, "/camera/camera_info"
+    }  # fmt: skip
+    assert min(counts.values()) >= 25
+
+    with read_people(tmp_path / "run") as people:
+        for frame in people:
+            message = sent[frame.stamp_ns]
+            assert (frame.seq, frame.frame_id) == (message.seq, message.header.frame_id)
+            (person,) = frame.people
+            np.testing.assert_array_equal(person.joints.reshape(-1), message.humans[0].joints)
+            assert person.letters == message.humans[0].id
+
+    with BagSource(tmp_path / "run") as source:
+        frames = list(source)
+        assert source.diagnosis.problems() == {}
+    assert {frame.stamp_ns for frame in frames} <= set(stamps)
+    assert len(frames) == counts[JPEG]
+    assert frames[0].camera is not None
+    assert frames[0].image.max() <= 2  # the picture was black
+
+
+def test_metadata_tells_the_publishers_quality_of_service(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run")
+    play(perception, process, frames=5)
+    assert rig.stop(process) == 0
+    data = yaml.safe_load((tmp_path / "run" / "metadata.yaml").read_text())["rosbag2_bagfile_information"]
+    assert data["compression_mode"] == ""
+    profiles = {
+        entry["topic_metadata"]["name"]: yaml.safe_load(entry["topic_metadata"]["offered_qos_profiles"])
+        for entry in data["topics_with_message_count"]
+    }
+    (info,) = rig.node.get_publishers_info_by_topic("/human/body_model")
+    assert info.qos_profile.durability == DurabilityPolicy.TRANSIENT_LOCAL
+    assert profiles["/human/body_model"][0]["durability"] == int(DurabilityPolicy.TRANSIENT_LOCAL)
+    assert profiles["/human/people"][0]["durability"] == int(DurabilityPolicy.VOLATILE)
+    assert profiles["/human/people"][0]["reliability"] == 1
+
+
+def test_recorded_bytes_are_what_ros_reads(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run")
+    play(perception, process, frames=5)
+    assert rig.stop(process) == 0
+    with BagReader(tmp_path / "run") as reader:
+        ((_, people),) = reader.first("/human/people")
+        assert deserialize_message(bytes(people), HumanArray).humans[0].track_id >= 0
+        ((_, body),) = reader.first("/human/body_model")
+        assert len(deserialize_message(bytes(body), BodyModel).joint_names) == 55
+        ((_, jpeg),) = reader.first(JPEG)
+        assert deserialize_message(bytes(jpeg), CompressedImage).format == "jpeg"
+
+
+def test_a_camera_that_sends_jpegs_is_recorded_as_it_sends_them(rig, tmp_path):
+    publisher = rig.node.create_publisher(CompressedImage, "/jpeg/image_raw/compressed", best_effort())
+    raw = rig.node.create_publisher(Image, "/jpeg/image_raw", best_effort())
+    process = rig.start(
+        "recorder", "hsr.record_node", "--ros-args", "-r", "image:=/jpeg/image_raw", "-p", f"path:={tmp_path / 'run'}",
+        "-p", "print_summary:=true",
+    )  # fmt: skip
+    rig.wait(lambda: publisher.get_subscription_count() == 1, "the recorder")
+    pictures = [np.random.default_rng(i).integers(0, 255, (48, 64, 3), np.uint8) for i in range(10)]
+    msgs = [image_to_compressed_msg(pixels, time.time_ns() + i, "c_optical_frame") for i, pixels in enumerate(pictures)]
+    for msg in msgs:
+        publisher.publish(msg)
+        rig.executor.spin_once(timeout_sec=0.02)
+    assert raw.get_subscription_count() == 0
+    rig.stop(process)
+    assert summary_of(process)["messages"]["/jpeg/image_raw/compressed"] >= 8
+    with BagReader(tmp_path / "run") as reader:
+        for _, _, data in reader.messages(["/jpeg/image_raw/compressed"]):
+            got = reader.decode("/jpeg/image_raw/compressed", data)
+            assert bytes(got.data) in [bytes(msg.data) for msg in msgs]
+    rig.node.destroy_publisher(publisher)
+    rig.node.destroy_publisher(raw)
+
+
+def test_a_killed_recorder_leaves_all_but_the_last_second(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run")
+    play(perception, process, frames=60)
+    killed_ns = time.time_ns()
+    process.signal(signal.SIGKILL)
+    rig.wait(lambda: process.returncode is not None, "its end")
+    rig.stop(process)
+    assert not (tmp_path / "run" / "metadata.yaml").exists()
+    with BagSource(tmp_path / "run") as source:
+        frames = list(source)
+        assert source.diagnosis.unindexed
+    with read_people(tmp_path / "run") as people:
+        stamps = [frame.stamp_ns for frame in people]
+    assert killed_ns - 1_000_000_000 < max(frame.stamp_ns for frame in frames)
+    assert killed_ns - 1_000_000_000 < max(stamps)
+    assert len(stamps) > 25
+
+
+def test_a_full_disk_ends_the_recorder_with_a_reason_and_nothing_else(rig, perception, tmp_path, monkeypatch):
+    limited = tmp_path / "limited.py"
+    limited.write_text(
+        "import resource\nfrom hsr.record_node import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))\nmain()\n"
+    )
+    arguments = ["--ros-args", "-r", "image:=/camera/image_raw", "-p", f"path:={tmp_path / 'run'}"]
+    environ = {"PYTHONPATH": f"{tmp_path}:{rig.environ['PYTHONPATH']}"}
+    process = rig.start("recorder", "limited", *arguments, environ=environ)
+    noise = np.random.default_rng(0)
+
+    def make():
+        return image(size=(64, 48), data=b"\0" + noise.bytes(64 * 48 * 3 - 1))
+
+    perception.feed(lambda: process.returncode is not None, "the recorder's end", make=make)
+    assert process.returncode == 1
+    assert "has stopped" in process.tail()
+    assert "Traceback" not in process.tail(100)
+    with BagReader(tmp_path / "run") as reader:
+        assert reader.topics["/human/people"].count > 3
+    perception.works()
+    rig.stop(process)
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+
+
+def test_a_folder_that_exists_is_refused(rig, tmp_path):
+    process = rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={tmp_path}")
+    rig.wait(lambda: process.returncode is not None, "its end")
+    assert process.returncode == 1
+    assert "record: cannot record into" in process.tail()
+    rig.stop(process)
+
+
+def test_more_topics_and_a_time_limit(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run", "extra_topics:=['/human/skeleton', '/no/such']", "seconds:=2.0")
+    perception.feed(lambda: process.returncode is not None, "the end")
+    assert process.returncode == 0
+    assert summary_of(process)["messages"]["/human/skeleton"] > 10
+    rig.stop(process)
+
+
+def test_raw_images_become_jpegs_with_the_right_colours(rig, perception, tmp_path):
+    process = record(rig, tmp_path / "run", "jpeg_quality:=95")
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    pixels[:, 8:] = (200, 100, 50)  # rgb
+
+    def make():
+        return image(size=(64, 48), encoding="rgb8", data=pixels.tobytes())
+
+    perception.feed(lambda: hears(process), "the recorder's subscription", make=make)
+    perception.feed_until_more(perception.people, "people", n=10, make=make)
+    rig.stop(process)
+    with BagSource(tmp_path / "run") as source:
+        frame = next(iter(source))
+    bgr = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)[24, 40].astype(int)
+    np.testing.assert_allclose(bgr, (200, 100, 50), atol=6)
+
+
+def test_hsr_record_is_the_same_from_the_command_line(rig, perception, tmp_path):
+    command = [
+        sys.executable, "-m", "hsr_core.cli", "record", str(tmp_path / "run"), "--for", "2", "--json", "--topic",
+        "/human/skeleton",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True)
+    try:
+        perception.feed(lambda: process.poll() is not None, "the end")
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    messages = json.loads(process.stdout.read().splitlines()[-1])["messages"]
+    assert messages["/human/people"] > 10
+    assert messages["/human/skeleton"] > 5
+    assert messages["/camera/camera_info"] > 10
