@@ -99,8 +99,29 @@ def paired(
     both = in_a & in_b
     places: dict[Hashable, int] = {}
     group = np.array([places.setdefault(groups[i], len(places)) for i in np.flatnonzero(both)], int)
-    units = len(places)
-    sum_a, sum_b, count = (np.bincount(group, x[both], units) for x in (a, b, np.ones_like(a)))
+    sum_a, sum_b, count = (np.bincount(group, x[both], len(places)) for x in (a, b, np.ones_like(a)))
+    alone = int((in_a & ~in_b).sum()), int((in_b & ~in_a).sum())
+    return paired_sums(sum_a, sum_b, count, alone=alone, over=over, draws=draws, seed=seed, level=level)
+
+
+def paired_sums(
+    sum_a: Array,
+    sum_b: Array,
+    count: Array,
+    *,
+    alone: tuple[int, int] = (0, 0),
+    over: str = "sequences",
+    draws: int = DRAWS,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Paired:
+    """Return how b differs from a, out of the pairs' sums per sequence: no value need be kept.
+
+    Args:
+        sum_a, sum_b, count: Of the pairs of each sequence (or block), which has at least one. Shape (units,).
+        alone: Values of a and of b without a partner, for `only_a` and `only_b`.
+    """
+    sum_a, sum_b, count = (np.asarray(x, np.float64) for x in (sum_a, sum_b, count))
 
     def difference(weights: Array) -> Array:
         return (weights @ (sum_b - sum_a)) / np.maximum(weights @ count, 1)
@@ -109,14 +130,14 @@ def paired(
         base = weights @ sum_a
         return np.divide(weights @ (sum_b - sum_a), base, out=np.full(base.shape, np.nan), where=base != 0)
 
-    pairs = int(both.sum())
+    pairs = int(count.sum())
     return Paired(
-        *(_interval(f, units, over, draws, seed, level) for f in (difference, relative)),
-        a=float(a[both].mean()) if pairs else _NAN,
-        b=float(b[both].mean()) if pairs else _NAN,
+        *(_interval(f, len(count), over, draws, seed, level) for f in (difference, relative)),
+        a=float(sum_a.sum() / pairs) if pairs else _NAN,
+        b=float(sum_b.sum() / pairs) if pairs else _NAN,
         pairs=pairs,
-        only_a=int((in_a & ~in_b).sum()),
-        only_b=int((in_b & ~in_a).sum()),
+        only_a=alone[0],
+        only_b=alone[1],
     )
 
 

@@ -16,7 +16,8 @@ def pck_hits(predicted: Array, reference: Array, share: float) -> Array:
     """Return 1 for a key point that is near enough, 0 for one that is not or is missing, NaN for one not annotated.
 
     Near is: less than `share` of the longer side of the tight box around the reference's sure key points. The figure
-    averages over frames first, per key point, then over key points: `Figure.of(hits, protocol, components=True)`.
+    averages over frames first, per key point, then over key points: `Figure.of(hits, protocol, components=True)`. A
+    reference with one sure key point has no box and is not scored.
 
     Args:
         predicted: u, v of one person. Shape (K, 2) or (K, 3), [px].
@@ -28,9 +29,9 @@ def pck_hits(predicted: Array, reference: Array, share: float) -> Array:
         raise ShapeError(f"key points must be (K, 2) and (K, 3), not {predicted.shape} and {reference.shape}")
     known = (reference[:, 2] > MIN_CONFIDENCE) & np.isfinite(reference).all(1)
     box = tight_box(reference, known)
-    near = share * np.max(box[2:] - box[:2])
+    side = np.max(box[2:] - box[:2])
     errors = np.linalg.norm(predicted[:, :2] - reference[:, :2], axis=1)
-    return np.where(known, errors < near, np.nan)  # a NaN error is not near
+    return np.where(known & (side > 0), errors < share * side, np.nan)  # a NaN error is not near
 
 
 def pck(predicted: Array, reference: Array, share: float) -> float:

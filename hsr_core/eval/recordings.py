@@ -1,0 +1,269 @@
+"""What can be evaluated, and how it is opened: a spec is plain values, so that any process can open the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..body.joints import JOINT_NAMES
+from ..datasets.base import ReferencePerson, Sample
+from ..errors import ConfigError, MissingFile
+from ..sources import open_source
+from ..sources.bag_reader import is_bag
+from ..types import Frame
+
+TRUTH_TOPIC = "/synth/truth"
+CLOSE_S = 1e-3
+"""A reference belongs to the image whose stamp it has, as far as clocks have digits."""
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One sequence to evaluate.
+
+    Attributes:
+        name: In the results; no two of a run are the same.
+        kind: `dataset`, `bag` or `source`.
+        path: Of the folder or file, or what `open_source` takes.
+        dataset, split, sequence: Of a data set. body_models: The user's SMPL files for it.
+        image, reference: Topics of a bag; "" = found by itself, `none` = no reference.
+        cameras, camera: Calibration file and the name in it, of a source or a bag.
+    """
+
+    name: str
+    kind: str
+    path: str
+    dataset: str = ""
+    split: str = ""
+    sequence: str = ""
+    body_models: str = ""
+    image: str = ""
+    reference: str = ""
+    cameras: str = ""
+    camera: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A stretch of a recording, by time of receipt; everything where both ends are None.
+
+    Attributes:
+        warm_up_ns: Before the stretch: what is processed, so that tracker and filters know the person, and not scored.
+    """
+
+    start_ns: int | None = None
+    stop_ns: int | None = None
+    warm_up_ns: int = 0
+
+
+@dataclass(eq=False)
+class Opened:
+    """A recording that is open.
+
+    Attributes:
+        fps: Nominal. frames: Expected, or None.
+        has_reference: Whether there is any truth to score against.
+        topology, gender, dataset: Of the reference, for the protocol record.
+    """
+
+    samples: Iterator[Sample]
+    fps: float
+    frames: int | None
+    has_reference: bool
+    gender: str = ""
+    dataset: str = ""
+    split: str = ""
+    notes: tuple[str, ...] = ()
+    diagnosis: Any = field(default_factory=dict)
+
+    def problems(self) -> dict[str, Any]:
+        """Return what was found wrong with the recording so far."""
+        problems = getattr(self.diagnosis, "problems", None)
+        return problems() if problems else {name: value for name, value in self.diagnosis.items() if value}
+
+
+@contextmanager
+def open_recording(recording: Recording, part: Part) -> Iterator[Opened]:
+    """Open a part of a recording.
+
+    Raises:
+        HsrError: As the sources and data sets do.
+    """
+    with ExitStack() as stack:
+        yield {"dataset": _open_dataset, "bag": _open_bag, "source": _open_source}[recording.kind](
+            recording, part, stack
+        )
+
+
+def _open_dataset(recording: Recording, part: Part, stack: ExitStack) -> Opened:
+    from ..datasets import open_dataset
+
+    dataset = open_dataset(
+        recording.dataset, recording.path, split=recording.split, body_models=recording.body_models
+    )
+    sequence = dataset.open(recording.sequence)
+    stack.callback(sequence.close)
+    opened = Opened(
+        iter(sequence), sequence.fps, sequence.frame_count, True, dataset.conventions.gender, recording.dataset,
+        dataset.split, dataset.notes,
+    )  # fmt: skip
+    opened.diagnosis = _Skipped(sequence)
+    return opened
+
+
+class _Skipped:
+    """What a source without a diagnosis of its own says."""
+
+    def __init__(self, source: Any) -> None:
+        self._source = source
+
+    def problems(self) -> dict[str, Any]:
+        return {name: value for name in ("skipped", "truncated") if (value := getattr(self._source, name, 0))}
+
+
+def _open_source(recording: Recording, part: Part, stack: ExitStack) -> Opened:
+    source = stack.enter_context(open_source(recording.path, camera=_camera(recording)))
+    samples = (Sample(frame, ()) for frame in source)
+    return Opened(samples, source.fps, source.frame_count, False, diagnosis=_Skipped(source))
+
+
+def _camera(recording: Recording) -> Any:
+    from ..sources.calibration import load_camera
+
+    return load_camera(Path(recording.cameras), recording.camera) if recording.cameras else None
+
+
+def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
+    from ..sources.bag import BagSource
+
+    begin = None if part.start_ns is None else part.start_ns - part.warm_up_ns
+    source = stack.enter_context(
+        BagSource(
+            recording.path, camera=_camera(recording), image_topic=recording.image or None, start_ns=begin,
+            stop_ns=part.stop_ns,
+        )
+    )  # fmt: skip
+    topic = _reference_topic(recording, source.reader.topics)
+    if not topic:
+        samples: Iterator[Sample] = (Sample(frame, ()) for frame in source)
+        return Opened(samples, source.fps, source.frame_count, False, diagnosis=source.diagnosis)
+    truth = stack.enter_context(RecordedTruth(recording.path, topic, begin))
+    samples = (truth.sample(frame) for frame in source)
+    return Opened(samples, source.fps, source.frame_count, True, diagnosis=source.diagnosis)
+
+
+def _reference_topic(recording: Recording, topics: Any) -> str:
+    if recording.reference == "none":
+        return ""
+    if recording.reference and recording.reference not in topics:
+        raise ConfigError(f"{recording.path} has no reference topic {recording.reference}; it has {', '.join(topics)}")
+    return recording.reference or (TRUTH_TOPIC if TRUTH_TOPIC in topics else "")
+
+
+class RecordedTruth:
+    """People messages of a bag as the reference of its images, paired by stamp; both streams are read as they come."""
+
+    def __init__(self, path: str, topic: str, start_ns: int | None) -> None:
+        from ..sources.bag_people import read_people
+
+        self._people = read_people(path, topic, start_ns=start_ns)
+        self._frames = iter(self._people)
+        self._waiting: Any = None
+
+    def __enter__(self) -> RecordedTruth:
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        self._people.close()
+
+    def sample(self, frame: Frame) -> Sample:
+        """Return an image with the truth of its moment; nobody where none was recorded."""
+        found = self._at(frame.stamp_ns)
+        if found is None:
+            return Sample(frame, ())
+        people = tuple(
+            ReferencePerson(
+                id=person.track_id, joints=person.joints, joint_names=JOINT_NAMES, params=person.params,
+                topology=f"ehm:{found.model_id}", keypoints2d=person.keypoints2d, bbox_xyxy=person.bbox_xyxy,
+            )
+            for person in found.people
+        )  # fmt: skip
+        return Sample(frame, people, found.T_world_cam)
+
+    def _at(self, stamp_ns: int) -> Any:
+        while self._waiting is None or self._waiting.stamp_ns < stamp_ns - CLOSE_S * 1e9:
+            self._waiting = next(self._frames, None)
+            if self._waiting is None:
+                return None
+        return self._waiting if abs(self._waiting.stamp_ns - stamp_ns) <= CLOSE_S * 1e9 else None
+
+
+def find_recordings(inputs: list[str], **options: str) -> list[Recording]:
+    """Return the recordings that the inputs name: bags, videos, folders of them, or lists (.txt, one a line).
+
+    Args:
+        options: Fields of `Recording` that all of them have.
+
+    Raises:
+        MissingFile: An input does not exist, or a folder holds no recording.
+    """
+    found = [path for text in inputs for path in _expand(text)]
+    return _named([(path, Recording("", "bag" if is_bag(path) else "source", path, **options)) for path in found])
+
+
+def dataset_recordings(name: str, folder: str, sequences: list[str], **options: str) -> list[Recording]:
+    """Return the sequences of a data set, all or those named.
+
+    Raises:
+        HsrError: As `open_dataset`; ConfigError: no such sequence.
+    """
+    from ..datasets import open_dataset
+
+    dataset = open_dataset(name, folder, split=options.get("split", ""), body_models=options.get("body_models", ""))
+    known = dataset.sequences()
+    unknown = [sequence for sequence in sequences if sequence not in known]
+    if unknown:
+        raise ConfigError(f"no sequence {', '.join(unknown)} in {folder}; it has {', '.join(known)}")
+    return [
+        Recording(sequence, "dataset", str(folder), dataset=name, sequence=sequence, **options)
+        for sequence in (sequences or known)
+    ]
+
+
+VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
+
+
+def _expand(text: str) -> list[str]:
+    if text in ("clip", "synthetic"):
+        return [text]
+    path = Path(text)
+    if path.suffix == ".txt" and path.is_file():
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        return [p for line in lines if line and not line.startswith("#") for p in _expand(str(path.parent / line))]
+    if is_bag(path) or path.is_file():
+        return [text]
+    if not path.is_dir():
+        raise MissingFile(f"no recording {text}; give a bag, a video, a folder of them, or a .txt with one path a line")
+    inside = [child for child in sorted(path.iterdir()) if is_bag(child) or child.suffix.lower() in VIDEOS]
+    return [str(child) for child in inside] or [text]  # a folder of images is one recording
+
+
+def _named(found: list[tuple[str, Recording]]) -> list[Recording]:
+    """Give each recording a name of its own: the last parts of its path that tell it from the others."""
+    from dataclasses import replace
+
+    parts = [Path(path).parts for path, _ in found]
+    depth = 1
+    while depth < 8 and len({part[-depth:] for part in parts}) < len(parts):
+        depth += 1
+    names = ["/".join(part[-depth:]) for part in parts]
+    return [
+        replace(recording, name=name if names.count(name) == 1 else f"{name}#{names[:i].count(name) + 1}")
+        for i, (name, (_, recording)) in enumerate(zip(names, found, strict=True))
+    ]
