@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from multiprocessing import get_context
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,6 +38,7 @@ from .synth.noise import DepthNoise, PoseNoise
 from .types import HumanParams
 
 STEPS, GAUSSIANS, TEST_STEPS = 1200, 1500, 50
+CLIP_STEPS = 400
 COLOR_FRAMES = slice(0, 24, 8)
 """Frames that give the vertices their first colours."""
 PAPER_LOSSES = LossSettings(alpha=0, reg=0, tmp=0)
@@ -83,17 +85,28 @@ DATA: Mapping[str, dict[str, Any]] = {
 def add_parser(subparsers: Any) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser("refine", help="refinement and its ablations on synthetic truth")
+    parser.add_argument(
+        "--data", type=Path, metavar="DIR", help="a real, calibrated clip with a 3D reference in place of all this"
+    )
+    parser.add_argument("--height", type=float, default=1.70, metavar="M", help="of the clip's subject [m]")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of the noise (default 3)")
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), metavar="MODE")
-    parser.add_argument("--steps", type=int, default=STEPS, metavar="N", help=f"of each run (default {STEPS})")
+    parser.add_argument(
+        "--steps", type=int, metavar="N", help=f"of each run (default {STEPS}, of a clip {CLIP_STEPS})"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Run every mode on every seed; return means, each seed's figures, and which checks hold."""
-    if args.seeds < 1 or args.steps < 1 or args.jobs < 1:
+    steps = args.steps or (CLIP_STEPS if args.data else STEPS)
+    if args.seeds < 1 or steps < 1 or args.jobs < 1:
         raise ConfigError("--seeds, --steps and --jobs must be at least 1")
+    if args.data:
+        from .bench_refine_clip import evaluate
+
+        return evaluate(args.data, height_m=args.height, steps=steps)
     seeds, todo = range(args.seeds), list(args.modes)
     inputs = {f"input {data}": data for data in sorted({MODES[mode].data for mode in todo})}
     runs: dict[str, dict[int, dict[str, float]]] = {name: {} for name in (*inputs, *todo)}
@@ -101,7 +114,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         waiting = {
             (name, seed): pool.submit(measure_input, inputs[name], seed)
             if name in inputs
-            else pool.submit(measure, name, seed, args.steps)
+            else pool.submit(measure, name, seed, steps)
             for name in runs
             for seed in seeds
         }
@@ -110,7 +123,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             print(f"{name} {seed}: {json.dumps(runs[name][seed])}", file=sys.stderr, flush=True)
     runs["input"] = runs.pop("input standard", {})
     means = {name: _mean(list(by_seed.values())) for name, by_seed in runs.items() if by_seed}
-    return {"steps": args.steps, **means, "seeds": runs, "checks": checks(runs)}
+    return {"steps": steps, **means, "seeds": runs, "checks": checks(runs)}
 
 
 def _one_thread() -> None:

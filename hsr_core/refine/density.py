@@ -43,9 +43,12 @@ class ScreenStats:
     """
 
     def __init__(self, n: int, device: torch.device | str = "cpu") -> None:
-        self.gradient = torch.zeros(n, device=device)
-        self.seen = torch.zeros(n, device=device)
-        self.radius = torch.zeros(n, device=device)
+        self._device = device
+        self.restart(n)
+
+    def restart(self, n: int) -> None:
+        """Begin anew, for `n` Gaussians."""
+        self.gradient, self.seen, self.radius = (torch.zeros(n, device=self._device) for _ in range(3))
 
     @torch.no_grad()
     def add(self, means2d_grad: Tensor, radii: Tensor, image_hw: tuple[int, int]) -> None:

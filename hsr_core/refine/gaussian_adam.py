@@ -49,6 +49,16 @@ def gaussian_adam(avatar: Avatar, rates: GaussianRates, **options: bool) -> torc
     return torch.optim.Adam(groups, betas=BETAS, eps=EPS, **options)
 
 
+def raise_sh_degree(avatar: Avatar, optimizer: torch.optim.Optimizer) -> None:
+    """Give the avatar colours of degree 1 and let the optimiser learn them; nothing where it has them."""
+    old = avatar.shN
+    avatar.raise_sh_degree()
+    for group in optimizer.param_groups:
+        group["params"] = [avatar.shN if p is old else p for p in group["params"]]
+    if avatar.shN is not old:
+        optimizer.state.pop(old, None)
+
+
 @torch.no_grad()
 def resize(
     avatar: FreeAvatar,

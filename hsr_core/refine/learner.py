@@ -45,7 +45,7 @@ class Learner:
         """Go back to an earlier state."""
         self.optimiser = snapshot.restore(self.avatar, settings.rates)
         self.terms = AvatarTerms(self.avatar, settings.losses)
-        self.stats = ScreenStats(self.avatar.n_gaussians, settings.device)
+        self.stats.restart(self.avatar.n_gaussians)
 
     @torch.no_grad()
     def change_density(
@@ -67,4 +67,4 @@ class Learner:
         room = max(1, int(settings.density.grow_fraction * avatar.n_gaussians))
         reseed(avatar, optimiser, waiting[:room], settings.density)
         self.terms.refresh()
-        self.stats = ScreenStats(avatar.n_gaussians, settings.device)
+        self.stats.restart(avatar.n_gaussians)

@@ -15,10 +15,13 @@ from ..errors import ShapeError
 from ..geometry.camera import project
 from ..threads import few_torch_threads
 from ..types import Camera, HumanParams
-from .avatar import Avatar, AvatarSettings, build_avatar
+from .avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
 from .avatar_init import ColorView, vertex_colors
+from .avatar_terms import AvatarTerms
+from .density import DensitySettings, ScreenStats, grow, prune
 from .frames import RefineFrame
 from .gates import large_hands
+from .gaussian_adam import gaussian_adam, raise_sh_degree
 from .judge import Verdict, judge
 from .optimise import Carried, Refinement, RefineSettings
 from .pose import joint_rates
@@ -27,8 +30,8 @@ from .skin import CanonicalBody
 from .stage_zero import place_people
 from .view import View, Window, common_windows, person_window, prepare_view
 
-"""The median over so many first frames is the person's shape."""
 COLOR_VIEWS = 3
+LAST_GROWTH = 0.8
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,12 @@ class OfflineSettings:
     max_height_px: int = setting(384, "The person is shrunk to this height [px]", low=32, high=4096)
     held_out: float = setting(0.1, "Part of the picture that is kept for judging", low=0, high=0.5)
     stage_zero: bool = setting(True, "Put people where depth has them first")
+    density_every: int = setting(
+        200, "Steps from adding and removing Gaussians to the next time, up to 80 %; 0 = never", low=0, high=100_000
+    )
+    sh_degree: int = setting(1, "Of the colours, from half of the steps on", low=0, high=1)
     avatar: AvatarSettings = field(default_factory=AvatarSettings)
+    density: DensitySettings = field(default_factory=lambda: DensitySettings(cap=30_000))
     refine: RefineSettings = field(default_factory=RefineSettings)
 
 
@@ -92,7 +100,11 @@ def refine_clip(
         for f, p, w in zip(frames, start, windows, strict=True)
     ]
     rates = torch.stack([joint_rates(large_hands=large) for large in hands]).to(avatar.opacity_logits.device)
-    refinement = Refinement(avatar, views, start, settings.refine, carried=Carried(joint_rates=rates))
+    optimiser, terms = gaussian_adam(avatar, settings.refine.rates), AvatarTerms(avatar, settings.refine.losses)
+    stats = ScreenStats(avatar.n_gaussians, rates.device)
+    carried = Carried(optimiser, terms, joint_rates=rates, stats=stats)
+    refinement = Refinement(avatar, views, start, settings.refine, carried=carried)
+    generator = torch.Generator().manual_seed(settings.refine.seed)
     curves: dict[str, list[float]] = {}
     with few_torch_threads():
         for step in range(settings.refine.steps):
@@ -100,11 +112,28 @@ def refine_clip(
             for name, value in terms.items():
                 curves.setdefault(name, []).append(value)
             on_step(step, terms)
+            _change(step + 1, settings, avatar, carried, generator)
         candidate = refinement.people()
         exposure = refinement.exposure.values.detach()
         verdict = judge(avatar, views, incoming, candidate, exposure=exposure, backend=settings.refine.backend)
     people = candidate if verdict.accepted else incoming
     return RefinedClip(people, incoming, candidate, avatar, views, windows, verdict, curves)
+
+
+def _change(step: int, settings: OfflineSettings, avatar: Avatar, carried: Carried, generator: torch.Generator) -> None:
+    """Between two steps: more Gaussians where the image asks for them, and colours of a higher degree."""
+    steps, every = settings.refine.steps, settings.density_every
+    optimiser, terms, stats = carried.optimiser, carried.terms, carried.stats
+    assert optimiser is not None
+    assert terms is not None
+    assert stats is not None
+    if settings.sh_degree and step == steps // 2:
+        raise_sh_degree(avatar, optimiser)
+    if every and step % every == 0 and step <= LAST_GROWTH * steps and isinstance(avatar, FreeAvatar):
+        grow(avatar, optimiser, stats.mean_gradient(), settings.density, generator=generator)
+        prune(avatar, optimiser, settings.density, settings.refine.losses.delta_m)
+        terms.refresh()
+        stats.restart(avatar.n_gaussians)
 
 
 def with_one_shape(people: Sequence[HumanParams], body: EhmBody) -> list[HumanParams]:
