@@ -31,11 +31,18 @@ _FOREVER_NS = 2**63 - 1
 
 @dataclass(frozen=True)
 class BagTopic:
-    """A topic of a recording: its type, as in `sensor_msgs/msg/Image`, and how many messages it has."""
+    """A topic of a recording.
+
+    Attributes:
+        kind: Its type, as in `sensor_msgs/msg/Image`.
+        count: How many messages it has.
+        latched: Its publishers kept messages for late joiners (transient local).
+    """
 
     name: str
     kind: str
     count: int
+    latched: bool = False
 
 
 def is_bag(path: str | os.PathLike[str]) -> bool:
@@ -82,7 +89,8 @@ class BagReader(Closing):
         for part in self._parts:
             kinds |= part.kinds
             counts.update(part.counts)
-        self.topics = {name: BagTopic(name, kinds[name], counts[name]) for name in sorted(kinds)}
+        latched = set().union(*(part.latched for part in self._parts))
+        self.topics = {name: BagTopic(name, kinds[name], counts[name], name in latched) for name in sorted(kinds)}
         self._store: Any = None
 
     def messages(
@@ -204,6 +212,7 @@ class _Part(Protocol):
     kinds: dict[str, str]
     counts: dict[str, int]
     definitions: dict[str, str]
+    latched: set[str]
 
     def messages(self, topics: set[str], start_ns: int, stop_ns: int) -> Iterator[tuple[str, int, bytes]]: ...
 
@@ -212,7 +221,7 @@ class _Part(Protocol):
 
 class _Indexed:
     def __init__(self, path: Path) -> None:
-        from rosbags.interfaces import MessageDefinitionFormat
+        from rosbags.interfaces import MessageDefinitionFormat, QosDurability
         from rosbags.rosbag2 import Reader
 
         self.path, self._reader = path, Reader(path)
@@ -220,9 +229,12 @@ class _Indexed:
         self.kinds: dict[str, str] = {}
         self.counts: dict[str, int] = Counter()
         self.definitions: dict[str, str] = {}
+        self.latched: set[str] = set()
         for connection in self._reader.connections:
             self.kinds[connection.topic] = connection.msgtype
             self.counts[connection.topic] += connection.msgcount
+            if any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in connection.ext.offered_qos_profiles):
+                self.latched.add(connection.topic)
             if connection.msgdef.format == MessageDefinitionFormat.MSG:
                 self.definitions[connection.msgtype] = connection.msgdef.data
 
@@ -244,6 +256,7 @@ class _LinearMcap:
         self.kinds: dict[str, str] = {}
         self.counts: dict[str, int] = Counter()
         self.definitions: dict[str, str] = {}
+        self.latched: set[str] = set()
         try:
             for topic, _, _ in self.messages(None, 0, _FOREVER_NS):
                 self.counts[topic] += 1
@@ -268,9 +281,19 @@ class _LinearMcap:
                     schemas[record.id] = record
                 elif isinstance(record, Channel):
                     names[record.id] = record.topic
-                    self._learn(record.topic, schemas.get(record.schema_id))
+                    self._learn(record.topic, schemas.get(record.schema_id), record.metadata)
 
-    def _learn(self, topic: str, schema: Any) -> None:
+    def _learn(self, topic: str, schema: Any, metadata: dict[str, str]) -> None:
+        from rosbags.interfaces import QosDurability
+        from rosbags.rosbag2.metadata import parse_qos
+
+        try:
+            profiles = parse_qos(metadata.get("offered_qos_profiles", ""))
+        except Exception as error:  # how it was sent is no reason not to read it
+            log.debug("%s: quality of service of %s: %s", self.path, topic, error)
+            profiles = []
+        if any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in profiles):
+            self.latched.add(topic)
         self.kinds[topic] = schema.name if schema else "unknown"
         if schema and schema.encoding == "ros2msg":
             self.definitions[schema.name] = schema.data.decode(errors="replace")
@@ -287,6 +310,7 @@ class _LinearSqlite:
         # Without this SQLite refuses a file that is shorter than its header says, before the first page is read.
         self._database.execute("PRAGMA writable_schema=ON")
         rows = self._database.execute("SELECT id, name, type FROM topics").fetchall()
+        self.latched: set[str] = set()
         self._names = {number: name for number, name, _ in rows}
         self.kinds: dict[str, str] = {name: kind for _, name, kind in rows}
         self.counts: dict[str, int] = Counter()

@@ -88,7 +88,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 def run(script, *arguments):
     """Run a script in a process of its own, which may end as it likes."""
-    environ = os.environ | {"PYTHONPATH": str(Path(__file__).parent)}
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     command = [sys.executable, "-c", script, *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, env=environ)
 

@@ -1,0 +1,288 @@
+"""Plays a recording as it was received, with its own stamps, and publishes its time on /clock.
+
+    python -m hsr.play_node --ros-args -p path:=run1 -p rate:=0.5
+    python -m hsr.play_node --ros-args -p path:=run1 -p mode:=stepped
+
+`paced` keeps the recorded intervals, times a rate. `stepped` sends the next image only when the perception node has
+answered the last one, or after a limit, which is counted. Messages are republished as the bytes that were recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import struct
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import rclpy
+from hsr_msgs.msg import HumanArray
+from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, ParameterType
+from rclpy.duration import Duration
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+from rosgraph_msgs.msg import Clock
+from std_msgs.msg import UInt64MultiArray
+
+from hsr_core.errors import HsrError, SourceError
+from hsr_core.sources.bag_reader import BagReader, BagTopic
+
+from . import qos
+from .record_topics import message_class
+from .signals import ros
+from .stamps import ns_to_stamp
+
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+INFO = "sensor_msgs/msg/CameraInfo"
+CLOCK_S = 0.01
+"""Time between two messages on /clock."""
+SETTLE_S = 0.25
+"""From the descriptions (camera infos, latched messages) to the first image: a node has then worked through them."""
+LATE_S = 0.05
+ACKNOWLEDGED_S = 2.0
+_STAMP = {1: struct.Struct("<iI"), 0: struct.Struct(">iI")}
+_CDR_HEADER_BYTES = 4
+
+PARAMETERS = (
+    ("path", "", "Folder of the bag, or its .mcap or .db3 file", None),
+    ("mode", "paced", "paced: at recorded intervals; stepped: each image after the answer to the last", None),
+    ("rate", 1.0, "Speed of paced playing; 1 = as recorded", (0.01, 100.0)),
+    ("answer_timeout_s", 10.0, "stepped: longest wait for an answer [s]", (0.01, 3600.0)),
+    ("image_topic", "", "Topic whose messages are answered; empty: the only image topic that is played", None),
+    ("wait_for_subscriber_s", 10.0, "Wait so long for somebody who listens to the images [s]", (0.0, 3600.0)),
+    ("clock", True, "Publish the recording's time on /clock", None),
+)
+
+
+def stamp_of(data: bytes) -> int:
+    """Return the stamp at the head of a serialised message that begins with a header [ns]."""
+    sec, nanosec = _STAMP[data[1] & 1].unpack_from(data, _CDR_HEADER_BYTES)
+    return sec * 1_000_000_000 + nanosec
+
+
+@dataclass
+class Played:
+    """How it went.
+
+    Attributes:
+        images: Sent. answered: Of those, in stepped mode. timeouts: Not answered within the limit.
+        messages: Sent, of all topics.
+        late: Messages sent more than 50 ms after their time. latest_s: The largest delay.
+        seconds: Duration.
+        ended: "end", "stopped", or why it ended early.
+    """
+
+    images: int = 0
+    answered: int = 0
+    timeouts: int = 0
+    messages: int = 0
+    late: int = 0
+    latest_s: float = 0.0
+    seconds: float = 0.0
+    ended: str = ""
+
+
+class PlayNode(Node):
+    """`/human/player`. Publishes on `player/sent` when (steady clock [ns]) it sent the image of which stamp [ns].
+
+    Attributes:
+        finished: Set when everything was played.
+        played: How it went.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__("player", namespace="human", **kwargs)
+        for name, default, text, span in PARAMETERS:
+            ranges = [FloatingPointRange(from_value=span[0], to_value=span[1], step=0.0)] if span else []
+            described = ParameterDescriptor(description=text, read_only=True, floating_point_range=ranges)
+            self.declare_parameter(name, default, described)
+        text = "Topics to play; none: all but what the stack itself publishes"
+        names = ParameterDescriptor(description=text, read_only=True, type=ParameterType.PARAMETER_STRING_ARRAY)
+        self.declare_parameter("topics", [""], names)
+        if self.value("mode") not in ("paced", "stepped"):
+            raise SourceError(f"mode is paced or stepped, not {self.value('mode')!r}")
+        self._reader = BagReader(self.value("path"))
+        self._topics = self._chosen()
+        self._image = self._answered_topic()
+        self._senders = {name: self._sender(topic) for name, topic in self._topics.items()}
+        self._sent = self.create_publisher(UInt64MultiArray, "player/sent", qos.extra(True, False))
+        self._clock = self.create_publisher(Clock, "/clock", qos.extra(True, False)) if self.value("clock") else None
+        self._answers: set[int] = set()
+        self._answered = threading.Condition()
+        if self.value("mode") == "stepped":
+            self.create_subscription(HumanArray, "people", self._on_people, qos.refined_people(), raw=True)
+        self.finished = threading.Event()
+        self.played = Played()
+        self.error = ""
+        self._thread = threading.Thread(target=self._play, name="play", daemon=True)
+        self._thread.start()
+
+    def value(self, name: str) -> Any:
+        return self.get_parameter(name).value
+
+    def stop(self) -> None:
+        self.finished.set()
+        with self._answered:
+            self._answered.notify_all()
+        self._thread.join(10.0)
+        self._reader.close()
+
+    # Topics
+
+    def _chosen(self) -> dict[str, BagTopic]:
+        known = {name: topic for name, topic in self._reader.topics.items() if topic.count}
+        wanted = [name for name in self.value("topics") if name]
+        missing = [name for name in wanted if name not in known]
+        if missing:
+            raise SourceError(f"no topic {', '.join(missing)}; it has: {self._reader.describe_topics()}")
+        own = self.get_namespace().rstrip("/") + "/"
+        topics = {
+            name: topic
+            for name, topic in known.items()
+            if (name in wanted if wanted else not name.startswith(own) and name != "/clock")
+        }
+        for name in [name for name, topic in topics.items() if message_class(topic.kind) is None]:
+            self.get_logger().warning(f"{name} is not played: the package of {topics[name].kind} is not installed")
+            del topics[name]
+        if not topics:
+            raise SourceError(f"nothing to play in {self._reader.name}; it has: {self._reader.describe_topics()}")
+        return topics
+
+    def _answered_topic(self) -> str:
+        named = self.value("image_topic")
+        if named and named not in self._topics:
+            raise SourceError(f"{named} is not played; played are: {', '.join(self._topics)}")
+        images = [name for name, topic in self._topics.items() if topic.kind in IMAGES and "depth" not in name]
+        if not named and len(images) != 1 and self.value("mode") == "stepped":
+            raise SourceError(f"choose the image_topic that is answered, of: {', '.join(images) or 'none'}")
+        return named or (images[0] if len(images) == 1 else "")
+
+    def _sender(self, topic: BagTopic) -> Any:
+        latched = topic.latched or topic.name == "/tf_static"
+        # An image that nobody had time for is replaced by the next one, as a camera would have it.
+        profile = qos.image_input(reliable=True) if topic.kind in IMAGES else qos.extra(True, latched)
+        return self.create_publisher(message_class(topic.kind), topic.name, profile)
+
+    # Playing
+
+    def _play(self) -> None:
+        begin_s = time.monotonic()
+        try:
+            if self._wait_for_subscriber() and self._introduce():
+                begin_s = time.monotonic()
+                (self._play_stepped if self.value("mode") == "stepped" else self._play_paced)()
+            self.played.ended = "stopped" if self.finished.is_set() else self._reader.damage or "end"
+            for sender in self._senders.values():
+                sender.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
+        except Exception as error:  # the main thread tells and exits
+            if self.context.ok():
+                self.error = self.played.ended = f"{type(error).__name__}: {error}"
+        self.played.seconds = time.monotonic() - begin_s
+        self.finished.set()
+
+    def _messages(self) -> Iterator[tuple[str, int, bytes]]:
+        for topic, time_ns, data in self._reader.messages(self._topics):
+            if self.finished.is_set():
+                return
+            yield topic, time_ns, bytes(data)
+
+    def _wait_for_subscriber(self) -> bool:
+        sender = self._senders.get(self._image)
+        deadline = time.monotonic() + self.value("wait_for_subscriber_s")
+        while sender and not sender.get_subscription_count() and time.monotonic() < deadline:
+            if self.finished.wait(0.02):
+                return False
+        if sender and not sender.get_subscription_count():
+            self.get_logger().warning(f"nobody listens on {self._image}; playing all the same")
+        return True
+
+    def _introduce(self) -> bool:
+        """Send what describes the rest before the first image, which a node would otherwise drop for lack of it."""
+        described = [name for name, topic in self._topics.items() if topic.kind == INFO or topic.latched]
+        first_ns = next((time_ns for _, time_ns, _ in self._messages()), 0)
+        self._tick(first_ns)
+        for name in described:
+            for _, data in self._reader.first(name):
+                self._senders[name].publish(bytes(data))
+        return not self.finished.wait(SETTLE_S)
+
+    def _play_paced(self) -> None:
+        rate, origin_s, origin_ns = self.value("rate"), time.monotonic(), None
+        for topic, time_ns, data in self._messages():
+            origin_ns = time_ns if origin_ns is None else origin_ns
+            due_s = origin_s + (time_ns - origin_ns) * 1e-9 / rate
+            while (wait_s := due_s - time.monotonic()) > 0:
+                if self.finished.wait(min(wait_s, CLOCK_S)):
+                    return
+                self._tick(min(time_ns, origin_ns + int((time.monotonic() - origin_s) * 1e9 * rate)))
+            self.played.late += -wait_s > LATE_S
+            self.played.latest_s = max(self.played.latest_s, -wait_s)
+            self._send(topic, data)
+
+    def _play_stepped(self) -> None:
+        for topic, time_ns, data in self._messages():
+            self._tick(time_ns)
+            self._send(topic, data)
+            if topic == self._image:
+                self._await_answer(stamp_of(data))
+
+    def _await_answer(self, stamp_ns: int) -> None:
+        """Wait for the people of an image; of one without a stamp, for any."""
+        with self._answered:
+            found = self._answered.wait_for(
+                lambda: self.finished.is_set() or (stamp_ns in self._answers if stamp_ns else self._answers),
+                self.value("answer_timeout_s"),
+            )
+            self._answers.clear()
+        if found:
+            self.played.answered += not self.finished.is_set()
+            return
+        self.played.timeouts += 1
+        self.get_logger().warning(f"no answer to the image of {stamp_ns * 1e-9:.3f} s", throttle_duration_sec=10.0)
+
+    def _on_people(self, data: bytes) -> None:
+        if data:  # now and then a raw take of rclpy gives nothing
+            with self._answered:
+                self._answers.add(stamp_of(data))
+                self._answered.notify_all()
+
+    def _send(self, topic: str, data: bytes) -> None:
+        if topic == self._image:
+            self.played.images += 1
+            self._sent.publish(UInt64MultiArray(data=[stamp_of(data), time.monotonic_ns()]))
+        self._senders[topic].publish(data)
+        self.played.messages += 1
+
+    def _tick(self, time_ns: int) -> None:
+        if self._clock:
+            self._clock.publish(Clock(clock=ns_to_stamp(time_ns)))
+
+
+def main() -> None:
+    logging.basicConfig(level=logging.WARNING)  # the library's own warnings: a damaged recording
+    with ros():
+        try:
+            node = PlayNode()
+        except HsrError as error:
+            sys.exit(f"player: {error}")
+        try:
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            while rclpy.ok() and not node.finished.is_set():
+                executor.spin_once(timeout_sec=0.1)
+        except ExternalShutdownException:
+            pass
+        finally:
+            node.stop()
+            print(json.dumps(vars(node.played)), flush=True)
+            node.destroy_node()
+        if node.error:
+            sys.exit(f"player: {node.error}")
+
+
+if __name__ == "__main__":
+    main()
