@@ -149,8 +149,7 @@ def root_errors_mm(pelvis: Array, reference: Array) -> tuple[Array, Array]:
 
 def pck3d(predicted: Array, reference: Array, root: Sequence[int], threshold_mm: float = 50) -> Array:
     """Return the share of annotated joints nearer than the threshold after the root's shift, [0, 1]."""
-    distances = distances_mm(shifted(predicted, root), shifted(reference, root))
-    return _mean_over_points(np.where(np.isfinite(distances), distances < threshold_mm, distances), reference)
+    return _pck3d(distances_mm(shifted(predicted, root), shifted(reference, root)), reference, threshold_mm)
 
 
 def auc3d(predicted: Array, reference: Array, root: Sequence[int], limit_mm: float = 200) -> Array:
@@ -158,8 +157,7 @@ def auc3d(predicted: Array, reference: Array, root: Sequence[int], limit_mm: flo
 
     Exact, not sampled: a joint with error e is within all thresholds above e, a share 1 - e / limit of them.
     """
-    distances = distances_mm(shifted(predicted, root), shifted(reference, root))
-    return _mean_over_points(np.maximum(1 - distances / limit_mm, 0), reference)
+    return _auc3d(distances_mm(shifted(predicted, root), shifted(reference, root)), reference, limit_mm)
 
 
 def mpjae_deg(
@@ -196,14 +194,15 @@ def joint_errors(predicted: Array, reference: Array, root: Sequence[int]) -> dic
     alignment = align(predicted, reference)
     pelvis, true_pelvis = (points[..., list(root), :].mean(-2) for points in (predicted, reference))
     distance, along = root_errors_mm(pelvis, true_pelvis)
+    aligned = distances_mm(predicted - pelvis[..., None, :], reference - true_pelvis[..., None, :])
     return {
-        "mpjpe_mm": root_mpjpe_mm(predicted, reference, root),
+        "mpjpe_mm": _mean_over_points(aligned, reference),
         "pa_mpjpe_mm": mpjpe_mm(alignment.apply(predicted), reference),
         "abs_mpjpe_mm": mpjpe_mm(predicted, reference),
         "root_error_mm": distance,
         "root_ray_error_mm": along,
-        "pck3d_50": pck3d(predicted, reference, root),
-        "auc3d": auc3d(predicted, reference, root),
+        "pck3d_50": _pck3d(aligned, reference, 50),
+        "auc3d": _auc3d(aligned, reference, 200),
         "degenerate": alignment.degenerate,
     }
 
@@ -215,6 +214,14 @@ def vertex_errors(vertices: Array, reference: Array, pelvis: Array, reference_pe
         "pa_pve_mm": pa_mpjpe_mm(vertices, reference),
         "abs_pve_mm": mpjpe_mm(vertices, reference),
     }
+
+
+def _pck3d(distances: Array, reference: Array, threshold_mm: float) -> Array:
+    return _mean_over_points(np.where(np.isfinite(distances), distances < threshold_mm, np.nan), reference)
+
+
+def _auc3d(distances: Array, reference: Array, limit_mm: float) -> Array:
+    return _mean_over_points(np.maximum(1 - distances / limit_mm, 0), reference)
 
 
 def _mean_over_points(values: Array, reference: Array) -> Array:

@@ -164,3 +164,28 @@ class StreamTiming:
             "longest_gap_s": self.intervals.quantile_ms(1) / 1e3,
             "first_result_s": max(self.first_result_ns) / 1e9 if self.first_result_ns else float("nan"),
         }
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the sums as plain values for JSON; what joins the next result of a stream is not kept."""
+        return {
+            "latency": self.latency.to_dict(),
+            "intervals": self.intervals.to_dict(),
+            "offered": self.offered,
+            "answered": self.answered,
+            "locked": self.locked,
+            "drops": dict(sorted(self.drops.items())),
+            "first_result_ns": list(self.first_result_ns),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> StreamTiming:
+        """Return the timing of `to_dict`."""
+        return cls(
+            Distribution.from_dict(values["latency"]),
+            Distribution.from_dict(values["intervals"]),
+            values["offered"],
+            values["answered"],
+            values["locked"],
+            Counter(values["drops"]),
+            list(values["first_result_ns"]),
+        )
