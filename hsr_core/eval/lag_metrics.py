@@ -28,6 +28,7 @@ class LagMeter:
     max_lag: int = 15
     sums: Array = field(default=None)  # type: ignore[assignment]
     _last: tuple[Array, Array] | None = field(default=None, repr=False)
+    _index: int | None = field(default=None, repr=False)
     _speeds: deque = field(default=None, repr=False)  # type: ignore[assignment]
 
     def __post_init__(self) -> None:
@@ -37,14 +38,22 @@ class LagMeter:
             self.sums = np.zeros((2 * self.max_lag + 1, 6))
         self._speeds = deque(maxlen=self.max_lag + 1)
 
-    def push(self, predicted: Array | None, reference: Array | None, *, scored: bool = True) -> None:
+    def push(
+        self, predicted: Array | None, reference: Array | None, *, scored: bool = True, index: int | None = None
+    ) -> None:
         """Take the next frame.
 
         Args:
             predicted, reference: Pelvis-aligned joints (J, 3), [m]; None for a frame that is not valid.
             scored: False for frames before a chunk, which only fill the memory; with `max_lag` + 2 of them the sums of
                 the chunks are those of the whole.
+            index: Running number of the frame; skipped ones count as not valid.
         """
+        if index is not None:
+            skipped = 0 if self._index is None else index - self._index - 1
+            for _ in range(min(skipped, self.max_lag + 1)):
+                self.push(None, None)
+            self._index = index
         if predicted is None or reference is None:
             self._last = None
             self._speeds.append(None)

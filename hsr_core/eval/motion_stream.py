@@ -21,8 +21,9 @@ class MotionStream:
     def __init__(self, fps: float) -> None:
         self._fps = fps
         self._frames: deque[tuple[Array | None, Array | None]] = deque(maxlen=4)
+        self._index: int | None = None
 
-    def push(self, predicted: Array | None, reference: Array | None) -> dict[str, float]:
+    def push(self, predicted: Array | None, reference: Array | None, *, index: int | None = None) -> dict[str, float]:
         """Return the values that this frame completes, by their names in `protocol.METRICS`.
 
         A name is absent when the reference does not ask for it, and NaN when the prediction is what is missing.
@@ -30,7 +31,12 @@ class MotionStream:
         Args:
             predicted: Pelvis-aligned joints (J, 3) [m]; None = nobody was found.
             reference: The same of the reference; None = a frame that is not to be scored, or skipped.
+            index: Running number of the frame. A jump begins anew, so that frames without this person need no push.
         """
+        if index is not None:
+            if self._index is not None and index != self._index + 1:
+                self._frames.clear()
+            self._index = index
         self._frames.append((predicted, reference))
         values: dict[str, float] = {}
         if self._asked(3):

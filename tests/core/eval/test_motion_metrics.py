@@ -139,6 +139,22 @@ def test_chunks_with_warm_up_have_the_lag_of_the_whole_to_the_last_digit():
         parts[0].merge(LagMeter(25))
 
 
+def test_skipped_frames_break_a_motion():
+    """Frames 10 and 11 are not pushed but numbered, or pushed as not valid: the same values."""
+    t = np.arange(60) / FPS
+    predicted, reference = swinging(t - 0.1), swinging(t)
+    streams, meters = [MotionStream(FPS) for _ in range(2)], [LagMeter(FPS) for _ in range(2)]
+    for k in range(60):
+        skip = k in (10, 11)
+        pair = (None, None) if skip else (predicted[k], reference[k])
+        whole = streams[0].push(*pair)
+        meters[0].push(*pair)
+        if not skip:
+            assert streams[1].push(*pair, index=k) == whole
+            meters[1].push(*pair, index=k)
+    np.testing.assert_array_equal(meters[0].sums, meters[1].sums)
+
+
 def test_the_stream_gives_the_values_of_the_batch():
     """Frame 6 has no prediction: triples with it are NaN. Frame 12 is not to be scored: they are absent."""
     t = np.arange(20) / FPS
