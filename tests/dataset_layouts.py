@@ -99,7 +99,7 @@ def threedpw_pickle(n: int = 5, people: int = 2) -> dict[str, object]:
     for p in range(people):
         points[p, :, :2] = uv[:, p, order].transpose(0, 2, 1)
         points[p, :, 2] = 0.9
-    points[0, 4, :, 5:] = 0
+    points[0, 4:, :, 5:] = 0
     valid = np.ones((people, n), np.uint8)
     if n > 3:
         valid[-1, 3] = 0
@@ -383,7 +383,8 @@ def make_synthetic(root: Path, frames: int = 2, people: int = 2) -> Made:
     from hsr_core.synth.command import write_scene
     from hsr_core.synth.scene import SceneOptions
 
-    write_scene(SceneOptions(frames=frames, image_hw=(72, 96), people=people, orbit="camera", seed=4), root)
+    options = SceneOptions(frames=frames, image_hw=(72, 96), people=people, orbit="camera", noise="none", seed=4)
+    write_scene(options, root)
     return Made(root, root.name, np.zeros((frames, people, 0, 3)))
 
 

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from ..errors import BadFile
 
 try:
-    from numpy._core import multiarray
+    from numpy._core import multiarray, numeric
 except ImportError:  # numpy below 1.26
-    from numpy.core import multiarray
+    from numpy.core import multiarray, numeric
 
 
 class _Chumpy:
@@ -63,8 +63,12 @@ _NUMPY = {
     "scalar": multiarray.scalar,
     "ndarray": np.ndarray,
     "dtype": np.dtype,
+    "_frombuffer": numeric._frombuffer,  # arrays in pickles of protocol 5
 }
-_NUMPY_MODULES = ("numpy", "numpy.core.multiarray", "numpy._core.multiarray")
+_NUMPY_MODULES = (
+    "numpy",
+    *(f"numpy.{core}.{name}" for core in ("core", "_core") for name in ("multiarray", "numeric")),
+)
 _PLAIN = {"set": set, "frozenset": frozenset, "slice": slice, "bytearray": bytearray, "complex": complex}
 
 

@@ -142,10 +142,12 @@ def read_camera(path: Path) -> tuple[Array, Array]:
     """
     text = path.read_text(errors="replace")
     starts = {name: match.start() for name in _HEADINGS if (match := re.search(name, text, re.IGNORECASE))}
+    if missing := [name for name in _HEADINGS if name not in starts]:
+        raise BadFile(f"{path} has no heading {' and no '.join(missing)}; take the file as downloaded")
     ends = sorted([*starts.values(), *(m.start() for m in re.finditer("distortion", text, re.IGNORECASE)), len(text)])
     found = {}
     for name, counts in _HEADINGS.items():
-        section = text[starts[name] : next(e for e in ends if e > starts[name])] if name in starts else ""
+        section = text[starts[name] : next(end for end in ends if end > starts[name])]
         values = [float(word) for word in re.findall(r"[-+]?\d+\.\d*(?:[eE][-+]?\d+)?", section)]
         if len(values) not in counts:
             wanted = " or ".join(map(str, counts))
