@@ -14,7 +14,13 @@ from .metrics import align, distances_mm, mpjpe_mm, pve_mm
 
 
 def hand_errors_mm(
-    predicted: Array, reference: Array, wrists: Array, reference_wrists: Array, valid: Array | None = None
+    predicted: Array,
+    reference: Array,
+    wrists: Array,
+    reference_wrists: Array,
+    valid: Array | None = None,
+    *,
+    drop_pa_above_mm: float = float("inf"),
 ) -> dict[str, Array]:
     """Return `hand_pve_mm` (shifted wrist to wrist) and `hand_pa_pve_mm` (a similarity per hand), one per frame.
 
@@ -25,6 +31,8 @@ def hand_errors_mm(
         predicted, reference: MANO's 778 vertices of the left and of the right hand. Shape (..., 2, V, 3), [m].
         wrists, reference_wrists: Shape (..., 2, 3), [m].
         valid: Hands to score. Shape (..., 2) bool; None = all.
+        drop_pa_above_mm: Take hands with a larger PA error for wrongly annotated, as some evaluations of expressive
+            bodies do with 100. It drops bad predictions too, so it belongs in the record's `frame_filter`.
     """
     if np.ndim(reference) < 3 or np.shape(reference)[-3] != 2:
         raise ShapeError(f"hands must be (..., 2, V, 3), left and right, not {np.shape(reference)}")
@@ -34,6 +42,7 @@ def hand_errors_mm(
         "hand_pve_mm": pve_mm(predicted, reference, wrists, reference_wrists),
         "hand_pa_pve_mm": mpjpe_mm(align(predicted, reference).apply(np.asarray(predicted, np.float64)), reference),
     }
+    scored &= ~(errors["hand_pa_pve_mm"] > drop_pa_above_mm)
     return {name: _mean_over_hands(values, scored) for name, values in errors.items()}
 
 

@@ -48,6 +48,17 @@ def test_hands_that_are_not_valid_or_not_annotated_are_left_out(hands):
         hand_errors_mm(hands[:1], hands[:1], wrists[:1], wrists[:1])
 
 
+def test_hands_taken_for_wrongly_annotated_are_dropped_when_asked(hands):
+    """The right hand is nonsense; without the filter it counts."""
+    predicted = np.stack([hands[0] + np.array([0.01, 0, 0]), np.random.default_rng(9).normal(0, 1, hands[1].shape)])
+    wrists = np.zeros((2, 3))
+    limit = pa_mpjpe_mm(predicted[1], hands[1]) - 1
+    assert hand_errors_mm(predicted, hands, wrists, wrists)["hand_pve_mm"] > 100
+    assert hand_errors_mm(predicted, hands, wrists, wrists, drop_pa_above_mm=limit)["hand_pve_mm"] == pytest.approx(10)
+    missing = np.stack([predicted[0], np.full_like(hands[1], np.nan)])
+    assert np.isnan(hand_errors_mm(missing, hands, wrists, wrists, drop_pa_above_mm=limit)["hand_pve_mm"])
+
+
 def test_landmark_error_by_alignment():
     """10 mm off in x: 0.01 m unaligned and 0 rigidly; twice as large: only a similarity undoes it."""
     face = np.random.default_rng(1).normal(0, 0.05, (68, 3))
