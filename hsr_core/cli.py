@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, HsrError, MissingPackage
+from .settings_options import add_settings_options, settings_of
 
 LAZY = {
     "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
@@ -27,6 +28,7 @@ LAZY = {
     "synth": ("hsr_core.synth.command", "clothed synthetic people with exact truth, as folders and as a bag"),
     "bench refine": ("hsr_core.bench_refine", "refinement and its ablations on synthetic truth"),
     "refine": ("hsr_core.refine.command", "refine one person of a clip by rendering an avatar of them"),
+    "eval": ("hsr_core.eval.command", "score recordings and data sets, compare results, write a report"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
@@ -72,6 +74,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(commands, "engine", argv)
     _add_lazy(commands, "synth", argv)
     _add_lazy(commands, "refine", argv)
+    _add_lazy(commands, "eval", argv)
     _add_record(commands)
     _add_lazy(commands, "doctor", argv)
     return parser
@@ -105,40 +108,9 @@ def _add_run(commands: Any) -> None:
     run.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
     run.add_argument("--height", type=float, metavar="M", help="the person's height in metres (subject.height_m)")
     run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
-    _add_settings(run)
+    add_settings_options(run)
     run.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     run.set_defaults(run=_run)
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--regressor", metavar="NAME", help="auto, landmarks, fake, or a plug-in's name")
-    parser.add_argument("--settings", type=Path, metavar="FILE.yaml", help="settings file")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting; may be repeated"
-    )
-
-
-def _settings(args: argparse.Namespace):
-    """Settings file, then --set, then the options that have a name of their own."""
-    import yaml
-
-    from .config import Settings, load_settings
-
-    settings = load_settings(args.settings) if args.settings else Settings()
-    values: dict[str, Any] = {}
-    for text in args.set:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set wants GROUP.NAME=VALUE, not {text!r}")
-        try:
-            values[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {name}: {value!r} is not a value: {error}") from error
-    if args.regressor:
-        values["regressor"] = args.regressor
-    if getattr(args, "height", None) is not None:
-        values["subject.height_m"] = args.height
-    return settings.with_values(values)
 
 
 def _run(args: argparse.Namespace) -> dict[str, Any]:
@@ -154,7 +126,7 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError("--camera names a camera of the file given by --cameras")
     if args.max_frames is not None and args.max_frames < 1:
         raise ConfigError(f"--max-frames must be at least 1, not {args.max_frames}")
-    settings = _settings(args)
+    settings = settings_of(args)
     camera = load_camera(args.cameras, args.camera) if args.cameras else None
     with open_source(args.source, camera=camera) as source, HumanStream(settings) as stream:
         limits = [n for n in (source.frame_count, args.max_frames) if n is not None]
@@ -195,7 +167,7 @@ def _add_speed(benches: Any) -> None:
     speed = benches.add_parser("speed", help="time per stage, body model, memory growth on a clip played in a loop")
     speed.add_argument("--source", default="clip", help="a video file; default: the bundled clip")
     speed.add_argument("--frames", type=int, default=300, help="frames to process (default 300)")
-    _add_settings(speed)
+    add_settings_options(speed)
     speed.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     speed.set_defaults(run=_speed)
 
@@ -206,13 +178,13 @@ def _speed(args: argparse.Namespace) -> dict[str, Any]:
     from .bench import measure_speed
 
     with tqdm(total=args.frames, unit="frame", disable=None) as bar:
-        return measure_speed(_settings(args), args.source, args.frames, on_frame=bar.update)
+        return measure_speed(settings_of(args), args.source, args.frames, on_frame=bar.update)
 
 
 def _add_smoothing(benches: Any) -> None:
     smoothing = benches.add_parser("smoothing", help="delay and jitter of the smoothing on a known motion with noise")
     smoothing.add_argument("--rate", type=float, default=30.0, metavar="HZ", help="frame rate (default 30)")
-    _add_settings(smoothing)
+    add_settings_options(smoothing)
     smoothing.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     smoothing.set_defaults(run=_smoothing)
 
@@ -222,7 +194,7 @@ def _smoothing(args: argparse.Namespace) -> dict[str, Any]:
 
     if not 5 <= args.rate <= 240:
         raise ConfigError(f"--rate must lie in 5..240 Hz, not {args.rate:g}")
-    return measure_smoothing(_settings(args).smoothing, args.rate)
+    return measure_smoothing(settings_of(args).smoothing, args.rate)
 
 
 def _add_marker(benches: Any) -> None:

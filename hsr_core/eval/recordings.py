@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -51,15 +51,22 @@ class Recording:
 
 @dataclass(frozen=True)
 class Part:
-    """A stretch of a recording, by time of receipt; everything where both ends are None.
+    """A stretch of a recording; everything where all are None.
 
     Attributes:
-        warm_up_ns: Before the stretch: what is processed, so that tracker and filters know the person, and not scored.
+        start_ns, stop_ns: What is read, by time of receipt.
+        first_ns, end_ns: What is scored, by stamps: the first one, and the first one of the next part. What is read
+            before tells tracker and filters of the person.
     """
 
     start_ns: int | None = None
     stop_ns: int | None = None
-    warm_up_ns: int = 0
+    first_ns: int | None = None
+    end_ns: int | None = None
+
+    def scores(self, stamp_ns: int) -> bool:
+        """Return whether a frame belongs to this part."""
+        return (self.first_ns is None or stamp_ns >= self.first_ns) and (self.end_ns is None or stamp_ns < self.end_ns)
 
 
 @dataclass(eq=False)
@@ -69,7 +76,8 @@ class Opened:
     Attributes:
         fps: Nominal. frames: Expected, or None.
         has_reference: Whether there is any truth to score against.
-        topology, gender, dataset: Of the reference, for the protocol record.
+        gender, dataset, split: Of the reference, for the protocol record. notes: What cannot be scored, and why.
+        diagnosis: What is wrong with the recording, as far as it was read.
     """
 
     samples: Iterator[Sample]
@@ -104,9 +112,7 @@ def open_recording(recording: Recording, part: Part) -> Iterator[Opened]:
 def _open_dataset(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     from ..datasets import open_dataset
 
-    dataset = open_dataset(
-        recording.dataset, recording.path, split=recording.split, body_models=recording.body_models
-    )
+    dataset = open_dataset(recording.dataset, recording.path, split=recording.split, body_models=recording.body_models)
     sequence = dataset.open(recording.sequence)
     stack.callback(sequence.close)
     opened = Opened(
@@ -142,10 +148,9 @@ def _camera(recording: Recording) -> Any:
 def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     from ..sources.bag import BagSource
 
-    begin = None if part.start_ns is None else part.start_ns - part.warm_up_ns
     source = stack.enter_context(
         BagSource(
-            recording.path, camera=_camera(recording), image_topic=recording.image or None, start_ns=begin,
+            recording.path, camera=_camera(recording), image_topic=recording.image or None, start_ns=part.start_ns,
             stop_ns=part.stop_ns,
         )
     )  # fmt: skip
@@ -153,7 +158,7 @@ def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     if not topic:
         samples: Iterator[Sample] = (Sample(frame, ()) for frame in source)
         return Opened(samples, source.fps, source.frame_count, False, diagnosis=source.diagnosis)
-    truth = stack.enter_context(RecordedTruth(recording.path, topic, begin))
+    truth = stack.enter_context(RecordedTruth(recording.path, topic, part.start_ns))
     samples = (truth.sample(frame) for frame in source)
     return Opened(samples, source.fps, source.frame_count, True, diagnosis=source.diagnosis)
 
@@ -256,8 +261,6 @@ def _expand(text: str) -> list[str]:
 
 def _named(found: list[tuple[str, Recording]]) -> list[Recording]:
     """Give each recording a name of its own: the last parts of its path that tell it from the others."""
-    from dataclasses import replace
-
     parts = [Path(path).parts for path, _ in found]
     depth = 1
     while depth < 8 and len({part[-depth:] for part in parts}) < len(parts):

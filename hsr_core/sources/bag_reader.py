@@ -112,6 +112,12 @@ class BagReader(Closing):
             except Exception as error:  # each library has errors of its own for damage
                 self._note_damage(f"{part.path.name} is damaged: {type(error).__name__}: {error}")
 
+    @property
+    def span_ns(self) -> tuple[int, int] | None:
+        """First and last time of receipt; None where there is no index that knows them."""
+        spans = [part.span_ns for part in self._parts if isinstance(part, _Indexed)]
+        return (min(s[0] for s in spans), max(s[1] for s in spans)) if len(spans) == len(self._parts) > 0 else None
+
     def first(self, topic: str, limit: int = 1) -> list[tuple[int, bytes]]:
         """Return the first messages of a topic with their times of receipt."""
         found: list[tuple[int, bytes]] = []
@@ -226,6 +232,7 @@ class _Indexed:
 
         self.path, self._reader = path, Reader(path)
         self._reader.open()
+        self.span_ns = self._reader.start_time, self._reader.end_time
         self.kinds: dict[str, str] = {}
         self.counts: dict[str, int] = Counter()
         self.definitions: dict[str, str] = {}

@@ -1,0 +1,410 @@
+"""From predicted and reference people to values: who is who, which joints, all metrics of a frame, their figures."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..body.joints import JOINT_NAMES, LIMB_12
+from ..datasets.base import ReferencePerson
+from ..geometry.camera import project
+from ..types import Array, Camera
+from .figure import Figure
+from .joint_rules import SMPL_PELVIS, Pelvis, hip_midpoint
+from .keypoint_metrics import pck_hits
+from .matching import match_boxes, tight_box
+from .metrics import annotated, joint_errors, shifted, vertex_errors
+from .motion_stream import MotionStream
+from .protocol import Protocol
+from .tracking_metrics import TrackingCounts, TrackingLog, position_similarity
+from .world_metrics import rte_percent, w_mpjpe_mm, wa_mpjpe_mm
+
+MIN_IOU = 0.1
+MATCHING = f"greedy by the IoU of the boxes of the protocol's joints, at least {MIN_IOU:g}"
+SEEN = "people who were seen in the frame; held and predicted ones do not count"
+LIMB_NAMES = tuple(JOINT_NAMES[joint] for joint in LIMB_12)
+BODY_NAMES = JOINT_NAMES[:22]
+PCK_SHARES = {"pck_005": 0.05, "pck_010": 0.1}
+FLUSH_FRAMES = 512
+OWN_MOTION = ("accel_mm_frame2", "jitter_10m_s3")
+"""What can be said of a motion without a reference."""
+DECIMALS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """One person as any recipe gives them: the stream, a recorded message.
+
+    Attributes:
+        track_id, primary, score, state: As published.
+        joints: (55, 3) [m], camera frame. keypoints2d: (55, 2) [px] of the image as it came.
+        vertices: Skins the person, (V, 3) [m]; None = cannot.
+    """
+
+    track_id: int
+    primary: bool
+    score: float
+    state: str
+    joints: Array
+    keypoints2d: Array
+    vertices: Callable[[], Array] | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """A protocol's joints.
+
+    Attributes:
+        name: Of the protocol. names: Of the joints. predicted: Their places among ours. pelvis: Among `names`.
+        same_body: The reference is of the same body model: vertices correspond.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    predicted: tuple[int, ...]
+    pelvis: Pelvis
+    same_body: bool = False
+
+
+def rule_for(person: ReferencePerson, body_family: str, topology: str) -> Rule | None:
+    """Return the fullest protocol that a reference allows for a body model; None when it has no joints of ours.
+
+    `body-22`: the same body model on both sides. `smpl-22`: SMPL-X predicted, SMPL's or SMPL-X's joints given. Else
+    `limb-12`: what every body and every joint detector has; such figures belong in no table of SMPL joints.
+    """
+    if person.joints is None:
+        return None
+    known = set(person.joint_names)
+    same = bool(person.topology) and person.topology == topology
+    smpl = body_family == "smplx" and person.topology in ("smpl", "smplx")
+    if (same or smpl) and known.issuperset(BODY_NAMES):
+        name = "body-22" if same else "smpl-22"
+        return Rule(name, BODY_NAMES, tuple(range(22)), SMPL_PELVIS, same)
+    if known.issuperset(LIMB_NAMES):
+        return Rule("limb-12", LIMB_NAMES, tuple(LIMB_12), hip_midpoint(LIMB_NAMES), same)
+    return None
+
+
+@dataclass
+class Scores:
+    """Everything that adds up over parts of a run.
+
+    Attributes:
+        figures: By metric. tracking: Counts. notes: What could not be scored, each once.
+        frames, bad_frames: Processed and refused.
+    """
+
+    figures: dict[str, Figure] = field(default_factory=dict)
+    tracking: TrackingCounts | None = None
+    notes: list[str] = field(default_factory=list)
+    frames: int = 0
+    bad_frames: int = 0
+
+    def add_figure(self, figure: Figure) -> None:
+        name = figure.protocol.metric
+        self.figures[name] = self.figures[name] + figure if name in self.figures else figure
+
+    def __add__(self, other: Scores) -> Scores:
+        out = Scores(dict(self.figures), self.tracking, list(self.notes), self.frames, self.bad_frames)
+        for figure in other.figures.values():
+            out.add_figure(figure)
+        if other.tracking is not None:
+            out.tracking = other.tracking if out.tracking is None else out.tracking + other.tracking
+        out.notes += [note for note in other.notes if note not in out.notes]
+        out.frames, out.bad_frames = out.frames + other.frames, out.bad_frames + other.bad_frames
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        return {
+            "figures": {name: figure.to_dict() for name, figure in sorted(self.figures.items())},
+            "tracking": None if self.tracking is None else self.tracking.to_dict(),
+            "notes": self.notes, "frames": self.frames, "bad_frames": self.bad_frames,
+        }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Scores:
+        tracking = values["tracking"]
+        return cls(
+            {name: Figure.from_dict(figure) for name, figure in values["figures"].items()},
+            None if tracking is None else TrackingCounts.from_dict(tracking),
+            list(values["notes"]), values["frames"], values["bad_frames"],
+        )  # fmt: skip
+
+
+class FrameScorer:
+    """Scores the frames of one part of one recording, in order.
+
+    Args:
+        protocol: What all figures share: data set, split, fps, mode.
+        body_family, topology: Of the predictions' body model.
+        reference_vertices: Poses a reference of the same body model, (V, 3) [m].
+    """
+
+    def __init__(
+        self,
+        protocol: Protocol,
+        body_family: str,
+        topology: str,
+        reference_vertices: Callable[[ReferencePerson], Array] | None = None,
+    ) -> None:
+        self._base, self._family, self._topology = protocol, body_family, topology
+        self._reference_vertices = reference_vertices
+        self._rules: dict[tuple[str, ...], Rule | None] = {}
+        self._protocol: Protocol | None = None
+        self._rule: Rule | None = None
+        self._values: dict[str, list[float]] = defaultdict(list)
+        self._hits: dict[str, list[Array]] = defaultdict(list)
+        self._degenerate = 0
+        self._detected, self._counted = [0, 0], 0
+        self._motion: dict[Any, MotionStream] = {}
+        self._tracking = TrackingLog()
+        self._world: dict[int, list[tuple[Array, Array]]] = defaultdict(list)
+        self.scores = Scores()
+
+    def score(
+        self,
+        predicted: Sequence[Prediction],
+        reference: Sequence[ReferencePerson],
+        camera: Camera,
+        *,
+        scored: bool = True,
+        has_reference: bool = True,
+        T_world_cam: Array | None = None,
+    ) -> tuple[list[dict[str, Any]], list[int]]:
+        """Return a frame's rows, one for each prediction, and the ids of references that nobody was found for.
+
+        Args:
+            predicted: Who was seen.
+            reference: Everybody who is known of.
+            camera: Of the image.
+            scored: False in the warm-up: motion takes note of the frame, nothing else.
+            has_reference: False: the recording has no truth, and motion is measured by itself.
+            T_world_cam: For world metrics, where known.
+        """
+        if not has_reference:
+            return [self._alone(person, scored) for person in predicted], []
+        usable = [person for person in reference if self._rule_of(person) is not None]
+        pairs = self._match(predicted, usable, camera) if usable else []
+        partner = {row: usable[column] for row, column in pairs}
+        found = {column for _, column in pairs}
+        rows = []
+        for i, person in enumerate(predicted):
+            values = self._pair(person, partner[i], scored, T_world_cam) if i in partner else {}
+            rows.append(_row(person, partner[i].id if i in partner else None, values))
+        missed = [person for column, person in enumerate(usable) if column not in found and person.valid]
+        for person in missed:
+            self._missed(person, scored, T_world_cam)
+        if scored and usable:
+            self._count(predicted, usable, pairs)
+        return rows, [person.id for person in missed]
+
+    def end_frame(self, *, scored: bool) -> None:
+        """Count a frame."""
+        self.scores.frames += scored
+        if scored and self.scores.frames % FLUSH_FRAMES == 0:
+            self._flush()
+
+    def finish(self) -> Scores:
+        """Return the scores of all frames."""
+        self._world_figures()
+        self._flush()
+        if self._counted:
+            self.scores.tracking = self._tracking.counts()
+        return self.scores
+
+    # One frame
+
+    def _rule_of(self, person: ReferencePerson) -> Rule | None:
+        key = (person.topology, *person.joint_names) if person.joints is not None else ()
+        if key not in self._rules:
+            rule = self._rules[key] = rule_for(person, self._family, self._topology)
+            if rule is None:
+                has = ", ".join(person.joint_names) or "no joints"
+                self._note(f"a reference cannot be scored: it lacks limb joints; it has {has}")
+            elif self._rule is None:
+                self._rule = rule
+                self._protocol = replace(
+                    self._base, name=rule.name, joints=rule.names, pelvis=rule.pelvis.name,
+                    topology=self._topology if rule.same_body else "", matching=MATCHING, frame_filter=SEEN,
+                )  # fmt: skip
+            elif rule != self._rule:
+                self._note(f"references of several kinds: only those of {self._rule.name} are scored")
+        rule = self._rules[key]
+        return rule if rule is not None and rule == self._rule else None
+
+    def _match(
+        self, predicted: Sequence[Prediction], reference: Sequence[ReferencePerson], camera: Camera
+    ) -> list[tuple[int, int]]:
+        rule = self._rule
+        assert rule is not None
+        boxes = [tight_box(person.keypoints2d[list(rule.predicted)]) for person in predicted]
+        others = [tight_box(project(self._joints(person), camera)) for person in reference]
+        return match_boxes(np.reshape(boxes, (-1, 4)), np.reshape(others, (-1, 4)), MIN_IOU)
+
+    def _joints(self, person: ReferencePerson) -> Array:
+        assert self._rule is not None
+        assert person.joints is not None
+        by_name = {name: i for i, name in enumerate(person.joint_names)}
+        return np.asarray(person.joints, np.float64)[[by_name[name] for name in self._rule.names]]
+
+    def _pair(
+        self, person: Prediction, truth: ReferencePerson, scored: bool, T_world_cam: Array | None
+    ) -> dict[str, float]:
+        rule = self._rule
+        assert rule is not None
+        joints, true = person.joints[list(rule.predicted)].astype(np.float64), self._joints(truth)
+        root = rule.pelvis.indices
+        known = truth.valid and bool(annotated(true, root))
+        values = self._move(("ref", truth.id), shifted(joints, root), shifted(true, root) if known else None)
+        if not known:
+            return {}
+        errors = joint_errors(joints, true, root)
+        self._degenerate += scored and bool(errors.pop("degenerate"))
+        values |= {name: float(value) for name, value in errors.items()}
+        if rule.same_body and person.vertices is not None:
+            values |= self._vertices(person, truth, joints, true, root)
+        if scored:
+            for name, share in PCK_SHARES.items() if truth.keypoints2d is not None else ():
+                self._hits[name].append(self._key_points(person.keypoints2d, truth, share))
+            self._place(truth, joints, true, T_world_cam)
+        return self._keep(values, scored)
+
+    def _vertices(
+        self, person: Prediction, truth: ReferencePerson, joints: Array, true: Array, root: tuple[int, ...]
+    ) -> dict[str, float]:
+        vertices = truth.vertices
+        if vertices is None and truth.params is not None and self._reference_vertices is not None:
+            vertices = self._reference_vertices(truth)
+        if vertices is None:
+            return {}
+        assert person.vertices is not None
+        pelvis, true_pelvis = (points[list(root)].mean(0) for points in (joints, true))
+        return {
+            name: float(value)
+            for name, value in vertex_errors(person.vertices(), vertices, pelvis, true_pelvis).items()
+        }
+
+    def _place(self, truth: ReferencePerson, joints: Array, true: Array, T_world_cam: Array | None) -> None:
+        """Take note of where a person is in the world."""
+        if T_world_cam is not None:
+            R, t = T_world_cam[:3, :3], T_world_cam[:3, 3]
+            self._world[truth.id].append((joints @ R.T + t, true @ R.T + t))
+
+    def _key_points(self, keypoints2d: Array, truth: ReferencePerson, share: float) -> Array:
+        """Hits of the protocol's joints; NaN for those that the reference has no key point of."""
+        assert self._rule is not None
+        assert truth.keypoints2d is not None
+        names = truth.keypoint_names or truth.joint_names
+        given = dict(zip(names, truth.keypoints2d, strict=True))
+        reference = np.array([given.get(name, np.zeros(3)) for name in self._rule.names], np.float64)
+        return pck_hits(keypoints2d[list(self._rule.predicted), :2], reference, share)
+
+    def _missed(self, truth: ReferencePerson, scored: bool, T_world_cam: Array | None) -> None:
+        """A person who was not found has no value, and is asked for all the same."""
+        assert self._rule is not None
+        true, root = self._joints(truth), self._rule.pelvis.indices
+        if not annotated(true, root):
+            return
+        values = self._move(("ref", truth.id), None, shifted(true, root))
+        nothing = joint_errors(np.full_like(true, np.nan), true, root)
+        nothing.pop("degenerate")
+        self._keep(values | {name: float("nan") for name in nothing}, scored)
+        if scored:
+            nowhere = np.full((len(JOINT_NAMES), 2), np.nan)
+            for name, share in PCK_SHARES.items() if truth.keypoints2d is not None else ():
+                self._hits[name].append(self._key_points(nowhere, truth, share))
+            self._place(truth, np.full_like(true, np.nan), true, T_world_cam)
+
+    def _alone(self, person: Prediction, scored: bool) -> dict[str, Any]:
+        """Measure a motion by itself."""
+        if self._protocol is None:
+            self._rule = Rule("own-motion", LIMB_NAMES, tuple(LIMB_12), hip_midpoint(LIMB_NAMES))
+            self._protocol = replace(
+                self._base, name=self._rule.name, joints=LIMB_NAMES, pelvis=self._rule.pelvis.name, frame_filter=SEEN
+            )
+        assert self._rule is not None
+        joints = shifted(person.joints[list(LIMB_12)], self._rule.pelvis.indices)
+        values = self._move(("track", person.track_id), joints, joints)
+        kept = self._keep({name: value for name, value in values.items() if name in OWN_MOTION}, scored)
+        return _row(person, None, kept)
+
+    def _move(self, who: Any, predicted: Array | None, reference: Array | None) -> dict[str, float]:
+        stream = self._motion.setdefault(who, MotionStream(self._base.fps))
+        return stream.push(predicted, reference)
+
+    def _keep(self, values: dict[str, float], scored: bool) -> dict[str, float]:
+        """Add values to the figures; return those that exist, rounded for the file."""
+        if not scored:
+            return {}
+        for name, value in values.items():
+            self._values[name].append(value)
+        return {name: round(value, DECIMALS) for name, value in values.items() if np.isfinite(value)}
+
+    def _count(
+        self, predicted: Sequence[Prediction], reference: Sequence[ReferencePerson], pairs: Sequence[tuple[int, int]]
+    ) -> None:
+        """Take note of who was found, and under which id."""
+        assert self._rule is not None
+        asked = [column for column, person in enumerate(reference) if person.valid]
+        matched = sum(column in asked for _, column in pairs)
+        self._counted += 1
+        self._detected[0] += matched
+        self._detected[1] += len(asked)
+        root = list(self._rule.pelvis.indices)
+        places = [person.joints[list(self._rule.predicted)][root].mean(0) for person in predicted]
+        true = [self._joints(reference[column])[root].mean(0) for column in asked]
+        similarity = position_similarity(np.reshape(places, (-1, 3)), np.reshape(true, (-1, 3)))
+        self._tracking.push(
+            [reference[column].id for column in asked], [person.track_id for person in predicted],
+            np.nan_to_num(similarity),
+        )  # fmt: skip
+
+    # Figures
+
+    def _flush(self) -> None:
+        """Turn lists of values into sums, so that memory does not grow with the recording."""
+        if self._protocol is None:
+            return
+        for name, values in self._values.items():
+            degenerate = self._degenerate if name == "pa_mpjpe_mm" else 0
+            self.scores.add_figure(Figure.of(np.array(values), self._protocol.of(name), degenerate=degenerate))
+        for name, hits in self._hits.items():
+            self.scores.add_figure(Figure.of(np.stack(hits), self._protocol.of(name), components=True))
+        if self._detected[1]:
+            protocol = self._protocol.of("detection_rate")
+            self.scores.add_figure(Figure.ratio(self._detected[0], self._detected[1], protocol))
+        self._values.clear()
+        self._hits.clear()
+        self._degenerate, self._detected = 0, [0, 0]
+
+    def _world_figures(self) -> None:
+        if self._protocol is None:
+            return
+        for pairs in self._world.values():
+            predicted, reference = (np.stack(points) for points in zip(*pairs, strict=True))
+            root = list(self._rule.pelvis.indices) if self._rule else [0]
+            values = {
+                "w_mpjpe_mm": w_mpjpe_mm(predicted, reference),
+                "wa_mpjpe_mm": wa_mpjpe_mm(predicted, reference),
+                "rte_percent": rte_percent(predicted[:, root].mean(1), reference[:, root].mean(1)),
+            }
+            for name, value in values.items():
+                if np.isfinite(value).any():
+                    self.scores.add_figure(Figure.of(value, self._protocol.of(name, chunk=100, tail="dropped")))
+        self._world.clear()
+
+    def _note(self, text: str) -> None:
+        if text not in self.scores.notes:
+            self.scores.notes.append(text)
+
+
+def _row(person: Prediction, reference: int | None, values: dict[str, float]) -> dict[str, Any]:
+    return {
+        "track": person.track_id, "ref": reference, "score": round(float(person.score), DECIMALS),
+        "primary": person.primary, "state": person.state,
+        "pelvis": [round(float(x), 6) for x in person.joints[0]], "values": values,
+    }  # fmt: skip

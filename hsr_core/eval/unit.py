@@ -1,0 +1,247 @@
+"""One unit of an evaluation: a part of a recording through the per-frame recipe, into a folder of its own.
+
+rows.jsonl     frames and events, as they are scored
+timing.jsonl   what each frame cost
+worst/*.jpg    the worst frames, with the people drawn over them
+unit.json      scores and facts; written last: with it the unit is done
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, Any
+
+from .. import __version__
+from ..body import load_body
+from ..body.ehm import EhmBody
+from ..config import Settings
+from ..datasets.base import ReferencePerson, Sample
+from ..errors import BadFrame, HsrError
+from ..paths import written_whole
+from ..regress.pear import weights_path
+from ..stream import HumanStream
+from ..types import Array, HumanEstimate, TrackState
+from .protocol import METRICS_VERSION, Protocol
+from .recordings import Opened, Part, Recording, open_recording
+from .scoring import FrameScorer, Prediction, Scores
+from .worst import WorstFrames
+
+DONE = "unit.json"
+_SEEN = (TrackState.NEW, TrackState.TRACKED)
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What one worker does at a time: plain values, so that any process can do it.
+
+    Attributes:
+        index: Place in the merged results. recording, part: What is read.
+        settings: Values by dotted name. worst: How many of the worst frames are drawn.
+    """
+
+    index: int
+    recording: Recording
+    part: Part
+    settings: dict[str, Any]
+    worst: int = 10
+
+    @property
+    def key(self) -> str:
+        """Name of the results: they are the same as long as this is."""
+        identity = {
+            "recording": self.recording.to_dict(), "part": asdict(self.part), "settings": self.settings,
+            "files": _fingerprint(self.recording.path), "weights": _weights(self.settings),
+            "version": [__version__, METRICS_VERSION, _code()], "worst": self.worst,
+        }  # fmt: skip
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
+
+
+@dataclass(frozen=True)
+class UnitResult:
+    """Attributes:
+    scores: Of the part. error: Why the recording could not be evaluated (to its end); "" = it could.
+    facts: Regressor and body. problems: Found in the recording. first_ns, last_ns: Stamps, or None.
+    seconds: Spent on decoding, processing, scoring and writing.
+    worst: Metric, value, frame and picture of the worst frames.
+    """
+
+    scores: Scores
+    error: str
+    facts: dict[str, Any]
+    problems: dict[str, Any]
+    first_ns: int | None
+    last_ns: int | None
+    seconds: dict[str, float]
+    worst: list[dict[str, Any]]
+
+    def to_dict(self) -> dict[str, Any]:
+        return {**vars(self), "scores": self.scores.to_dict()}
+
+    @classmethod
+    def load(cls, folder: Path) -> UnitResult | None:
+        """Return the result of a finished unit, None of one that is not."""
+        try:
+            values = json.loads((folder / DONE).read_text())
+            return cls(**{**values, "scores": Scores.from_dict(values["scores"])})
+        except (OSError, ValueError, KeyError, TypeError, HsrError):
+            return None
+
+
+def run_unit(unit: Unit, folder: Path) -> UnitResult:
+    """Do a unit, unless the folder holds its result.
+
+    What is wrong with the recording is part of the result; anything else is raised.
+    """
+    done = UnitResult.load(folder)
+    if done is not None:
+        return done
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    result = _Run(unit, folder).result()
+    with written_whole(folder / DONE) as file:
+        file.write(json.dumps(result.to_dict()).encode())
+    return result
+
+
+class _Run:
+    def __init__(self, unit: Unit, folder: Path) -> None:
+        self._unit, self._folder = unit, folder
+        self._settings = Settings().with_values(unit.settings)
+        self._body = _body(self._settings.body_model.path)
+        self._seconds = dict.fromkeys(("decode", "process", "score", "write"), 0.0)
+        self._worst = WorstFrames(unit.worst, folder / "worst")
+        self._scores = Scores()
+        self._first_ns: int | None = None
+        self._last_ns: int | None = None
+
+    def result(self) -> UnitResult:
+        error, problems, facts = "", {}, {}
+        try:
+            with open_recording(self._unit.recording, self._unit.part) as opened:
+                stream = HumanStream(self._settings, self._body)
+                facts = {"regressor": stream.regressor.name, "body_model": self._body.model_id}
+                facts["licence_note"] = self._body.licence_note
+                try:
+                    self._read(opened, stream)
+                finally:
+                    stream.close()
+                    problems = opened.problems()
+        except HsrError as reason:
+            error = str(reason)
+        return UnitResult(
+            self._scores, error, facts, problems, self._first_ns, self._last_ns,
+            {name: round(value, 4) for name, value in self._seconds.items()}, self._worst.write(),
+        )  # fmt: skip
+
+    def _read(self, opened: Opened, stream: HumanStream) -> None:
+        protocol = Protocol(
+            "", dataset=opened.dataset or self._unit.recording.kind, split=opened.split,
+            reference_gender=opened.gender, fps=round(opened.fps, 3),
+        )  # fmt: skip
+        scorer = FrameScorer(protocol, self._body.family, f"ehm:{self._body.model_id}", self._pose)
+        scorer.scores.notes += opened.notes
+        with open(self._folder / "rows.jsonl", "w") as rows, open(self._folder / "timing.jsonl", "w") as timing:
+            try:
+                for index, sample in enumerate(self._timed(opened.samples)):
+                    self._frame(index, sample, opened, stream, scorer, rows, timing)
+            finally:
+                begin = time.perf_counter()
+                self._scores = scorer.finish()
+                self._seconds["score"] += time.perf_counter() - begin
+
+    def _timed(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """Yield samples; what it takes to get them is decoding."""
+        while True:
+            begin = time.perf_counter()
+            sample = next(samples, None)
+            self._decode_s = time.perf_counter() - begin
+            self._seconds["decode"] += self._decode_s
+            if sample is None:
+                return
+            yield sample
+
+    def _frame(
+        self, index: int, sample: Sample, opened: Opened, stream: HumanStream, scorer: FrameScorer,
+        rows: IO[str], timing: IO[str],
+    ) -> None:  # fmt: skip
+        frame, name = sample.frame, self._unit.recording.name
+        begin = time.perf_counter()
+        scored = self._unit.part.scores(frame.stamp_ns)
+        try:
+            result = stream.process(frame)
+        except BadFrame as reason:
+            scorer.scores.bad_frames += scored
+            _line(rows, kind="event", recording=name, stamp_ns=frame.stamp_ns, what="bad_frame", detail=str(reason))
+            return
+        done = time.perf_counter()
+        self._seconds["process"] += done - begin
+        people = [self._prediction(person, stream) for person in result.people if person.state in _SEEN]
+        found, missed = scorer.score(
+            people, sample.people, result.camera, scored=scored, has_reference=opened.has_reference,
+            T_world_cam=sample.T_world_cam,
+        )  # fmt: skip
+        scorer.end_frame(scored=scored)
+        end = time.perf_counter()
+        self._seconds["score"] += end - done
+        if not scored:
+            return
+        self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
+        self._last_ns = frame.stamp_ns
+        _line(
+            rows, kind="frame", recording=name, index=index, stamp_ns=frame.stamp_ns, people=found, missed=missed
+        )  # fmt: skip
+        stages = {stage: round(ms, 3) for stage, ms in result.stage_ms.items()}
+        _line(timing, recording=name, index=index, stage_ms=stages, decode_ms=round(1e3 * self._decode_s, 3))
+        self._worst.offer(name, index, frame, result, found, stream)
+        self._seconds["write"] += time.perf_counter() - end
+
+    def _prediction(self, person: HumanEstimate, stream: HumanStream) -> Prediction:
+        return Prediction(
+            person.track_id, person.primary, person.regression.score, person.state.name, person.joints,
+            person.keypoints2d[:, :2], lambda: stream.mesh(person),
+        )  # fmt: skip
+
+    def _pose(self, person: ReferencePerson) -> Array:
+        return self._body.pose_one(person.params).vertices
+
+
+def _line(file: IO[str], **values: Any) -> None:
+    file.write(json.dumps(values, separators=(",", ":")) + "\n")
+
+
+@lru_cache(maxsize=1)
+def _body(path: str) -> EhmBody:
+    return load_body(path)
+
+
+def _fingerprint(path: str) -> list[list[Any]]:
+    """Return names, sizes and times of a recording's files: their content is not read for it."""
+    root = Path(path)
+    files = sorted(root.rglob("*")) if root.is_dir() else [root]
+    return [[file.name, *_stat(file)] for file in files if file.is_file()]
+
+
+def _stat(file: Path) -> list[int]:
+    facts = file.stat()
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _weights(settings: dict[str, Any]) -> list[Any]:
+    path = weights_path(Settings().with_values(settings))
+    return [str(path), *_stat(Path(path))] if path and Path(path).is_file() else []
+
+
+@lru_cache(maxsize=1)
+def _code() -> str:
+    """Return a hash of the library's own source."""
+    total = hashlib.sha256()
+    for file in sorted(Path(__file__).parents[1].rglob("*.py")):
+        total.update(file.read_bytes())
+    return total.hexdigest()[:16]

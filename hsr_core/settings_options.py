@@ -1,0 +1,48 @@
+"""The options by which commands take settings."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .errors import ConfigError
+
+if TYPE_CHECKING:
+    from .config import Settings
+
+
+def add_settings_options(parser: argparse.ArgumentParser) -> None:
+    """Add --regressor, --settings and --set."""
+    parser.add_argument("--regressor", metavar="NAME", help="auto, landmarks, fake, or a plug-in's name")
+    parser.add_argument("--settings", type=Path, metavar="FILE.yaml", help="settings file")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting; may be repeated"
+    )
+
+
+def settings_of(args: argparse.Namespace) -> Settings:
+    """Return the settings file's, then those of --set, then the options that have a name of their own.
+
+    Raises:
+        ConfigError: A name or a value is not known; the message says which are.
+    """
+    import yaml
+
+    from .config import Settings, load_settings
+
+    settings = load_settings(args.settings) if args.settings else Settings()
+    values: dict[str, Any] = {}
+    for text in args.set:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"--set wants GROUP.NAME=VALUE, not {text!r}")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {name}: {value!r} is not a value: {error}") from error
+    if args.regressor:
+        values["regressor"] = args.regressor
+    if getattr(args, "height", None) is not None:
+        values["subject.height_m"] = args.height
+    return settings.with_values(values)
