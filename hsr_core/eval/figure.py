@@ -51,8 +51,9 @@ class Figure:
         Args:
             values: One per frame and person, any shape; (..., K) with `components`. Not finite = missing.
             protocol: How they were made.
-            annotated: How many values the reference asked for; None = as many as were given. People without a
-                prediction have no value but belong in here.
+            annotated: How many values the reference asked for. People without a prediction have no value but belong in
+                here. None = as many as were given; of `components` those that are finite, because there a missing
+                prediction is a miss with the value 0, and NaN a key point that nobody annotated.
             degenerate: Frames counted by `Alignment.degenerate`.
             components: Average the last axis at the end, not in one pool with the others.
         """
@@ -63,7 +64,7 @@ class Figure:
             protocol,
             sums=tuple(sum(map(int, (column * _SCALE).tolist())) for column in found),
             counts=tuple(len(column) for column in found),
-            annotated=values.size if annotated is None else int(annotated),
+            annotated=_asked(values, components) if annotated is None else int(annotated),
             degenerate=int(degenerate),
         )
 
@@ -137,6 +138,10 @@ class Figure:
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ConfigError(f"not a figure: {error!r}") from error
+
+
+def _asked(values: Array, components: bool) -> int:
+    return int(np.isfinite(values).sum()) if components else values.size
 
 
 def values_of(figure: Figure) -> tuple[list[float], list[int]]:

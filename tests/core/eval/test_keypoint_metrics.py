@@ -43,6 +43,7 @@ def test_shares_are_per_key_point_first_and_merge():
     np.testing.assert_array_equal(hits[1], [1, np.nan, 1])
     figures = [Figure.of(part, Protocol("p"), components=True) for part in (hits[:1], hits[1:])]
     assert merge(figures).value == pytest.approx((0.75 + 1 + 1) / 3)
+    assert merge(figures).coverage == 1  # a key point that is missing is a miss; one not annotated is not asked for
     assert pck(predicted, reference, 0.1) == pytest.approx((0.75 + 1 + 1) / 3)
     assert np.isnan(pck(predicted, np.zeros((4, 3, 3)), 0.1))
 
