@@ -52,14 +52,7 @@ class Meter:
 
     def stage_ms(self) -> dict[str, float]:
         """Return the median duration of each stage of a frame [ms], as the perception node measured it."""
-        if not self._stages:
-            return {}
-        table = np.array(self._stages)
-        return {
-            stage: float(np.nanmedian(column))
-            for stage, column in zip(STAGES, table.T, strict=True)
-            if not np.isnan(column).all()
-        }
+        return median_stages(self._stages)
 
     def _on_mesh(self, data: bytes) -> None:
         now_ns = time.time_ns()
@@ -73,3 +66,14 @@ class Meter:
         self._stages.append(tuple(getattr(msg, f"{stage}_ms") for stage in STAGES))
         if self.first is None:
             self.first = (self.last_s, msg)
+
+
+def median_stages(frames: list[tuple[float, ...]]) -> dict[str, float]:
+    """Return the median of each stage that ran [ms]; `frames` has the durations in the order of `STAGES`."""
+    if not frames:
+        return {}
+    return {
+        stage: float(np.nanmedian(column))
+        for stage, column in zip(STAGES, np.array(frames).T, strict=True)
+        if not np.isnan(column).all()
+    }

@@ -175,13 +175,13 @@ class PlayNode(Node):
             if self._wait_for_subscriber() and self._introduce():
                 begin_s = time.monotonic()
                 (self._play_stepped if self.value("mode") == "stepped" else self._play_paced)()
+            self.played.seconds = time.monotonic() - begin_s
             self.played.ended = "stopped" if self.finished.is_set() else self._reader.damage or "end"
             for sender in self._senders.values():
                 sender.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
         except Exception as error:  # the main thread tells and exits
             if self.context.ok():
                 self.error = self.played.ended = f"{type(error).__name__}: {error}"
-        self.played.seconds = time.monotonic() - begin_s
         self.finished.set()
 
     def _messages(self) -> Iterator[tuple[str, int, bytes]]:

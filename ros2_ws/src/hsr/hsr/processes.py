@@ -59,11 +59,7 @@ class NodeProcess:
 
     def rss_mb(self) -> float:
         """Return the resident memory [MB]; 0 when the process is gone."""
-        try:
-            pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
-        except (OSError, IndexError):
-            return 0.0
-        return pages * _PAGE_BYTES / 1e6
+        return rss_mb(self.pid)
 
     def cpu_s(self) -> float:
         """Return the processor time used so far [s]; 0 when the process is gone."""
@@ -85,6 +81,15 @@ def cpu_s(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / _TICKS_PER_S
+
+
+def rss_mb(pid: int) -> float:
+    """Return the resident memory of a process [MB]; 0 when it is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, IndexError):
+        return 0.0
+    return pages * _PAGE_BYTES / 1e6
 
 
 def worth_showing(line: str) -> bool:
