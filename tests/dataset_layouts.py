@@ -376,6 +376,25 @@ def make_neuman(root: Path, n: int = 4, name: str = "lab", scale: float = 0.4) -
     return Made(root, name, joints[:, None] / scale, T)
 
 
+def make_neuman_own(root: Path, n: int = 3, name: str = "bike") -> Made:
+    """Write one sequence with NeuMan's own fits instead: a similarity for each image, scale 2.5."""
+    made = make_neuman(root, n, name, scale=2.5)
+    folder, model = root / name, smpl_arrays(0)
+    with np.load(folder / "4d_humans" / "smpl_optimized_aligned_scale.npz") as fits:
+        poses, betas = np.concatenate([fits["global_orient"], fits["body_pose"]], axis=1), fits["betas"]
+    (folder / "4d_humans" / "smpl_optimized_aligned_scale.npz").unlink()
+    joints, alignments = [], {}
+    for i in range(n):
+        R, t = Rotation.from_euler("y", 20 * i, degrees=True).as_matrix(), np.array([0.3, 0.1 * i, -0.2])
+        alignments[f"{i:05d}.png"] = np.concatenate([2.5 * R, t[:, None]], axis=1).T
+        world = posed_joints(model, poses[i], betas[i], np.zeros(3)) @ R.T + t / 2.5
+        joints.append(to_camera(world, made.T_cam_world[i]))
+        write_image(folder / "images" / f"{i:05d}.png", picture(pixels(joints[-1])))
+    (folder / "smpl_output_optimized.pkl").write_bytes(pickle.dumps({1: {"pose": poses, "betas": betas}}))
+    np.save(folder / "alignments.npy", np.array(alignments, object))
+    return Made(root, name, np.array(joints)[:, None], made.T_cam_world)
+
+
 # --- ours ---------------------------------------------------------------------------------------------------------
 
 

@@ -72,29 +72,38 @@ _NUMPY_MODULES = (
 _PLAIN = {"set": set, "frozenset": frozenset, "slice": slice, "bytearray": bytearray, "complex": complex}
 
 
+def admitted(module: str, name: str) -> Any:
+    """Return what a pickle may name: numpy arrays, scipy's sparse matrices and plain containers.
+
+    Raises:
+        pickle.UnpicklingError: Anything else, which could run code; the message names it.
+    """
+    if module in _NUMPY_MODULES and name in _NUMPY:
+        return _NUMPY[name]
+    if module.split(".")[:2] == ["scipy", "sparse"] and name[3:] in ("_matrix", "_array") and name[:3] in _SPARSE:
+        return _SPARSE[name[:3]]
+    if module.split(".")[0] == "chumpy":
+        return _Chumpy
+    if module in ("builtins", "__builtin__") and (name == "object" or name in _PLAIN):
+        return _PLAIN.get(name, object)
+    if (module, name) == ("_codecs", "encode"):
+        import _codecs
+
+        return _codecs.encode
+    if module in ("copyreg", "copy_reg") and name == "_reconstructor":
+        return _reconstructor
+    if (module, name) == ("collections", "OrderedDict"):
+        from collections import OrderedDict
+
+        return OrderedDict
+    raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither numbers nor a container")
+
+
 class _NumbersOnly(pickle.Unpickler):
-    """Admits numpy arrays, scipy's sparse matrices and plain containers; nothing that could run code."""
+    """Admits numbers and containers; nothing that could run code."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if module in _NUMPY_MODULES and name in _NUMPY:
-            return _NUMPY[name]
-        if module.split(".")[:2] == ["scipy", "sparse"] and name[3:] in ("_matrix", "_array") and name[:3] in _SPARSE:
-            return _SPARSE[name[:3]]
-        if module.split(".")[0] == "chumpy":
-            return _Chumpy
-        if module in ("builtins", "__builtin__") and (name == "object" or name in _PLAIN):
-            return _PLAIN.get(name, object)
-        if (module, name) == ("_codecs", "encode"):
-            import _codecs
-
-            return _codecs.encode
-        if module in ("copyreg", "copy_reg") and name == "_reconstructor":
-            return _reconstructor
-        if (module, name) == ("collections", "OrderedDict"):
-            from collections import OrderedDict
-
-            return OrderedDict
-        raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither numbers nor a container")
+        return admitted(module, name)
 
 
 def array_of(value: Any) -> Any:

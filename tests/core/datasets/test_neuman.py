@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+
 import cv2
 import numpy as np
 import pytest
-from dataset_layouts import HW, K, make_neuman, smpl_arrays, to_camera
+from dataset_layouts import HW, K, make_neuman, make_neuman_own, smpl_arrays, to_camera
 
 from hsr_core.datasets import open_dataset
 from hsr_core.datasets.colmap import read_model
@@ -167,3 +169,39 @@ def test_models_that_cannot_be_read_are_named(made, tmp_path, cameras, images, m
         (tmp_path / name).write_text(original if content is None else f"{content}\n")
     with pytest.raises(BadFile, match=message):
         read_model(tmp_path)
+
+
+def test_neumans_own_fits_are_similarities(tmp_path, models):
+    made = make_neuman_own(tmp_path / "neuman")
+    dataset = open_dataset("neuman", made.root, body_models=models)
+    assert dataset.notes == ()
+    for i, sample in enumerate(dataset.open(made.sequence)):
+        person = sample.people[0]
+        np.testing.assert_allclose(person.joints, made.joints[i, 0], atol=2e-5)
+        uv = np.rint(person.keypoints2d[:, :2]).astype(int)
+        inside = ((uv >= 0) & (uv < (HW[1], HW[0]))).all(axis=1)
+        assert inside.sum() > 15
+        assert (sample.frame.image[uv[inside, 1], uv[inside, 0]] > 180).all()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("smpl_output_optimized.pkl", {}, "must hold one person"),
+        ("smpl_output_optimized.pkl", {1: {"pose": np.zeros((2, 72)), "betas": np.zeros((2, 10))}}, "has 2 poses"),
+        ("alignments.npy", {"00000.png": np.eye(4)}, r"00000\.png must have shape \(4, 3\)"),
+        ("alignments.npy", {f"{i:05d}.png": np.zeros((4, 3)) for i in range(3)}, "must hold similarities"),
+        ("alignments.npy", [1, 2], "must hold a dictionary"),
+    ],
+)
+def test_own_fits_that_do_not_fit_are_named(tmp_path, name, content, message):
+    made = make_neuman_own(tmp_path / "neuman")
+    path = made.root / made.sequence / name
+    if path.suffix == ".npy":
+        box = np.empty((), object)
+        box[()] = content
+        np.save(path, box)
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(BadFile, match=message):
+        open_dataset("neuman", made.root).open(made.sequence)
