@@ -40,13 +40,14 @@ def need_folder(folder: str | os.PathLike[str], wanted: Sequence[str], layout: s
     missing = [pattern for pattern in wanted if not _matches(root, pattern)]
     if not missing:
         return root
-    if not any(root.iterdir()):
-        raise MissingFile(f"{root} is empty; wanted: {layout}")
-    for kind, places in (("high", _below(root)), ("low", root.resolve().parents[:2])):
+    # A pattern of any depth is not looked for above: that could be the whole disk.
+    above = [] if any("**" in pattern for pattern in wanted) else root.resolve().parents[:2]
+    for kind, places in (("high", _below(root)), ("low", above)):
         for place in places:
             if all(_matches(place, pattern) for pattern in wanted):
                 raise MissingFile(f"{root} is a level too {kind}: the set seems to be in {place}")
-    raise MissingFile(f"{root} has no {' and no '.join(missing)}; wanted: {layout}")
+    state = f"has no {' and no '.join(missing)}" if any(root.iterdir()) else "is empty"
+    raise MissingFile(f"{root} {state}; wanted: {layout}")
 
 
 def _matches(root: Path, pattern: str) -> bool:

@@ -50,6 +50,17 @@ def test_only_what_is_missing_is_named(root):
     assert "no images" not in str(error.value)
 
 
+def test_an_empty_folder_is_called_empty(tmp_path):
+    with pytest.raises(MissingFile, match="is empty; wanted: the folder"):
+        need_folder(tmp_path, WANTED, LAYOUT)
+
+
+def test_a_pattern_of_any_depth_is_not_looked_for_above(root):
+    (root / "labels" / "empty").mkdir()
+    with pytest.raises(MissingFile, match="is empty"):
+        need_folder(root / "labels" / "empty", ("**/*.json",), LAYOUT)
+
+
 def test_a_file_is_no_folder(root):
     with pytest.raises(MissingFile, match="no folder"):
         need_folder(root / "labels" / "a.json", WANTED, LAYOUT)
@@ -104,6 +115,9 @@ def test_a_person_whose_arrays_do_not_fit_is_refused(fields):
 
 
 def test_names_are_listed_without_loading_anything_heavy():
-    code = "import sys, hsr_core.datasets as d; print(*d.DATASETS); assert not {'torch', 'cv2', 'pyarrow'} & set(sys.modules)"
+    code = (
+        "import sys, hsr_core.datasets as d; print(*d.DATASETS)\n"
+        "assert not {'torch', 'cv2', 'pyarrow'} & set(sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == list(DATASETS)
