@@ -28,7 +28,10 @@ setup(
     entry_points={
         "console_scripts": [
             "perception_node = hsr.perception_node:main",
+            "play_node = hsr.play_node:main",
+            "record_node = hsr.record_node:main",
             "refine_node = hsr.refine_node:main",
+            "replay_meter = hsr.replay_meter:main",
             "source_node = hsr.source_node:main",
             "view_node = hsr.view_node:main",
         ],

@@ -22,7 +22,6 @@ from typing import Any
 import rclpy
 from hsr_msgs.msg import HumanArray
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, ParameterType
-from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
@@ -43,7 +42,8 @@ CLOCK_S = 0.01
 SETTLE_S = 0.25
 """From the descriptions (camera infos, latched messages) to the first image: a node has then worked through them."""
 LATE_S = 0.05
-ACKNOWLEDGED_S = 2.0
+LINGER_S = 0.5
+"""After the last message, so that it leaves; Fast DDS would tell that it has arrived only every 3 s."""
 _STAMP = {1: struct.Struct("<iI"), 0: struct.Struct(">iI")}
 _CDR_HEADER_BYTES = 4
 
@@ -177,8 +177,7 @@ class PlayNode(Node):
                 (self._play_stepped if self.value("mode") == "stepped" else self._play_paced)()
             self.played.seconds = time.monotonic() - begin_s
             self.played.ended = "stopped" if self.finished.is_set() else self._reader.damage or "end"
-            for sender in self._senders.values():
-                sender.wait_for_all_acked(Duration(seconds=ACKNOWLEDGED_S))
+            self.finished.wait(LINGER_S)
         except Exception as error:  # the main thread tells and exits
             if self.context.ok():
                 self.error = self.played.ended = f"{type(error).__name__}: {error}"

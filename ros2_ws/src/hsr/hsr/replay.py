@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import statistics
 import sys
@@ -22,7 +21,7 @@ from hsr_core.sources.bag import BagSource
 
 from .bringup import Bringup, BringupError
 from .processes import NodeProcess, stop_all
-from .replay_meter import ProcessUse, ReplayMeter
+from .replay_meter import ProcessUse, ReplayMeter, without_nan
 
 FRAMES = ("/tf", "/tf_static")
 DRAIN_S = 3.0
@@ -127,7 +126,7 @@ class Replay(Bringup):
 
     def _summary(self) -> dict[str, Any]:
         problems = self._found.problems()
-        return _without_nan(
+        return without_nan(
             {
                 "bag": self._options.bag,
                 "mode": self._options.mode,
@@ -169,15 +168,6 @@ def _line(number: int, run: dict[str, Any]) -> str:
         f"p99 {latency['p99_ms']:.0f} max {latency['max_ms']:.0f} ms  longest gap {run['longest_gap_s']:.2f} s  "
         f"cpu: {used}"
     )
-
-
-def _without_nan(value: Any) -> Any:
-    """Return the same for JSON, which has no NaN."""
-    if isinstance(value, dict):
-        return {key: _without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(inner) for inner in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _arguments(argv: list[str] | None) -> argparse.Namespace:

@@ -9,6 +9,7 @@ clock of this machine, from the sending of an image to the receipt of its people
 from __future__ import annotations
 
 import json
+import math
 import os
 import sys
 import time
@@ -228,6 +229,15 @@ def _node_name(words: list[str]) -> str:
     return ""
 
 
+def without_nan(value: Any) -> Any:
+    """Return the same for JSON, which has no NaN."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
 class MeterNode(Node):
     """`/human/replay_meter`. Says `ready` on its standard output when the perception node takes images."""
 
@@ -258,7 +268,7 @@ class MeterNode(Node):
 
     def finish(self) -> dict[str, Any]:
         self.meter.close()
-        result = {"mode": "paced", **self.meter.result(), "processes": self._use.result()}
+        result = without_nan({"mode": "paced", **self.meter.result(), "processes": self._use.result()})
         out = self.get_parameter("out").value
         if out:
             Path(out).expanduser().write_text(json.dumps(result, indent=1) + "\n")

@@ -1,0 +1,155 @@
+"""What a robot would see: plays a recording through the real nodes in real time and measures rate, drops and latency.
+
+    ros2 launch hsr replay_eval.launch.py bag:=run1 out:=result.json
+
+The nodes are those of human_perception.launch.py, with use_sim_time. `ros2 bag play` plays where it is installed, else
+hsr's own player. Everything ends with the recording; the result is printed and written to `out`.
+"""
+
+import importlib.util
+import shutil
+import sys
+
+from hsr.environment import share_dir, transport_environment
+from launch.actions import (
+    DeclareLaunchArgument,
+    EmitEvent,
+    ExecuteProcess,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    RegisterEventHandler,
+)
+from launch.event_handlers import OnProcessExit, OnProcessIO
+from launch.events import Shutdown
+from launch.substitutions import LaunchConfiguration
+from launch_ros.actions import Node
+from launch_ros.parameter_descriptions import ParameterValue
+
+from hsr_core.sources.bag import BagSource
+from launch import Action, LaunchContext, LaunchDescription
+
+READY = b"ready"
+"""What the meter says when the perception node takes images."""
+
+# name, default, description, choices
+ARGUMENTS = (
+    ("bag", None, "Folder of the recording, or its .mcap or .db3 file", None),
+    ("image", "", "Image topic of the recording; empty: the only one with a camera info beside it", None),
+    (
+        "player",
+        "auto",
+        "ros2 (ros2 bag play), hsr (our player) or auto: ros2 if installed",
+        ["auto", "ros2", "hsr"],
+    ),
+    ("rate", "1.0", "Speed; 1 = as recorded", None),
+    ("out", "", "File for the result, as JSON; empty: only print it", None),
+    ("record", "", "Record inputs and outputs of the replay into this new folder; empty: record nothing", None),
+    ("namespace", "human", "Namespace of the nodes and of their topics", None),
+    ("params", "", "Parameter file of the perception node", None),
+    ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
+    ("weights", "", "PEAR's checkpoint; empty: as the parameter file says, then HSR_PEAR_WEIGHTS", None),
+    ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
+    ("engine", "", "auto, tensorrt, tensorrt-rtx, onnxruntime or torch; empty: as the parameter file says", None),
+    ("device", "", "auto, cpu or cuda; empty: as the parameter file says", None),
+    ("view", "false", "Start the web view", ["true", "false"]),
+    ("dds_profile", "auto", "Fast DDS profile: auto (ours, unless one is set), none, or a path", None),
+    ("log_level", "info", "Least severity that is logged", ["debug", "info", "warn", "error", "fatal"]),
+    ("python", sys.executable, "Interpreter of the nodes", None),
+)
+PASSED_ON = (
+    "record", "namespace", "params", "regressor", "weights", "body_models", "engine", "device", "view", "dds_profile",
+    "log_level", "python",
+)  # fmt: skip
+"""Arguments that human_perception.launch.py has, too."""
+FRAMES = ("/tf", "/tf_static")
+
+
+def _has_ros2_bag() -> bool:
+    return shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
+
+
+def _actions(context: LaunchContext) -> list[Action]:
+    """Look into the recording, and start what plays, works and measures."""
+    # Performed here: what is started by an event later on lies outside the scope of these arguments.
+    given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
+    with BagSource(given["bag"], image_topic=given["image"] or None) as source:
+        found, known = source.diagnosis, set(source.reader.topics)
+    topics = [topic for topic in (found.image_topic, found.camera_info_topic, *FRAMES) if topic in known]
+    base = found.image_topic.removesuffix("/compressed")
+    nodes = {
+        "image": base,
+        "camera_info": found.camera_info_topic or f"{base.rpartition('/')[0]}/camera_info",
+        "transport": "compressed" if base != found.image_topic else "raw",
+        "use_sim_time": "true",
+        "source": "",
+        **{name: given[name] for name in PASSED_ON},
+    }
+    common = {
+        "package": "hsr",
+        "namespace": "/" + given["namespace"].strip("/"),
+        "output": "screen",
+        "prefix": [given["python"], " -u"],
+        "additional_env": transport_environment(given["dds_profile"], context.environment),
+    }
+    meter = _meter(given["out"], found.image_topic, nodes["camera_info"], common)
+    by_ros2 = given["player"] == "ros2" or (given["player"] == "auto" and _has_ros2_bag())
+    player = _ros2_bag(given, topics) if by_ros2 else _player(given, found.image_topic, topics, common)
+    included = IncludeLaunchDescription(
+        str(share_dir() / "launch" / "human_perception.launch.py"), launch_arguments=nodes.items()
+    )
+    ended = EmitEvent(event=Shutdown(reason="the recording has ended"))
+    return [
+        RegisterEventHandler(OnProcessIO(target_action=meter, on_stdout=_Once(player))),
+        RegisterEventHandler(OnProcessExit(target_action=meter, on_exit=[ended])),
+        meter,
+        GroupAction([included]),
+    ]
+
+
+class _Once:
+    """Starts the player the first time that the meter says it may."""
+
+    def __init__(self, action: Action) -> None:
+        self._action: Action | None = action
+
+    def __call__(self, event) -> list[Action]:
+        if self._action is None or READY not in event.text.splitlines():
+            return []
+        action, self._action = self._action, None
+        return [action]
+
+
+def _meter(out: str, image: str, camera_info: str, common: dict) -> Node:
+    return Node(
+        executable="replay_meter",
+        exec_name="replay_meter",
+        name="replay_meter",
+        parameters=[{"out": ParameterValue(out, value_type=str)}],
+        remappings=[("image", image), ("camera_info", camera_info)],
+        **common,
+    )
+
+
+def _player(given: dict[str, str], image: str, topics: list[str], common: dict) -> Node:
+    values = {"path": ParameterValue(given["bag"], value_type=str), "rate": float(given["rate"])}
+    return Node(
+        executable="play_node",
+        exec_name="player",
+        name="player",
+        parameters=[{**values, "image_topic": image, "topics": topics}],
+        **common,
+    )
+
+
+def _ros2_bag(given: dict[str, str], topics: list[str]) -> ExecuteProcess:
+    command = ["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"], "--topics", *topics]
+    return ExecuteProcess(cmd=command, name="ros2_bag_play", output="screen")
+
+
+def generate_launch_description() -> LaunchDescription:
+    declared = [
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
+        for name, default, text, choices in ARGUMENTS
+    ]
+    return LaunchDescription([GroupAction([*declared, OpaqueFunction(function=_actions)])])
