@@ -13,7 +13,6 @@ Source:
 from __future__ import annotations
 
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -66,39 +65,37 @@ class Emdb:
             ("male", "female"), "rotations and 2D only, no 3D joints, no vertices, no translation in the camera frame"
         )
 
-    @cached_property
-    def _files(self) -> dict[str, Path]:
-        found = {}
-        for path in sorted(self._root.glob("P*/*/*_data.pkl")):
-            name = "/".join(path.parent.parts[-2:])
-            if self.split == "all" or bool(read_pickle(path).get(self.split)):
-                found[name] = path
-        return found
+    def _path(self, name: str) -> Path:
+        """Return the pickle of a sequence, which may not exist."""
+        return self._root / name / f"{name.replace('/', '_')}_data.pkl"
 
     def sequences(self) -> tuple[str, ...]:
-        """Return the sequences of the split, as `P0/<sequence>`; the flags are in the pickles, which are read once."""
-        return tuple(self._files)
+        """Return the sequences of the split, as `P0/<sequence>`. Its flag is in the pickles, so each is read."""
+        found = ("/".join(path.parent.parts[-2:]) for path in sorted(self._root.glob("P*/*/*_data.pkl")))
+        names = tuple(name for name in found if self._path(name).is_file())
+        return names if self.split == "all" else tuple(n for n in names if read_pickle(self._path(n)).get(self.split))
 
     def open(self, name: str) -> ImageSequence:
         """Open a sequence.
 
         Raises:
-            ConfigError: No such sequence.
+            ConfigError: No such sequence in the set, or in the split.
             MissingFile: Its images are not there.
             BadFile: Its pickle is torn, holds other things than numbers, or lacks an array.
         """
-        check_name(name, self.sequences(), f"EMDB's split {self.split}")
-        path = self._files[name]
+        path = self._path(name)
+        data = read_pickle(path) if path.is_file() else {}
+        if not data or (self.split != "all" and not data.get(self.split)):
+            check_name(name, self.sequences(), f"EMDB's split {self.split}")
         images = need_folder(path.parent / "images", (), f"the images of {name}")
-        truth = _Truth(path, self._models)
+        truth = _Truth(path, data, self._models)
         return ImageSequence(name, FPS, [images / f"{i:05d}.jpg" for i in range(truth.length)], truth.sample)
 
 
 class _Truth:
     """What a pickle says, checked."""
 
-    def __init__(self, path: Path, models: SmplModels) -> None:
-        data = read_pickle(path)
+    def __init__(self, path: Path, data: dict[str, Any], models: SmplModels) -> None:
         self._path = path
         smpl, camera = (_part(data, name, path) for name in ("smpl", "camera"))
         body = numbers(smpl, "poses_body", (None, 69), path)

@@ -17,14 +17,16 @@ Source:
 from __future__ import annotations
 
 import os
-from collections import defaultdict
+import re
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadFile, InvalidIntrinsics
+from ..errors import BadFile, InvalidIntrinsics, MissingFile
 from ..geometry.camera import project
 from ..geometry.rigid import inverse, transformed
 from ..types import Array, Camera, Frame
@@ -46,6 +48,7 @@ from .joint_sets import H36M_17
 FPS = 50.0
 TEST_SUBJECTS = (9, 11)
 FRONTAL_CAMERA = 4
+_NAME = re.compile(r"s_(\d+)_act_(\d+)_subact_(\d+)_ca_(\d+)")
 LAYOUT = "the folder with images/ and annotations/ of the preprocessed Human3.6M"
 
 CONVENTIONS = Conventions(
@@ -75,62 +78,74 @@ class H36m:
     def __init__(self, folder: str | os.PathLike[str], *, split: str = "", body_models: Any = "") -> None:
         self.split = choose_split(CONVENTIONS, split)
         self._root = need_folder(folder, ("images", "annotations/Human36M_subject*_data.json"), LAYOUT)
-        self._subjects: dict[int, _Subject] = {}
         self.notes = ("joints only: no vertices, no PVE", "the files hold no lens distortion")
 
     def sequences(self) -> tuple[str, ...]:
-        return tuple(sorted(name for n in self._numbers() for name in self._subject(n).images if self._wanted(n, name)))
+        """Return the folders of images that belong to the split."""
+        return tuple(sorted(path.name for path in (self._root / "images").iterdir() if self._wanted(path.name)))
 
-    def _numbers(self) -> list[int]:
-        paths = (self._root / "annotations").glob("Human36M_subject*_data.json")
-        found = sorted(int("".join(filter(str.isdigit, p.name.split("subject")[1]))) for p in paths)
-        return [n for n in found if self.split == "all" or n in TEST_SUBJECTS]
-
-    def _wanted(self, subject: int, name: str) -> bool:
-        return self.split != "protocol2" or name.endswith(f"_ca_{FRONTAL_CAMERA:02d}")
-
-    def _subject(self, number: int) -> _Subject:
-        if number not in self._subjects:
-            self._subjects[number] = _Subject(self._root, number)
-        return self._subjects[number]
+    def _wanted(self, name: str) -> bool:
+        parts = _NAME.fullmatch(name)
+        if parts is None:
+            return False
+        subject, camera = int(parts[1]), int(parts[4])
+        return self.split == "all" or (
+            subject in TEST_SUBJECTS and (self.split == "protocol1" or camera == FRONTAL_CAMERA)
+        )
 
     def open(self, name: str) -> ImageSequence:
         """Open a sequence, as `s_09_act_02_subact_01_ca_04`.
 
         Raises:
             ConfigError: No such sequence.
+            MissingFile: A file of the subject's annotations is not there.
             BadFile: The annotations lack a value, or put the person out of the picture.
         """
         check_name(name, self.sequences(), f"Human3.6M's split {self.split}")
-        subject = next(s for s in map(self._subject, self._numbers()) if name in s.images)
-        return subject.open(name)
+        return _subject(self._root, int(name.split("_")[1])).open(name)
+
+
+@lru_cache(maxsize=2)
+def _subject(root: Path, number: int) -> _Subject:
+    """Return a subject's annotations: hundreds of megabytes of JSON, so they are kept for the next sequence."""
+    return _Subject(root, number)
+
+
+@dataclass(frozen=True, eq=False)
+class _Listed:
+    """The images of one sequence: names below images/, numbers of the frames, boxes (x, y, width, height) or None."""
+
+    files: list[str]
+    frames: list[int]
+    boxes: list[Any]
+    image_hw: tuple[int, int]
+    action: str
+    subaction: str
+    camera: str
 
 
 class _Subject:
-    """The annotations of one subject."""
+    """The annotations of one subject, without what is not needed."""
 
     def __init__(self, root: Path, number: int) -> None:
         self._root = root
         stem = f"{root}/annotations/Human36M_subject{number}"
         self._paths = {kind: Path(f"{stem}_{kind}.json") for kind in ("data", "camera", "joint_3d")}
-        data, self._cameras, self._joints = (read_json(path, LAYOUT) for path in self._paths.values())
-        self.images: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        try:
-            for entry in data["images"]:
-                self.images[Path(entry["file_name"]).parent.name].append(entry)
-            self._boxes = {entry["image_id"]: entry["bbox"] for entry in data.get("annotations", ())}
-            for entries in self.images.values():
-                entries.sort(key=lambda entry: entry["frame_idx"])
-        except (KeyError, TypeError) as error:
-            raise BadFile(f"{self._paths['data']} is not as preprocessed: it lacks {error}") from error
+        for path in self._paths.values():
+            if not path.is_file():
+                raise MissingFile(f"no {path}; wanted: {LAYOUT}")
+        self._images = _list_images(read_json(self._paths["data"], LAYOUT), self._paths["data"])
+        self._cameras = read_json(self._paths["camera"], LAYOUT)
+        self._joints = read_json(self._paths["joint_3d"], LAYOUT)
 
     def open(self, name: str) -> ImageSequence:
-        entries = self.images[name]
-        joints = np.stack([self._joints_of(entry) for entry in entries])
-        camera, T = self._camera(entries[0], joints)
+        listed = self._images.get(name)
+        if listed is None:
+            raise BadFile(f"{self._paths['data']} has no images of {name}")
+        joints = self._joints_of(listed)
+        camera, T = self._camera(listed, joints)
 
-        def sample(i: int, image: NDArray[np.uint8], stamp_ns: int) -> Sample:
-            entry = entries[i]
+        def sample(i: int, image: NDArray[np.uint8], _: int) -> Sample:
             try:
                 scaled = camera.scaled(image.shape[:2])  # type: ignore[arg-type]
             except InvalidIntrinsics as error:
@@ -142,34 +157,37 @@ class _Subject:
                 joints=points,
                 joint_names=H36M_17,
                 keypoints2d=with_confidence(uv),
-                bbox_xyxy=self._box(entry, image.shape[1] / camera.image_hw[1], uv),
+                bbox_xyxy=self._box(listed.boxes[i], image.shape[1] / camera.image_hw[1], uv),
                 valid=bool(np.isfinite(points).any()),
             )
-            stamp_ns = round((entry["frame_idx"] - entries[0]["frame_idx"]) * 1e9 / FPS)
+            stamp_ns = round((listed.frames[i] - listed.frames[0]) * 1e9 / FPS)
             frame = Frame(image, stamp_ns, "bgr", camera=scaled, index=i)
             return Sample(frame, (person,), inverse(T))
 
-        paths = [self._root / "images" / entry["file_name"] for entry in entries]
+        paths = [self._root / "images" / file for file in listed.files]
         return ImageSequence(name, FPS, paths, sample)
 
-    def _joints_of(self, entry: dict[str, Any]) -> Array:
+    def _joints_of(self, listed: _Listed) -> Array:
         path = self._paths["joint_3d"]
-        keys = [str(entry.get(key)) for key in ("action_idx", "subaction_idx", "frame_idx")]
-        try:
-            value = self._joints[keys[0]][keys[1]][keys[2]]
-        except (KeyError, TypeError) as error:
-            raise BadFile(f"{path} has no joints for action, subaction, frame {', '.join(keys)}") from error
-        return as_numbers(value, "joints", (len(H36M_17), 3), path) / 1000
+        out = []
+        for frame in listed.frames:
+            try:
+                value = self._joints[listed.action][listed.subaction][str(frame)]
+            except (KeyError, TypeError) as error:
+                keys = f"{listed.action}, {listed.subaction}, {frame}"
+                raise BadFile(f"{path} has no joints for action, subaction, frame {keys}") from error
+            out.append(as_numbers(value, "joints", (len(H36M_17), 3), path) / 1000)
+        return np.stack(out)
 
-    def _camera(self, entry: dict[str, Any], joints: Array) -> tuple[Camera, Array]:
+    def _camera(self, listed: _Listed, joints: Array) -> tuple[Camera, Array]:
         path = self._paths["camera"]
-        values = self._cameras.get(str(entry.get("cam_idx")))
+        values = self._cameras.get(listed.camera)
         if not isinstance(values, dict):
-            raise BadFile(f"{path} has no camera {entry.get('cam_idx')!r}; it has {', '.join(self._cameras)}")
+            raise BadFile(f"{path} has no camera {listed.camera}; it has {', '.join(self._cameras)}")
         f, c = (numbers(values, name, (2,), path) for name in "fc")
         R, t = numbers(values, "R", (3, 3), path), numbers(values, "t", (3,), path) / 1000
         K = np.array([[f[0], 0, c[0]], [0, f[1], c[1]], [0, 0, 1]])
-        camera = camera_from(K, (int(entry["height"]), int(entry["width"])), path)
+        camera = camera_from(K, listed.image_hw, path)
         poses = []
         for shift in (t, -R @ t):
             T = np.eye(4)
@@ -177,16 +195,33 @@ class _Subject:
             poses.append((_share_inside(transformed(joints, T), camera), T))
         share, T = max(poses, key=lambda pose: pose[0])
         if share < 0.5:
-            raise BadFile(
-                f"{path}: camera {entry['cam_idx']} sees only {100 * share:.0f} % of the joints in {entry['file_name']}"
-            )
+            raise BadFile(f"{path}: camera {listed.camera} sees only {100 * share:.0f} % of the joints")
         return camera, T
 
-    def _box(self, entry: dict[str, Any], scale: float, uv: Array) -> Array | None:
-        if entry["id"] not in self._boxes:
+    def _box(self, box: Any, scale: float, uv: Array) -> Array | None:
+        if box is None:
             return tight_box(uv)
-        x, y, width, height = as_numbers(self._boxes[entry["id"]], "bbox", (4,), self._paths["data"]) * scale
+        x, y, width, height = as_numbers(box, "bbox", (4,), self._paths["data"]) * scale
         return np.array([x, y, x + width, y + height])
+
+
+def _list_images(data: Any, path: Path) -> dict[str, _Listed]:
+    """Return the images of each sequence in the order of their frames."""
+    found: dict[str, _Listed] = {}
+    try:
+        boxes = {entry["image_id"]: entry["bbox"] for entry in data.get("annotations", ())}
+        for entry in sorted(data["images"], key=lambda entry: entry["frame_idx"]):
+            name = Path(entry["file_name"]).parent.name
+            if name not in found:
+                size = int(entry["height"]), int(entry["width"])
+                keys = (str(entry[key]) for key in ("action_idx", "subaction_idx", "cam_idx"))
+                found[name] = _Listed([], [], [], size, *keys)
+            found[name].files.append(entry["file_name"])
+            found[name].frames.append(int(entry["frame_idx"]))
+            found[name].boxes.append(boxes.get(entry["id"]))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BadFile(f"{path} is not as preprocessed: it lacks {error}") from error
+    return found
 
 
 def _share_inside(points: Array, camera: Camera) -> float:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +62,6 @@ class Synthetic:
         self._scenes = {path.resolve().name: path for path in scenes}
         self.notes: tuple[str, ...] = ()
 
-    @cached_property
-    def _body(self) -> BodyModel:
-        from ..synth.benchmark import open_body
-
-        return open_body()
-
     def sequences(self) -> tuple[str, ...]:
         return tuple(self._scenes)
 
@@ -80,7 +74,14 @@ class Synthetic:
             BadFile: Its files do not fit each other, or it was made with another body than this version's.
         """
         check_name(name, self.sequences(), "this folder")
-        return SyntheticSequence(name, self._scenes[name], self._body)
+        return SyntheticSequence(name, self._scenes[name], _body())
+
+
+@cache
+def _body() -> BodyModel:
+    from ..synth.benchmark import open_body
+
+    return open_body()
 
 
 def _is_scene(path: Path) -> bool:

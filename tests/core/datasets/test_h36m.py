@@ -92,7 +92,7 @@ def test_a_missing_annotation_file_is_named(tmp_path):
     made = make_h36m(tmp_path / "Human36M")
     (made.root / "annotations" / "Human36M_subject9_joint_3d.json").unlink()
     with pytest.raises(MissingFile, match="joint_3d"):
-        open_dataset("h36m", made.root).sequences()
+        open_dataset("h36m", made.root).open(made.sequence)
 
 
 def test_a_truncated_annotation_file_is_named(tmp_path):
@@ -100,4 +100,4 @@ def test_a_truncated_annotation_file_is_named(tmp_path):
     path = made.root / "annotations" / "Human36M_subject9_data.json"
     path.write_text(path.read_text()[:100])
     with pytest.raises(BadFile, match="not JSON"):
-        open_dataset("h36m", made.root).sequences()
+        open_dataset("h36m", made.root).open(made.sequence)
