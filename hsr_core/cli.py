@@ -37,7 +37,7 @@ word is the command's name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 2 wrong input, 130 stopped by the user."""
+    """Run the command line and return its exit status: 0 done, 1 a condition failed, 2 wrong input, 130 stopped."""
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s", stream=sys.stderr)
     try:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(answer, int):
         return answer
     _show(answer, args.json)
-    return 130 if answer.get("interrupted") else 0
+    return 130 if answer.get("interrupted") else int(answer.get("failed", False))
 
 
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
@@ -148,6 +148,11 @@ def _written(args: argparse.Namespace) -> dict[str, str]:
 
 
 def _show(values: dict[str, Any], as_json: bool) -> None:
+    """Print an answer: as JSON, as its own `text`, or name by name."""
+    text = values.pop("text", None)
+    if not as_json and text is not None:
+        print(text)
+        return
     if as_json:
         print(json.dumps(values), flush=True)
         return

@@ -16,6 +16,7 @@ from .jobs import run_units
 from .merge import write_results
 from .plan import CHUNK_S, OVERLAP_S, plan_units
 from .recordings import Recording, dataset_recordings, find_recordings
+from .text import comparison_text, summary_text
 from .unit import Unit, UnitResult
 
 WORK = ".units"
@@ -53,7 +54,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 
 
-def run(args: argparse.Namespace) -> dict[str, Any] | int:
+def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate or compare; return what to show."""
     if args.compare:
         if args.inputs:
@@ -67,6 +68,7 @@ def run(args: argparse.Namespace) -> dict[str, Any] | int:
         overlap_s=args.overlap, worst=args.worst,
     )  # fmt: skip
     answer = _answer(summary, out)
+    answer["text"] = summary_text(summary, str(out))
     if args.against or args.fail_if or args.criteria:
         return _judge(args, args.against, out, answer)
     if args.report:
@@ -147,5 +149,31 @@ def _answer(summary: dict[str, Any], out: Path) -> dict[str, Any]:
     return answer | ({"errors": errors} if errors else {})
 
 
-def _judge(args: argparse.Namespace, a: Path | None, b: Path, answer: dict[str, Any]) -> dict[str, Any] | int:
-    raise NotImplementedError
+def _judge(args: argparse.Namespace, a: Path | None, b: Path, answer: dict[str, Any]) -> dict[str, Any]:
+    """Compare results a and b, check the conditions on b, write the report; add all of it to the answer."""
+    from .compare import compare
+    from .criteria import as_text, check, load_criteria, parse_fail_if
+    from .result_folder import ResultFolder
+
+    criteria = [parse_fail_if(text) for text in args.fail_if]
+    criteria += load_criteria(args.criteria) if args.criteria else ()
+    comparison = compare(a, b) if a else None
+    folder = ResultFolder(b)
+    outcomes = check(criteria, folder.summary, comparison, folder)
+    texts = [answer["text"]] if "text" in answer else []
+    if comparison is not None:
+        answer["comparison"] = comparison
+        texts.append(comparison_text(comparison))
+    if criteria:
+        answer["criteria"] = [
+            {"condition": o.criterion.text, "failed": o.failed, "reason": o.reason, "frames": list(o.frames)}
+            for o in outcomes
+        ]
+        answer["failed"] = any(outcome.failed for outcome in outcomes)
+        texts.append(as_text(outcomes))
+    answer["text"] = "\n".join(texts)
+    if args.report:
+        from .report import write_report
+
+        answer["report"] = str(write_report(folder.path, args.report, comparison))
+    return answer

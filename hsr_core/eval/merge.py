@@ -39,11 +39,13 @@ def write_results(
         name: Of the run. run: What differs from run to run: date, wall time, workers.
     """
     facts = _facts(units, results)
-    digest = _write_frames(out / FRAMES, facts, units, work)
-    latency = _write_timing(out / TIMING, units, work)
+    shifts = _index_shifts(units, results)
+    digest = _write_frames(out / FRAMES, facts, units, work, shifts)
+    latency = _write_timing(out / TIMING, units, work, shifts)
     groups = _by_recording(units, results)
     total = reduce(lambda a, b: a + b, (result.scores for result in results), Scores())
-    base = next((figure.protocol for figure in total.figures.values()), Protocol(""))
+    base = next((f.protocol for f in total.figures.values() if f.protocol.fps), None)
+    base = base or next((figure.protocol for figure in total.figures.values()), Protocol(""))
     summary = {
         "format": FORMAT,
         "name": name,
@@ -56,7 +58,7 @@ def write_results(
         "facts": facts,
         "sha256": digest,
         "notes": total.notes,
-        "worst": _write_worst(out, units, results, work),
+        "worst": _write_worst(out, units, results, work, shifts),
         "timing": _timing(results, latency, run),
     }
     with written_whole(out / SUMMARY) as file:
@@ -81,22 +83,34 @@ def _facts(units: Sequence[Unit], results: Sequence[UnitResult]) -> dict[str, An
     }
 
 
-def _write_frames(path: Path, facts: dict[str, Any], units: Sequence[Unit], work: Path) -> str:
+def _index_shifts(units: Sequence[Unit], results: Sequence[UnitResult]) -> list[int]:
+    """Return what makes the units' own frame numbers those of the recording."""
+    ended: dict[str, int] = {}
+    shifts = []
+    for unit, result in zip(units, results, strict=True):
+        first, last = result.indices
+        begin = ended.get(unit.recording.name, first)
+        shifts.append(begin - first)
+        ended[unit.recording.name] = begin + last - first + 1
+    return shifts
+
+
+def _write_frames(path: Path, facts: dict[str, Any], units: Sequence[Unit], work: Path, shifts: Sequence[int]) -> str:
     """Join the units' rows behind a first line; return the hash of them all."""
     digest = hashlib.sha256()
     with written_whole(path) as file:
         head = {"kind": "run", "format": FORMAT, "facts": facts}
         file.write((json.dumps(head, separators=(",", ":")) + "\n").encode())
-        for line in _lines(units, work, "rows.jsonl"):
+        for line in _lines(units, work, "rows.jsonl", shifts):
             digest.update(line)
             file.write(line)
     return digest.hexdigest()
 
 
-def _write_timing(path: Path, units: Sequence[Unit], work: Path) -> dict[str, Distribution]:
+def _write_timing(path: Path, units: Sequence[Unit], work: Path, shifts: Sequence[int]) -> dict[str, Distribution]:
     stages: dict[str, Distribution] = {}
     with written_whole(path) as file:
-        for line in _lines(units, work, "timing.jsonl"):
+        for line in _lines(units, work, "timing.jsonl", shifts):
             file.write(line)
             values = json.loads(line)
             for stage, ms in {**values["stage_ms"], "decode": values["decode_ms"]}.items():
@@ -104,12 +118,20 @@ def _write_timing(path: Path, units: Sequence[Unit], work: Path) -> dict[str, Di
     return stages
 
 
-def _lines(units: Sequence[Unit], work: Path, name: str) -> Iterator[bytes]:
-    for unit in units:
+def _lines(units: Sequence[Unit], work: Path, name: str, shifts: Sequence[int]) -> Iterator[bytes]:
+    for unit, shift in zip(units, shifts, strict=True):
         path = unit_folder(unit, work) / name
-        if path.is_file():
-            with path.open("rb") as file:
-                yield from file
+        if not path.is_file():
+            continue
+        with path.open("rb") as file:
+            yield from (_shifted(line, shift) for line in file) if shift else file
+
+
+def _shifted(line: bytes, shift: int) -> bytes:
+    values = json.loads(line)
+    if "index" in values:
+        values["index"] += shift
+    return (json.dumps(values, separators=(",", ":")) + "\n").encode()
 
 
 def _by_recording(units: Sequence[Unit], results: Sequence[UnitResult]) -> dict[str, tuple[Scores, list[UnitResult]]]:
@@ -128,7 +150,9 @@ def _metrics(total: Scores, base: Protocol, recordings: Sequence[Scores]) -> dic
     if total.tracking is not None:
         for name, value in total.tracking.scores().items():
             if name not in metrics:
-                metrics[name] = _plain(value, base.of(name, matching="within 0.5 m of the pelvis"))
+                metrics[name] = _plain(value, replace(base, fps=0.0).of(name, similarity="1 - pelvis distance / 1 m"))
+    if total.lag is not None and np.isfinite(total.lag.lag_ms):
+        metrics["lag_ms"] = _plain(total.lag.lag_ms, base.of("lag_ms"))
     return metrics
 
 
@@ -170,10 +194,16 @@ def _recording(name: str, scores: Scores, parts: Sequence[UnitResult]) -> dict[s
     }  # fmt: skip
 
 
-def _write_worst(out: Path, units: Sequence[Unit], results: Sequence[UnitResult], work: Path) -> list[dict[str, Any]]:
+def _write_worst(
+    out: Path, units: Sequence[Unit], results: Sequence[UnitResult], work: Path, shifts: Sequence[int]
+) -> list[dict[str, Any]]:
     """Choose the worst of all units and copy their pictures."""
     most = max((unit.worst for unit in units), default=0)
-    found = [(facts, unit) for unit, result in zip(units, results, strict=True) for facts in result.worst]
+    found = [
+        ({**facts, "index": facts["index"] + shift}, unit)
+        for unit, result, shift in zip(units, results, shifts, strict=True)
+        for facts in result.worst
+    ]
     found.sort(key=lambda pair: -pair[0]["value"])
     folder = out / "worst"
     shutil.rmtree(folder, ignore_errors=True)

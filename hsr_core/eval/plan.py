@@ -8,8 +8,7 @@ from dataclasses import asdict
 from ..config import Settings, flatten
 from ..errors import HsrError
 from ..sources.bag import BagSource
-from ..sources.bag_reader import BagReader
-from .recordings import Part, Recording
+from .recordings import Part, Recording, nominal_fps
 from .unit import Unit
 
 CHUNK_S = 60.0
@@ -36,28 +35,34 @@ def plan_units(
         worst: How many of the worst frames are drawn.
     """
     values = flatten(asdict(settings))
-    parts = [(recording, part) for recording in recordings for part in _parts(recording, chunk_s, overlap_s)]
-    return [Unit(i, recording, part, values, worst) for i, (recording, part) in enumerate(parts)]
+    parts = [
+        (recording, part, fps)
+        for recording in recordings
+        for parts, fps in [_parts(recording, chunk_s, overlap_s)]
+        for part in parts
+    ]
+    return [Unit(i, recording, part, values, worst, fps) for i, (recording, part, fps) in enumerate(parts)]
 
 
-def _parts(recording: Recording, chunk_s: float, overlap_s: float) -> list[Part]:
+def _parts(recording: Recording, chunk_s: float, overlap_s: float) -> tuple[list[Part], float]:
+    """Return the parts of a recording and its rate, 0 where its unit will know it."""
     if recording.kind != "bag" or chunk_s <= 0:
-        return [Part()]
+        return [Part()], 0.0
     try:
-        borders = _borders(recording, round(chunk_s * 1e9))
+        borders, fps = _borders(recording, round(chunk_s * 1e9))
     except HsrError:  # the unit will say why
-        borders = []
+        return [Part()], 0.0
     begins = [(None, None), *((at - round(overlap_s * 1e9), stamp) for at, stamp in borders)]
     ends = [*((at + LATE_NS, stamp) for at, stamp in borders), (None, None)]
-    return [Part(begin[0], end[0], begin[1], end[1]) for begin, end in zip(begins, ends, strict=True)]
+    return [Part(begin[0], end[0], begin[1], end[1]) for begin, end in zip(begins, ends, strict=True)], fps
 
 
-def _borders(recording: Recording, chunk_ns: int) -> list[tuple[int, int]]:
-    """Return the inner borders of a bag: time of receipt, and stamp of the first image received from then on."""
-    with BagReader(recording.path) as reader:
-        span = reader.span_ns
+def _borders(recording: Recording, chunk_ns: int) -> tuple[list[tuple[int, int]], float]:
+    """Return the inner borders of a bag, by receipt and by stamp of the first image from then on, and its rate."""
+    with BagSource(recording.path, image_topic=recording.image or None) as source:
+        span, fps = source.reader.span_ns, nominal_fps(source.fps)
     if span is None:
-        return []
+        return [], fps
     found: list[tuple[int, int]] = []
     for at in range(span[0] + chunk_ns, span[1] - chunk_ns // 2, chunk_ns):
         try:
@@ -67,4 +72,4 @@ def _borders(recording: Recording, chunk_ns: int) -> list[tuple[int, int]]:
             break
         if stamp is not None and (not found or stamp > found[-1][1]):
             found.append((at, stamp))
-    return found
+    return found, fps

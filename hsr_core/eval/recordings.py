@@ -76,7 +76,8 @@ class Opened:
     Attributes:
         fps: Nominal. frames: Expected, or None.
         has_reference: Whether there is any truth to score against.
-        gender, dataset, split: Of the reference, for the protocol record. notes: What cannot be scored, and why.
+        gender, dataset, split: Of the reference, for the protocol record.
+        metric: Places of the reference are in metres. notes: What cannot be scored, and why.
         diagnosis: What is wrong with the recording, as far as it was read.
     """
 
@@ -87,6 +88,7 @@ class Opened:
     gender: str = ""
     dataset: str = ""
     split: str = ""
+    metric: bool = True
     notes: tuple[str, ...] = ()
     diagnosis: Any = field(default_factory=dict)
 
@@ -94,6 +96,12 @@ class Opened:
         """Return what was found wrong with the recording so far."""
         problems = getattr(self.diagnosis, "problems", None)
         return problems() if problems else {name: value for name, value in self.diagnosis.items() if value}
+
+
+def nominal_fps(measured: float) -> float:
+    """Return the rate that was meant: stamps jitter, and two parts of a recording must not differ by it."""
+    whole = round(measured)
+    return float(whole) if abs(measured - whole) < 0.015 * measured else round(measured, 1)
 
 
 @contextmanager
@@ -117,7 +125,7 @@ def _open_dataset(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     stack.callback(sequence.close)
     opened = Opened(
         iter(sequence), sequence.fps, sequence.frame_count, True, dataset.conventions.gender, recording.dataset,
-        dataset.split, dataset.notes,
+        dataset.split, dataset.conventions.unit == "m", dataset.notes,
     )  # fmt: skip
     opened.diagnosis = _Skipped(sequence)
     return opened

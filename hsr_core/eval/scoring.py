@@ -16,10 +16,11 @@ from ..types import Array, Camera
 from .figure import Figure
 from .joint_rules import SMPL_PELVIS, Pelvis, hip_midpoint
 from .keypoint_metrics import pck_hits
+from .lag_metrics import LagMeter
 from .matching import match_boxes, tight_box
 from .metrics import annotated, joint_errors, shifted, vertex_errors
 from .motion_stream import MotionStream
-from .protocol import Protocol
+from .protocol import Protocol, differences
 from .tracking_metrics import TrackingCounts, TrackingLog, position_similarity
 from .world_metrics import rte_percent, w_mpjpe_mm, wa_mpjpe_mm
 
@@ -30,8 +31,12 @@ LIMB_NAMES = tuple(JOINT_NAMES[joint] for joint in LIMB_12)
 BODY_NAMES = JOINT_NAMES[:22]
 PCK_SHARES = {"pck_005": 0.05, "pck_010": 0.1}
 FLUSH_FRAMES = 512
+LAG_S = 0.5
+"""The longest delay looked for: walking repeats itself after a second."""
 OWN_MOTION = ("accel_mm_frame2", "jitter_10m_s3")
 """What can be said of a motion without a reference."""
+OF_PLACE = ("abs_mpjpe_mm", "abs_pve_mm", "root_error_mm", "root_ray_error_mm")
+OF_MOTION = (*OWN_MOTION, "accel_error_mm_frame2", "accel_error_m_s2")
 DECIMALS = 4
 
 
@@ -94,27 +99,51 @@ class Scores:
     """Everything that adds up over parts of a run.
 
     Attributes:
-        figures: By metric. tracking: Counts. notes: What could not be scored, each once.
+        figures: By metric. tracking: Counts. lag: Sums of all people's `LagMeter`, of one frame rate.
+        mixed: Metrics whose parts were measured under different protocols: they have no common figure.
+        notes: What could not be scored, each once.
         frames, bad_frames: Processed and refused.
     """
 
     figures: dict[str, Figure] = field(default_factory=dict)
     tracking: TrackingCounts | None = None
+    lag: LagMeter | None = None
+    mixed: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     frames: int = 0
     bad_frames: int = 0
 
     def add_figure(self, figure: Figure) -> None:
+        """Add a figure to that of the same metric, unless it was measured in another way."""
         name = figure.protocol.metric
-        self.figures[name] = self.figures[name] + figure if name in self.figures else figure
+        if name in self.mixed:
+            return
+        known = self.figures.get(name)
+        if known is None or known.protocol.same_as(figure.protocol):
+            self.figures[name] = figure if known is None else known + figure
+            return
+        del self.figures[name]
+        self.mixed.append(name)
+        fields = ", ".join(differences(known.protocol, figure.protocol))
+        self.note(f"{name} has no common figure: its recordings differ in {fields}")
+
+    def note(self, text: str) -> None:
+        if text not in self.notes:
+            self.notes.append(text)
 
     def __add__(self, other: Scores) -> Scores:
-        out = Scores(dict(self.figures), self.tracking, list(self.notes), self.frames, self.bad_frames)
+        out = replace(
+            self, figures=dict(self.figures), mixed=[*self.mixed], notes=[*self.notes], lag=_lags(self.lag, other.lag)
+        )
+        for name in other.mixed:
+            out.figures.pop(name, None)
+            out.mixed += [name] if name not in out.mixed else []
         for figure in other.figures.values():
             out.add_figure(figure)
         if other.tracking is not None:
             out.tracking = other.tracking if out.tracking is None else out.tracking + other.tracking
-        out.notes += [note for note in other.notes if note not in out.notes]
+        for text in other.notes:
+            out.note(text)
         out.frames, out.bad_frames = out.frames + other.frames, out.bad_frames + other.bad_frames
         return out
 
@@ -122,17 +151,26 @@ class Scores:
         return {
             "figures": {name: figure.to_dict() for name, figure in sorted(self.figures.items())},
             "tracking": None if self.tracking is None else self.tracking.to_dict(),
-            "notes": self.notes, "frames": self.frames, "bad_frames": self.bad_frames,
+            "lag": None if self.lag is None else [self.lag.fps, self.lag.max_lag, self.lag.sums.tolist()],
+            "mixed": self.mixed, "notes": self.notes, "frames": self.frames, "bad_frames": self.bad_frames,
         }  # fmt: skip
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Scores:
-        tracking = values["tracking"]
+        tracking, lag = values["tracking"], values["lag"]
         return cls(
             {name: Figure.from_dict(figure) for name, figure in values["figures"].items()},
             None if tracking is None else TrackingCounts.from_dict(tracking),
-            list(values["notes"]), values["frames"], values["bad_frames"],
+            None if lag is None else LagMeter(lag[0], lag[1], np.array(lag[2])),
+            list(values["mixed"]), list(values["notes"]), values["frames"], values["bad_frames"],
         )  # fmt: skip
+
+
+def _lags(a: LagMeter | None, b: LagMeter | None) -> LagMeter | None:
+    """Return both, or the first of two frame rates, which cannot be added."""
+    if a is None or b is None or a.fps != b.fps:
+        return a or b
+    return a.merge(b)
 
 
 class FrameScorer:
@@ -142,6 +180,7 @@ class FrameScorer:
         protocol: What all figures share: data set, split, fps, mode.
         body_family, topology: Of the predictions' body model.
         reference_vertices: Poses a reference of the same body model, (V, 3) [m].
+        metric: The reference's place is in metres; False: its scale is unknown, and nothing that needs it is scored.
     """
 
     def __init__(
@@ -150,9 +189,11 @@ class FrameScorer:
         body_family: str,
         topology: str,
         reference_vertices: Callable[[ReferencePerson], Array] | None = None,
+        *,
+        metric: bool = True,
     ) -> None:
         self._base, self._family, self._topology = protocol, body_family, topology
-        self._reference_vertices = reference_vertices
+        self._reference_vertices, self._metric = reference_vertices, metric
         self._rules: dict[tuple[str, ...], Rule | None] = {}
         self._protocol: Protocol | None = None
         self._rule: Rule | None = None
@@ -161,6 +202,8 @@ class FrameScorer:
         self._degenerate = 0
         self._detected, self._counted = [0, 0], 0
         self._motion: dict[Any, MotionStream] = {}
+        self._lag: dict[Any, LagMeter] = {}
+        self._index = -1
         self._tracking = TrackingLog()
         self._world: dict[int, list[tuple[Array, Array]]] = defaultdict(list)
         self.scores = Scores()
@@ -185,6 +228,7 @@ class FrameScorer:
             has_reference: False: the recording has no truth, and motion is measured by itself.
             T_world_cam: For world metrics, where known.
         """
+        self._index += 1
         if not has_reference:
             return [self._alone(person, scored) for person in predicted], []
         usable = [person for person in reference if self._rule_of(person) is not None]
@@ -212,6 +256,8 @@ class FrameScorer:
         """Return the scores of all frames."""
         self._world_figures()
         self._flush()
+        for meter in self._lag.values():
+            self.scores.lag = _lags(self.scores.lag, meter)
         if self._counted:
             self.scores.tracking = self._tracking.counts()
         return self.scores
@@ -224,7 +270,7 @@ class FrameScorer:
             rule = self._rules[key] = rule_for(person, self._family, self._topology)
             if rule is None:
                 has = ", ".join(person.joint_names) or "no joints"
-                self._note(f"a reference cannot be scored: it lacks limb joints; it has {has}")
+                self.scores.note(f"a reference cannot be scored: it lacks limb joints; it has {has}")
             elif self._rule is None:
                 self._rule = rule
                 self._protocol = replace(
@@ -232,7 +278,7 @@ class FrameScorer:
                     topology=self._topology if rule.same_body else "", matching=MATCHING, frame_filter=SEEN,
                 )  # fmt: skip
             elif rule != self._rule:
-                self._note(f"references of several kinds: only those of {self._rule.name} are scored")
+                self.scores.note(f"references of several kinds: only those of {self._rule.name} are scored")
         rule = self._rules[key]
         return rule if rule is not None and rule == self._rule else None
 
@@ -259,7 +305,11 @@ class FrameScorer:
         joints, true = person.joints[list(rule.predicted)].astype(np.float64), self._joints(truth)
         root = rule.pelvis.indices
         known = truth.valid and bool(annotated(true, root))
-        values = self._move(("ref", truth.id), shifted(joints, root), shifted(true, root) if known else None)
+        moved = shifted(joints, root), shifted(true, root) if known else None
+        values = self._move(("ref", truth.id), *moved)
+        if truth.id not in self._lag:
+            self._lag[truth.id] = LagMeter(self._base.fps, max(2, round(LAG_S * self._base.fps)))
+        self._lag[truth.id].push(*moved, scored=scored, index=self._index)
         if not known:
             return {}
         errors = joint_errors(joints, true, root)
@@ -290,7 +340,7 @@ class FrameScorer:
 
     def _place(self, truth: ReferencePerson, joints: Array, true: Array, T_world_cam: Array | None) -> None:
         """Take note of where a person is in the world."""
-        if T_world_cam is not None:
+        if T_world_cam is not None and self._metric:
             R, t = T_world_cam[:3, :3], T_world_cam[:3, 3]
             self._world[truth.id].append((joints @ R.T + t, true @ R.T + t))
 
@@ -334,12 +384,14 @@ class FrameScorer:
 
     def _move(self, who: Any, predicted: Array | None, reference: Array | None) -> dict[str, float]:
         stream = self._motion.setdefault(who, MotionStream(self._base.fps))
-        return stream.push(predicted, reference)
+        return stream.push(predicted, reference, index=self._index)
 
     def _keep(self, values: dict[str, float], scored: bool) -> dict[str, float]:
         """Add values to the figures; return those that exist, rounded for the file."""
         if not scored:
             return {}
+        if not self._metric:
+            values = {name: value for name, value in values.items() if name not in OF_PLACE}
         for name, value in values.items():
             self._values[name].append(value)
         return {name: round(value, DECIMALS) for name, value in values.items() if np.isfinite(value)}
@@ -351,9 +403,13 @@ class FrameScorer:
         assert self._rule is not None
         asked = [column for column, person in enumerate(reference) if person.valid]
         matched = sum(column in asked for _, column in pairs)
-        self._counted += 1
+        excused = {row for row, column in pairs if column not in asked}  # they found somebody who does not count
+        predicted = [person for row, person in enumerate(predicted) if row not in excused]
+        self._counted += self._metric
         self._detected[0] += matched
         self._detected[1] += len(asked)
+        if not self._metric:
+            return
         root = list(self._rule.pelvis.indices)
         places = [person.joints[list(self._rule.predicted)][root].mean(0) for person in predicted]
         true = [self._joints(reference[column])[root].mean(0) for column in asked]
@@ -371,11 +427,11 @@ class FrameScorer:
             return
         for name, values in self._values.items():
             degenerate = self._degenerate if name == "pa_mpjpe_mm" else 0
-            self.scores.add_figure(Figure.of(np.array(values), self._protocol.of(name), degenerate=degenerate))
+            self.scores.add_figure(Figure.of(np.array(values), self._protocol_of(name), degenerate=degenerate))
         for name, hits in self._hits.items():
-            self.scores.add_figure(Figure.of(np.stack(hits), self._protocol.of(name), components=True))
+            self.scores.add_figure(Figure.of(np.stack(hits), self._protocol_of(name), components=True))
         if self._detected[1]:
-            protocol = self._protocol.of("detection_rate")
+            protocol = self._protocol_of("detection_rate")
             self.scores.add_figure(Figure.ratio(self._detected[0], self._detected[1], protocol))
         self._values.clear()
         self._hits.clear()
@@ -394,12 +450,14 @@ class FrameScorer:
             }
             for name, value in values.items():
                 if np.isfinite(value).any():
-                    self.scores.add_figure(Figure.of(value, self._protocol.of(name, chunk=100, tail="dropped")))
+                    self.scores.add_figure(Figure.of(value, self._protocol_of(name, chunk=100, tail="dropped")))
         self._world.clear()
 
-    def _note(self, text: str) -> None:
-        if text not in self.scores.notes:
-            self.scores.notes.append(text)
+    def _protocol_of(self, metric: str, **details: str | int) -> Protocol:
+        """The rate is part of what motion means, and of nothing else."""
+        assert self._protocol is not None
+        known = self._protocol if metric in OF_MOTION else replace(self._protocol, fps=0.0)
+        return known.of(metric, **details)
 
 
 def _row(person: Prediction, reference: int | None, values: dict[str, float]) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from ..regress.pear import weights_path
 from ..stream import HumanStream
 from ..types import Array, HumanEstimate, TrackState
 from .protocol import METRICS_VERSION, Protocol
-from .recordings import Opened, Part, Recording, open_recording
+from .recordings import Opened, Part, Recording, nominal_fps, open_recording
 from .scoring import FrameScorer, Prediction, Scores
 from .worst import WorstFrames
 
@@ -44,6 +44,7 @@ class Unit:
     Attributes:
         index: Place in the merged results. recording, part: What is read.
         settings: Values by dotted name. worst: How many of the worst frames are drawn.
+        fps: Nominal rate of the recording; 0 = as it opens.
     """
 
     index: int
@@ -51,6 +52,7 @@ class Unit:
     part: Part
     settings: dict[str, Any]
     worst: int = 10
+    fps: float = 0.0
 
     @property
     def key(self) -> str:
@@ -58,7 +60,7 @@ class Unit:
         identity = {
             "recording": self.recording.to_dict(), "part": asdict(self.part), "settings": self.settings,
             "files": _fingerprint(self.recording.path), "weights": _weights(self.settings),
-            "version": [__version__, METRICS_VERSION, _code()], "worst": self.worst,
+            "version": [__version__, METRICS_VERSION, _code()], "worst": self.worst, "fps": self.fps,
         }  # fmt: skip
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:24]
 
@@ -67,7 +69,8 @@ class Unit:
 class UnitResult:
     """Attributes:
     scores: Of the part. error: Why the recording could not be evaluated (to its end); "" = it could.
-    facts: Regressor and body. problems: Found in the recording. first_ns, last_ns: Stamps, or None.
+    facts: Regressor and body. problems: Found in the recording.
+    first_ns, last_ns: Stamps, or None. indices: Numbers of the first and the last scored frame read by the unit.
     seconds: Spent on decoding, processing, scoring and writing.
     worst: Metric, value, frame and picture of the worst frames.
     """
@@ -78,6 +81,7 @@ class UnitResult:
     problems: dict[str, Any]
     first_ns: int | None
     last_ns: int | None
+    indices: tuple[int, int]
     seconds: dict[str, float]
     worst: list[dict[str, Any]]
 
@@ -89,7 +93,7 @@ class UnitResult:
         """Return the result of a finished unit, None of one that is not."""
         try:
             values = json.loads((folder / DONE).read_text())
-            return cls(**{**values, "scores": Scores.from_dict(values["scores"])})
+            return cls(**{**values, "scores": Scores.from_dict(values["scores"]), "indices": tuple(values["indices"])})
         except (OSError, ValueError, KeyError, TypeError, HsrError):
             return None
 
@@ -120,6 +124,7 @@ class _Run:
         self._scores = Scores()
         self._first_ns: int | None = None
         self._last_ns: int | None = None
+        self._indices = (0, -1)
 
     def result(self) -> UnitResult:
         error, problems, facts = "", {}, {}
@@ -136,16 +141,18 @@ class _Run:
         except HsrError as reason:
             error = str(reason)
         return UnitResult(
-            self._scores, error, facts, problems, self._first_ns, self._last_ns,
+            self._scores, error, facts, problems, self._first_ns, self._last_ns, self._indices,
             {name: round(value, 4) for name, value in self._seconds.items()}, self._worst.write(),
         )  # fmt: skip
 
     def _read(self, opened: Opened, stream: HumanStream) -> None:
         protocol = Protocol(
             "", dataset=opened.dataset or self._unit.recording.kind, split=opened.split,
-            reference_gender=opened.gender, fps=round(opened.fps, 3),
+            reference_gender=opened.gender, fps=self._unit.fps or nominal_fps(opened.fps),
         )  # fmt: skip
-        scorer = FrameScorer(protocol, self._body.family, f"ehm:{self._body.model_id}", self._pose)
+        scorer = FrameScorer(
+            protocol, self._body.family, f"ehm:{self._body.model_id}", self._pose, metric=opened.metric
+        )
         scorer.scores.notes += opened.notes
         with open(self._folder / "rows.jsonl", "w") as rows, open(self._folder / "timing.jsonl", "w") as timing:
             try:
@@ -192,7 +199,9 @@ class _Run:
         self._seconds["score"] += end - done
         if not scored:
             return
-        self._first_ns = frame.stamp_ns if self._first_ns is None else self._first_ns
+        if self._first_ns is None:
+            self._first_ns, self._indices = frame.stamp_ns, (index, index)
+        self._indices = (self._indices[0], index)
         self._last_ns = frame.stamp_ns
         _line(
             rows, kind="frame", recording=name, index=index, stamp_ns=frame.stamp_ns, people=found, missed=missed
