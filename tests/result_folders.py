@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,7 +86,7 @@ def write_folder(
             "histogram": _histogram(totals),
         },
         "facts": facts or {},
-        "sha256": "0" * 64,
+        "sha256": hashlib.sha256("\n".join(lines).encode()).hexdigest(),
         "notes": [],
         "worst": [],
     }
