@@ -50,8 +50,16 @@ def perception(rig):
     return Perception(rig)
 
 
+HEARD = (
+    *("/human/people", "/human/stats", "/human/body_model", "/human/joint_states", "/camera/camera_info"),
+    "images from",
+)
+
+
 def hears(process) -> bool:
-    return "images from" in process.tail(100)
+    """True once the recorder has had something of everything."""
+    log = process.tail(100)
+    return all(name in log for name in HEARD)
 
 
 def play(perception, process, *, frames: int = 30) -> list[int]:

@@ -117,6 +117,7 @@ class RecordNode(Node):
     def _offered_on(self, topic: str) -> list:
         if topic not in self._offered:
             self._offered[topic] = offered(self.get_publishers_info_by_topic(topic))
+            self.get_logger().info(f"first message on {topic}")
         return self._offered[topic]
 
     def _watch(self) -> None:
