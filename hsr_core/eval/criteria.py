@@ -262,7 +262,11 @@ def _entry(entry: Any, where: str) -> Criterion:
     if isinstance(threshold, bool) or not isinstance(threshold, (int, float, str)):
         raise ConfigError(f'{where}: threshold is a number or a text as "+2%", not {threshold!r}')
     text = f"{entry['metric']} {entry['operator']} {threshold}{' significant' if significant else ''}"
-    criterion = _parse(text, where)
+    if isinstance(threshold, str):
+        criterion = _parse(text, where)
+    else:  # a value, even a negative one: only texts are changes
+        without_sign = f"{entry['metric']} {entry['operator']} 0{' significant' if significant else ''}"
+        criterion = replace(_parse(without_sign, where), text=text, threshold=float(threshold))
     return replace(criterion, protocol=entry["protocol"], fails_when=False)
 
 

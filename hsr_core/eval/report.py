@@ -10,7 +10,7 @@ import base64
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -135,7 +135,7 @@ class _Stream:
     """What one pass over the frames gave.
 
     Attributes:
-        occupied: Frames with at least one person found. references: People annotated. found: Of those, with a prediction.
+        occupied: Frames with somebody found. references: People annotated. found: Of those, with a prediction.
         starts: First stamp of each recording [ns]. charts: (recording, [(title, unit, Chart)]).
         events: (recording, what) -> count and a few examples.
     """
@@ -321,13 +321,24 @@ def picture_uri(folder: Path, name: str) -> str:
     return "data:image/jpeg;base64," + base64.b64encode(encoded).decode()
 
 
-def _protocols(summary: Mapping[str, Any]) -> list[tuple[str, list[str]]]:
-    """Return the records as text, each with its metrics: most metrics share one but for what `METRICS` says."""
-    records: dict[str, list[str]] = {}
-    for name, entry in summary["metrics"].items():
-        records.setdefault(_pretty(entry.get("protocol", {})), []).append(name)
-    return list(records.items())
+def _protocols(summary: Mapping[str, Any]) -> tuple[dict[str, str], list[tuple[str, dict[str, str]]]]:
+    """Return what all protocol records share, and what each metric's has beside it."""
+    records = {name: entry.get("protocol", {}) for name, entry in summary["metrics"].items()}
+    first, *others = [*records.values()] or [{}]
+    shared = {key: value for key, value in first.items() if all(other.get(key) == value for other in others)}
+    own = [
+        (label_of(name), {key: _words(value) for key, value in record.items() if key not in shared and key != "metric"})
+        for name, record in records.items()
+    ]
+    return {key: _words(value) for key, value in shared.items() if key != "metric"}, own
+
+
+def _words(value: Any) -> str:
+    """Return a record's field on one line."""
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {entry}" for key, entry in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def _pretty(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, default=lambda other: asdict(other))
+    return json.dumps(value, indent=2, ensure_ascii=False, default=str)
