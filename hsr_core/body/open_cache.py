@@ -5,8 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
@@ -15,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import BadFile, MissingPackage
-from ..paths import cache_dir
+from ..paths import cache_dir, written_whole
 from ..types import Array
 from .ehm_layer import EhmFiles
 from .flame_head import head_part
@@ -61,20 +59,6 @@ def _build_with_progress() -> tuple[dict[str, Array], dict[str, Array]]:
         return build(show)
 
 
-def _write(path: Path, arrays: dict[str, Array]) -> None:
-    """Write a file that appears whole: a temporary one beside it, flushed, then renamed."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
 def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Array]]] | None = None) -> EhmFiles:
     """Return the open body, built and cached first if need be.
 
@@ -107,11 +91,12 @@ def open_body_files(*, build: Callable[[], tuple[dict[str, Array], dict[str, Arr
                 return _load(path)
             except BadFile:
                 path.unlink(missing_ok=True)
-        for left_over in folder.glob(f".{path.name}.*.tmp"):  # of builders that were killed: we hold the lock
+        for left_over in folder.glob(f".{path.name}.*.part"):  # of builders that were killed: we hold the lock
             left_over.unlink(missing_ok=True)
         body, head = (build or _build_with_progress)()
         arrays = body | {f"head.{name}": value for name, value in head.items()}
-        _write(path, arrays | {"content": np.array(content_hash(body, head))})
+        with written_whole(path) as file:
+            np.savez(file, **arrays, content=np.array(content_hash(body, head)))
         return _load(path)
 
 

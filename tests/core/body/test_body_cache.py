@@ -111,7 +111,7 @@ def test_a_build_that_fails_leaves_nothing(cache, monkeypatch):
 
     with pytest.raises(MemoryError):
         open_cache.open_body_files(build=fails)
-    assert files_in(cache, ".npz") == files_in(cache, ".tmp") == []
+    assert files_in(cache, ".npz") == files_in(cache, ".part") == []
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -120,7 +120,7 @@ def test_a_build_that_fails_leaves_nothing(cache, monkeypatch):
         patch.setattr(np, "savez", full)
         with pytest.raises(OSError, match="No space"):
             open_cache.open_body_files(build=small_model)
-    assert files_in(cache, ".npz") == files_in(cache, ".tmp") == []
+    assert files_in(cache, ".npz") == files_in(cache, ".part") == []
     open_cache.open_body_files(build=small_model)
 
 
@@ -186,10 +186,10 @@ def test_a_killed_builder_leaves_no_lock_and_no_litter(cache):
     finally:
         os.kill(victim.pid, signal.SIGKILL)
         victim.wait(timeout=30)
-    assert len(files_in(cache, ".tmp")) == 1
+    assert len(files_in(cache, ".part")) == 1
     assert files_in(cache, ".npz") == []
     open_cache.open_body_files(build=small_model)
-    assert files_in(cache, ".tmp") == []
+    assert files_in(cache, ".part") == []
     assert len(files_in(cache, ".npz")) == 1
 
 

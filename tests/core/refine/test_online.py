@@ -17,6 +17,7 @@ from hsr_core.eval.refine_metrics import BODY_JOINTS
 from hsr_core.refine import person as person_module
 from hsr_core.refine.avatar import AvatarSettings
 from hsr_core.refine.avatar_io import save_avatar
+from hsr_core.refine.corrections import Corrections
 from hsr_core.refine.judge import Verdict
 from hsr_core.refine.offline import first_avatar
 from hsr_core.refine.online import OnlineRefiner
@@ -231,6 +232,37 @@ def test_what_made_things_worse_is_undone(tracking, frames, accepting):
     accepting.update(accepted=False, after=0.99)  # better, but not enough to give it out
     feed(tracking, stream(frames[6:20], start=6))
     assert not torch.equal(before[0], next(iter(person.avatar.parameters())))
+
+
+def test_others_who_need_the_machine_are_spared_the_learning_but_not_the_poses(tracking, frames, accepting):
+    feed(tracking, stream(frames[:1]))
+    person = tracking._people[TRACK]
+    before = [p.detach().clone() for p in person.avatar.parameters()]
+    tracking.spare(True)
+    windows = feed(tracking, stream(frames[1:12], start=1))
+    assert any(w.people for w in windows)
+    assert all(torch.equal(a, b) for a, b in zip(before, person.avatar.parameters(), strict=True))
+    tracking.spare(False)
+    feed(tracking, stream(frames[12:24], start=12))
+    assert not torch.equal(before[0], next(iter(person.avatar.parameters())))
+
+
+def test_another_light_lets_colours_be_learnt_again(tracking, frames, accepting, monkeypatch):
+    """A gain that passed 30 % in a window: colours at five times the rate from then on, and once only."""
+    feed(tracking, stream(frames[:14]))
+    person = tracking._people[TRACK]
+    assert not person._relearn
+    inner = Corrections.expected
+
+    def dark(self, stamp_ns):
+        expected = inner(self, stamp_ns)
+        expected.exposure = torch.full((2, 3), -0.5)
+        return expected
+
+    monkeypatch.setattr(Corrections, "expected", dark)
+    feed(tracking, stream(frames[14:28], start=14))
+    assert person._relearn > 0
+    assert len(person._keys)  # the person is the same
 
 
 def test_coast_when_the_gates_fail_and_track_again(tracking, frames, accepting):
