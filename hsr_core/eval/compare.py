@@ -377,10 +377,7 @@ def _notes(
     if result["a"]["sha256"] and result["a"]["sha256"] == result["b"]["sha256"]:
         notes.append("both runs gave the same results to the last digit")
     if block_s is not None:
-        notes.append(
-            f"{len(result['recordings']['both'])} of at least {ENOUGH_RECORDINGS} recordings: intervals are drawn over "
-            f"blocks of {block_s:g} s and speak about these recordings, not about others"
-        )
+        notes.append(_about_blocks(result, block_s))
     people = result["people"]
     if people["lost"] or people["gained"]:
         notes.append(
@@ -397,3 +394,13 @@ def _notes(
         if left:
             notes.append(f"not in both summaries, so not compared: {', '.join(left)}")
     return notes
+
+
+def _about_blocks(result: Mapping[str, Any], block_s: float) -> str:
+    count = len(result["recordings"]["both"])
+    said = f"{count} of at least {ENOUGH_RECORDINGS} recordings"
+    if all(row.get("units", 0) < 2 for row in result["metrics"].values()):
+        return f"{said}, and no longer than one block of {block_s:g} s: too little for intervals"
+    return (
+        f"{said}: intervals are drawn over blocks of {block_s:g} s and speak about these recordings, not about others"
+    )

@@ -326,8 +326,7 @@ def _verdict(criterion: Criterion, value: float, interval: tuple[float, float] |
     if not criterion.significant:
         return meets(value, criterion.threshold) == criterion.fails_when, shown
     if interval is None:
-        # Nothing is proven: a condition for failure does not hold, a limit to be kept is not shown to be kept.
-        return not criterion.fails_when, f"{shown}, without an interval, so nothing is significant"
+        return True, f"{shown}: no interval, so what is significant cannot be judged"
     holds = all(meets(end, criterion.threshold) for end in interval)
     return holds == criterion.fails_when, shown + ("" if holds else ", not significantly beyond the threshold")
 

@@ -7,11 +7,18 @@ from typing import Any
 
 from .protocol import METRICS
 
-_WHOLE = {"pck_005": "PCK@0.05", "pck_010": "PCK@0.1", "pck3d_50": "PCK 3D 50 mm", "det_a": "DetA", "ass_a": "AssA"}
+_WHOLE = {
+    "auc3d": "AUC 3D",
+    "pck_005": "PCK@0.05",
+    "pck_010": "PCK@0.1",
+    "pck3d_50": "PCK 3D 50 mm",
+    "det_a": "DetA",
+    "ass_a": "AssA",
+}
 _ALIGNMENTS = {"pa": "PA", "abs": "abs", "w": "W", "wa": "WA"}
 _SHORT = (
     "mpjpe", "mpjae", "pve", "lve", "mle", "nmve", "nmje", "rte", "psnr", "ssim", "lpips", "hota", "mota", "idf1", "f1",
-    "auc", "auc3d", "id",
+    "auc", "id",
 )  # fmt: skip
 _SUFFIXES = ("mm_frame2", "10m_s3", "rad_s2", "m_s2", "percent", "mm", "deg", "db", "m2", "ms", "m", "s")
 _UNITS = {

@@ -85,7 +85,7 @@ def _template() -> Any:
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "number": number, "share": share, "duration": duration, "signed": signed, "pretty": _pretty,
+        "number": number, "share": share, "duration": duration, "signed": signed, "pretty": _pretty, "words": _words,
     }  # fmt: skip
     return environment.get_template("report.html.j2")
 
@@ -97,12 +97,15 @@ def _context(run: ResultFolder, compare: Mapping[str, Any] | None, outcomes: Seq
     marks = {(row["recording"], row["stamp_ns"]) for row in summary.get("worst", [])}
     stream = _read(run, _charted(recordings, shown), marks)
     timing = summary.get("timing", {})
-    figures, sources = _with_sources([_figure(name, entry) for name, entry in summary["metrics"].items()])
+    ordered = sorted(summary["metrics"].items(), key=lambda item: _place(item[0]))
+    figures, sources = _with_sources([_figure(name, entry) for name, entry in ordered])
     return {
         "version": __version__,
         "summary": summary,
         "facts": summary.get("facts", {}),
         "figures": figures,
+        "tiles": sorted(figures, key=lambda figure: figure["name"] not in MAIN)[:3],
+        "intervals": any(figure["interval"] for figure in figures),
         "sources": sources,
         "recordings": [_recording(entry, shown, summary["metrics"]) for entry in recordings],
         "shown": shown,
@@ -218,6 +221,11 @@ def _charted(recordings: Sequence[Mapping[str, Any]], shown: Sequence[str]) -> s
         return figure.get("value") or 0.0
 
     return {entry["name"] for entry in sorted(recordings, key=error, reverse=True)[:MOST_CHARTED]}
+
+
+def _place(metric: str) -> int:
+    """Return a metric's place in the table: that in `METRICS`, unknown ones last."""
+    return [*METRICS, metric].index(metric)
 
 
 def _figure(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:

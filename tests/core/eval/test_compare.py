@@ -68,7 +68,9 @@ def test_long_recordings_have_longer_blocks_so_that_memory_stays_small(tmp_path)
 
 def test_one_block_has_no_interval(tmp_path):
     frames = frames_of("s", 30, float)
-    row = compare(*two(tmp_path, frames, frames))["metrics"]["pa_mpjpe_mm"]
+    result = compare(*two(tmp_path, frames, frames))
+    assert any("too little for intervals" in note for note in result["notes"])
+    row = result["metrics"]["pa_mpjpe_mm"]
     assert row["interval"] is None
     assert row["verdict"] == "no interval"
 
