@@ -15,7 +15,7 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,8 +39,10 @@ IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO = "sensor_msgs/msg/CameraInfo"
 CLOCK_S = 0.01
 """Time between two messages on /clock."""
-SETTLE_S = 0.25
-"""From the descriptions (camera infos, latched messages) to the first image: a node has then worked through them."""
+SETTLE_S = 0.3
+"""Before and after the descriptions (camera infos, latched messages): a node has matched and worked through them."""
+OTHERS_S = 1.5
+"""Longest wait for who listens to time and descriptions, once somebody listens to the images."""
 LATE_S = 0.05
 LINGER_S = 0.5
 """After the last message, so that it leaves; Fast DDS would tell that it has arrived only every 3 s."""
@@ -113,8 +115,11 @@ class PlayNode(Node):
         self._clock = self.create_publisher(Clock, "/clock", qos.extra(True, False)) if self.value("clock") else None
         self._answers: set[int] = set()
         self._answered = threading.Condition()
+        self._people = None
         if self.value("mode") == "stepped":
-            self.create_subscription(HumanArray, "people", self._on_people, qos.refined_people(), raw=True)
+            self._people = self.create_subscription(
+                HumanArray, "people", self._on_people, qos.refined_people(), raw=True
+            )
         self.finished = threading.Event()
         self.played = Played()
         self.error = ""
@@ -190,24 +195,48 @@ class PlayNode(Node):
             yield topic, time_ns, bytes(data)
 
     def _wait_for_subscriber(self) -> bool:
-        sender = self._senders.get(self._image)
-        deadline = time.monotonic() + self.value("wait_for_subscriber_s")
-        while sender and not sender.get_subscription_count() and time.monotonic() < deadline:
+        """Wait for who listens to the images, and then a little for who listens to all the rest."""
+        image = self._senders.get(self._image)
+        if image and not self._wait(image.get_subscription_count, self.value("wait_for_subscriber_s")):
+            self.get_logger().warning(f"nobody listens on {self._image}; playing all the same")
+        others = [self._senders[name] for name in self._described()]
+        matched = [sender.get_subscription_count for sender in (*others, self._sent, self._clock) if sender]
+        if self._people is not None:
+            matched.append(lambda: self.count_publishers(self._people.topic_name))
+        self._wait(lambda: all(count() for count in matched), OTHERS_S)
+        return not self.finished.is_set()
+
+    def _wait(self, condition: Callable[[], Any], limit_s: float) -> bool:
+        deadline = time.monotonic() + limit_s
+        while not (met := condition()) and time.monotonic() < deadline:
             if self.finished.wait(0.02):
                 return False
-        if sender and not sender.get_subscription_count():
-            self.get_logger().warning(f"nobody listens on {self._image}; playing all the same")
-        return True
+        return bool(met)
+
+    def _described(self) -> list[str]:
+        return [name for name, topic in self._topics.items() if topic.kind == INFO or topic.latched]
 
     def _introduce(self) -> bool:
-        """Send what describes the rest before the first image, which a node would otherwise drop for lack of it."""
-        described = [name for name, topic in self._topics.items() if topic.kind == INFO or topic.latched]
+        """Send the time and what describes the rest before the first image.
+
+        A node would drop images that come before their camera info, and those in work when the time of a second replay
+        jumps back.
+        """
         first_ns = next((time_ns for _, time_ns, _ in self._messages()), 0)
-        self._tick(first_ns)
-        for name in described:
+        self._tick_for(SETTLE_S, first_ns)
+        for name in self._described():
             for _, data in self._reader.first(name):
                 self._senders[name].publish(bytes(data))
-        return not self.finished.wait(SETTLE_S)
+        return self._tick_for(SETTLE_S, first_ns)
+
+    def _tick_for(self, seconds: float, time_ns: int) -> bool:
+        """Publish the same time for a while; False when stopped meanwhile."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            self._tick(time_ns)
+            if self.finished.wait(CLOCK_S):
+                return False
+        return True
 
     def _play_paced(self) -> None:
         rate, origin_s, origin_ns = self.value("rate"), time.monotonic(), None
