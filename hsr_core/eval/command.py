@@ -35,6 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--body-models", default="", metavar="DIR", help="SMPL files for data sets without joints")
     parser.add_argument("--image", default="", metavar="TOPIC", help="of a bag with several cameras")
     parser.add_argument("--reference", default="", metavar="TOPIC", help="people of a bag that are the truth; `none`")
+    parser.add_argument("--people", default="", metavar="TOPIC", help="score people as they were recorded in a bag")
     parser.add_argument("--cameras", default="", metavar="FILE", help="calibration of a video, .json or .toml")
     parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="processes (default 1)")
@@ -131,7 +132,7 @@ def _recordings(args: argparse.Namespace) -> list[Recording]:
         return dataset_recordings(
             args.dataset, args.inputs[0], args.sequence, split=args.split, body_models=args.body_models
         )
-    options = {name: getattr(args, name) for name in ("image", "reference", "cameras", "camera")}
+    options = {name: getattr(args, name) for name in ("image", "reference", "people", "cameras", "camera")}
     return find_recordings(args.inputs, **options)
 
 
@@ -165,15 +166,12 @@ def _judge(args: argparse.Namespace, a: Path | None, b: Path, answer: dict[str, 
         answer["comparison"] = comparison
         texts.append(comparison_text(comparison))
     if criteria:
-        answer["criteria"] = [
-            {"condition": o.criterion.text, "failed": o.failed, "reason": o.reason, "frames": list(o.frames)}
-            for o in outcomes
-        ]
+        answer["criteria"] = [outcome.to_dict() for outcome in outcomes]
         answer["failed"] = any(outcome.failed for outcome in outcomes)
         texts.append(as_text(outcomes))
     answer["text"] = "\n".join(texts)
     if args.report:
         from .report import write_report
 
-        answer["report"] = str(write_report(folder.path, args.report, comparison))
+        answer["report"] = str(write_report(folder.path, args.report, comparison, outcomes))
     return answer

@@ -49,7 +49,7 @@ def write_results(
     summary = {
         "format": FORMAT,
         "name": name,
-        "mode": "offline",
+        "mode": base.mode,
         "metrics": _metrics(total, base, [scores for scores, _ in groups.values()]),
         "protocol": _common(base),
         "recordings": [_recording(key, *group) for key, group in groups.items()],

@@ -46,7 +46,7 @@ def plan_units(
 
 def _parts(recording: Recording, chunk_s: float, overlap_s: float) -> tuple[list[Part], float]:
     """Return the parts of a recording and its rate, 0 where its unit will know it."""
-    if recording.kind != "bag" or chunk_s <= 0:
+    if recording.kind != "bag" or recording.people or chunk_s <= 0:
         return [Part()], 0.0
     try:
         borders, fps = _borders(recording, round(chunk_s * 1e9))

@@ -120,7 +120,7 @@ class Protocol:
         fps: Of the reference; 0 = not a sequence.
         mask: Where a picture's mask is from, and what lies outside it.
         test_time_pose: `none`, or `optimised` when the pose was fitted to the test picture.
-        mode: `offline`, `stepped` or `paced`.
+        mode: `offline`, `recorded` (people as they were published), `stepped` or `paced`.
         details: What only some metrics need, sorted: chunk and tail, landmark set, network and its sha256.
         code_version: `METRICS_VERSION`.
     """

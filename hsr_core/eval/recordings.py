@@ -13,7 +13,7 @@ from ..datasets.base import ReferencePerson, Sample
 from ..errors import ConfigError, MissingFile
 from ..sources import open_source
 from ..sources.bag_reader import is_bag
-from ..types import Frame
+from ..types import Array, Frame
 
 TRUTH_TOPIC = "/synth/truth"
 CLOSE_S = 1e-3
@@ -30,6 +30,7 @@ class Recording:
         path: Of the folder or file, or what `open_source` takes.
         dataset, split, sequence: Of a data set. body_models: The user's SMPL files for it.
         image, reference: Topics of a bag; "" = found by itself, `none` = no reference.
+        people: Topic of a bag whose people are scored as they were recorded; "" = the images are processed.
         cameras, camera: Calibration file and the name in it, of a source or a bag.
     """
 
@@ -42,6 +43,7 @@ class Recording:
     body_models: str = ""
     image: str = ""
     reference: str = ""
+    people: str = ""
     cameras: str = ""
     camera: str = ""
 
@@ -162,7 +164,7 @@ def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
             stop_ns=part.stop_ns,
         )
     )  # fmt: skip
-    topic = _reference_topic(recording, source.reader.topics)
+    topic = reference_topic(recording, source.reader.topics)
     if not topic:
         samples: Iterator[Sample] = (Sample(frame, ()) for frame in source)
         return Opened(samples, source.fps, source.frame_count, False, diagnosis=source.diagnosis)
@@ -171,7 +173,12 @@ def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     return Opened(samples, source.fps, source.frame_count, True, diagnosis=source.diagnosis)
 
 
-def _reference_topic(recording: Recording, topics: Any) -> str:
+def reference_topic(recording: Recording, topics: Any) -> str:
+    """Return which topic of a bag is the truth; "" = none.
+
+    Raises:
+        ConfigError: The one that was asked for is not there.
+    """
     if recording.reference == "none":
         return ""
     if recording.reference and recording.reference not in topics:
@@ -197,9 +204,14 @@ class RecordedTruth:
 
     def sample(self, frame: Frame) -> Sample:
         """Return an image with the truth of its moment; nobody where none was recorded."""
-        found = self._at(frame.stamp_ns)
+        people, T_world_cam = self.people(frame.stamp_ns)
+        return Sample(frame, people, T_world_cam)
+
+    def people(self, stamp_ns: int) -> tuple[tuple[ReferencePerson, ...], Array | None]:
+        """Return the truth of a moment, later than that of the last call, and the pose of the camera where known."""
+        found = self._at(stamp_ns)
         if found is None:
-            return Sample(frame, ())
+            return (), None
         people = tuple(
             ReferencePerson(
                 id=person.track_id, joints=person.joints, joint_names=JOINT_NAMES, params=person.params,
@@ -207,7 +219,7 @@ class RecordedTruth:
             )
             for person in found.people
         )  # fmt: skip
-        return Sample(frame, people, found.T_world_cam)
+        return people, found.T_world_cam
 
     def _at(self, stamp_ns: int) -> Any:
         while self._waiting is None or self._waiting.stamp_ns < stamp_ns - CLOSE_S * 1e9:

@@ -13,7 +13,7 @@ def summary_text(summary: Mapping[str, Any], out: str) -> str:
     protocol, timing = summary["protocol"], summary["timing"]
     lines = [
         f"{summary['frames']} frames of {len(summary['recordings'])} recordings, protocol {protocol.get('name', '-')}, "
-        f"{timing['frames_per_s']} frames/s"
+        f"{timing['frames_per_s'] or '-'} frames/s"
     ]
     for name, figure in summary["metrics"].items():
         if figure["value"] is None:

@@ -27,14 +27,14 @@ from ..errors import BadFrame, HsrError
 from ..paths import written_whole
 from ..regress.pear import weights_path
 from ..stream import HumanStream
-from ..types import Array, HumanEstimate, TrackState
+from ..types import Array, HumanEstimate
 from .protocol import METRICS_VERSION, Protocol
+from .recorded import SEEN, RecordedScene, open_recorded
 from .recordings import Opened, Part, Recording, nominal_fps, open_recording
 from .scoring import FrameScorer, Prediction, Scores
 from .worst import WorstFrames
 
 DONE = "unit.json"
-_SEEN = (TrackState.NEW, TrackState.TRACKED)
 
 
 @dataclass(frozen=True)
@@ -120,48 +120,52 @@ class _Run:
         self._settings = Settings().with_values(unit.settings)
         self._body = _body(self._settings.body_model.path)
         self._seconds = dict.fromkeys(("decode", "process", "score", "write"), 0.0)
-        self._worst = WorstFrames(unit.worst, folder / "worst")
+        self._worst = WorstFrames(unit.worst)
         self._scores = Scores()
         self._first_ns: int | None = None
         self._last_ns: int | None = None
         self._indices = (0, -1)
 
     def result(self) -> UnitResult:
-        error, problems, facts = "", {}, {}
+        error, self._problems, self._worst_facts = "", {}, []
+        facts: dict[str, Any] = {"body_model": self._body.model_id, "licence_note": self._body.licence_note}
         try:
-            with open_recording(self._unit.recording, self._unit.part) as opened:
-                stream = HumanStream(self._settings, self._body)
-                facts = {"regressor": stream.regressor.name, "body_model": self._body.model_id}
-                facts["licence_note"] = self._body.licence_note
-                try:
-                    self._read(opened, stream)
-                finally:
-                    stream.close()
-                    problems = opened.problems()
+            if self._unit.recording.people:
+                facts["recorded"] = self._unit.recording.people
+                self._read_recorded()
+            else:
+                self._process(facts)
         except HsrError as reason:
             error = str(reason)
         return UnitResult(
-            self._scores, error, facts, problems, self._first_ns, self._last_ns, self._indices,
-            {name: round(value, 4) for name, value in self._seconds.items()}, self._worst.write(),
+            self._scores, error, facts, self._problems, self._first_ns, self._last_ns, self._indices,
+            {name: round(value, 4) for name, value in self._seconds.items()}, self._worst_facts,
         )  # fmt: skip
 
+    # Images through the recipe
+
+    def _process(self, facts: dict[str, Any]) -> None:
+        with open_recording(self._unit.recording, self._unit.part) as opened:
+            stream = HumanStream(self._settings, self._body)
+            facts["regressor"] = stream.regressor.name
+            try:
+                self._read(opened, stream)
+            finally:
+                begin = time.perf_counter()
+                self._worst_facts = self._worst.write(self._folder, stream)
+                self._seconds["write"] += time.perf_counter() - begin
+                stream.close()
+                self._problems = opened.problems()
+
     def _read(self, opened: Opened, stream: HumanStream) -> None:
-        protocol = Protocol(
-            "", dataset=opened.dataset or self._unit.recording.kind, split=opened.split,
-            reference_gender=opened.gender, fps=self._unit.fps or nominal_fps(opened.fps),
-        )  # fmt: skip
-        scorer = FrameScorer(
-            protocol, self._body.family, f"ehm:{self._body.model_id}", self._pose, metric=opened.metric
-        )
+        scorer = self._scorer(opened.dataset, opened.split, opened.gender, opened.fps, metric=opened.metric)
         scorer.scores.notes += opened.notes
         with open(self._folder / "rows.jsonl", "w") as rows, open(self._folder / "timing.jsonl", "w") as timing:
             try:
                 for index, sample in enumerate(self._timed(opened.samples)):
                     self._frame(index, sample, opened, stream, scorer, rows, timing)
             finally:
-                begin = time.perf_counter()
-                self._scores = scorer.finish()
-                self._seconds["score"] += time.perf_counter() - begin
+                self._finish(scorer)
 
     def _timed(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         """Yield samples; what it takes to get them is decoding."""
@@ -187,29 +191,65 @@ class _Run:
             scorer.scores.bad_frames += scored
             _line(rows, kind="event", recording=name, stamp_ns=frame.stamp_ns, what="bad_frame", detail=str(reason))
             return
-        done = time.perf_counter()
-        self._seconds["process"] += done - begin
-        people = [self._prediction(person, stream) for person in result.people if person.state in _SEEN]
-        found, missed = scorer.score(
-            people, sample.people, result.camera, scored=scored, has_reference=opened.has_reference,
-            T_world_cam=sample.T_world_cam,
-        )  # fmt: skip
-        scorer.end_frame(scored=scored)
-        end = time.perf_counter()
-        self._seconds["score"] += end - done
+        self._seconds["process"] += time.perf_counter() - begin
+        people = [self._prediction(person, stream) for person in result.people if person.state in SEEN]
+        scene = RecordedScene(frame.stamp_ns, people, sample.people, result.camera, sample.T_world_cam)
+        found = self._score(index, scene, opened.has_reference, scorer, rows, scored=scored)
         if not scored:
             return
-        if self._first_ns is None:
-            self._first_ns, self._indices = frame.stamp_ns, (index, index)
-        self._indices = (self._indices[0], index)
-        self._last_ns = frame.stamp_ns
-        _line(
-            rows, kind="frame", recording=name, index=index, stamp_ns=frame.stamp_ns, people=found, missed=missed
-        )  # fmt: skip
+        begin = time.perf_counter()
         stages = {stage: round(ms, 3) for stage, ms in result.stage_ms.items()}
         _line(timing, recording=name, index=index, stage_ms=stages, decode_ms=round(1e3 * self._decode_s, 3))
-        self._worst.offer(name, index, frame, result, found, stream)
-        self._seconds["write"] += time.perf_counter() - end
+        self._worst.offer(name, index, frame, result, found)
+        self._seconds["write"] += time.perf_counter() - begin
+
+    # People as they were recorded
+
+    def _read_recorded(self) -> None:
+        with open_recorded(self._unit.recording, self._body) as run:
+            scorer = self._scorer("", "", "", run.fps)
+            with open(self._folder / "rows.jsonl", "w") as rows:
+                try:
+                    for index, scene in enumerate(run.scenes):
+                        self._score(index, scene, run.has_reference, scorer, rows, scored=True)
+                finally:
+                    self._finish(scorer)
+                    self._problems = run.problems()
+
+    # Both
+
+    def _scorer(self, dataset: str, split: str, gender: str, fps: float, *, metric: bool = True) -> FrameScorer:
+        protocol = Protocol(
+            "", dataset=dataset or self._unit.recording.kind, split=split, reference_gender=gender,
+            fps=self._unit.fps or nominal_fps(fps), mode="recorded" if self._unit.recording.people else "offline",
+        )  # fmt: skip
+        return FrameScorer(protocol, self._body.family, f"ehm:{self._body.model_id}", self._pose, metric=metric)
+
+    def _score(
+        self, index: int, scene: RecordedScene, has_reference: bool, scorer: FrameScorer, rows: IO[str], *, scored: bool
+    ) -> list[dict[str, Any]]:
+        """Score one moment and write its line."""
+        begin = time.perf_counter()
+        found, missed = scorer.score(
+            scene.people, scene.reference, scene.camera, scored=scored, has_reference=has_reference,
+            T_world_cam=scene.T_world_cam,
+        )  # fmt: skip
+        scorer.end_frame(scored=scored)
+        if scored:
+            if self._first_ns is None:
+                self._first_ns, self._indices = scene.stamp_ns, (index, index)
+            self._indices, self._last_ns = (self._indices[0], index), scene.stamp_ns
+            _line(
+                rows, kind="frame", recording=self._unit.recording.name, index=index, stamp_ns=scene.stamp_ns,
+                people=found, missed=missed,
+            )  # fmt: skip
+        self._seconds["score"] += time.perf_counter() - begin
+        return found
+
+    def _finish(self, scorer: FrameScorer) -> None:
+        begin = time.perf_counter()
+        self._scores = scorer.finish()
+        self._seconds["score"] += time.perf_counter() - begin
 
     def _prediction(self, person: HumanEstimate, stream: HumanStream) -> Prediction:
         return Prediction(

@@ -19,28 +19,26 @@ LONGER_SIDE_PX = 640
 JPEG_QUALITY = 80
 
 
-@dataclass
+@dataclass(eq=False)
 class _Kept:
     value: float
     facts: dict[str, Any]
-    picture: bytes
+    frame: Frame
+    result: FrameResult
 
 
 class WorstFrames:
-    """Keeps the frames with the largest errors, and draws those only.
+    """Keeps the frames with the largest errors, and draws those only, at the end.
 
     Args:
-        count: How many. folder: Where `write` puts the pictures.
+        count: How many; so many images stay in memory.
     """
 
-    def __init__(self, count: int, folder: Path) -> None:
-        self._count, self._folder = count, folder
+    def __init__(self, count: int) -> None:
+        self._count = count
         self._kept: list[_Kept] = []
 
-    def offer(
-        self, recording: str, index: int, frame: Frame, result: FrameResult, rows: list[dict[str, Any]],
-        stream: HumanStream,
-    ) -> None:  # fmt: skip
+    def offer(self, recording: str, index: int, frame: Frame, result: FrameResult, rows: list[dict[str, Any]]) -> None:
         """Take a frame if it belongs to the worst."""
         value = max((row["values"][METRIC] for row in rows if METRIC in row["values"]), default=None)
         if value is None or self._count < 1 or (len(self._kept) >= self._count and value <= self._kept[-1].value):
@@ -50,17 +48,17 @@ class WorstFrames:
             return
         facts = {"recording": recording, "index": index, "stamp_ns": frame.stamp_ns, "metric": METRIC, "value": value}
         self._kept = [kept for kept in self._kept if kept not in near]
-        self._kept.append(_Kept(value, facts, _drawn(frame, result, stream)))
+        self._kept.append(_Kept(value, facts, frame, result))
         self._kept.sort(key=lambda kept: (-kept.value, kept.facts["index"]))
         del self._kept[self._count :]
 
-    def write(self) -> list[dict[str, Any]]:
-        """Write the pictures; return what they show, the worst first."""
-        if self._kept:
-            self._folder.mkdir(exist_ok=True)
+    def write(self, folder: Path, stream: HumanStream) -> list[dict[str, Any]]:
+        """Write the pictures into `folder`/worst; return what they show, the worst first."""
         for number, kept in enumerate(self._kept, 1):
-            kept.facts["picture"] = f"worst/{number:02}.jpg"
-            (self._folder / f"{number:02}.jpg").write_bytes(kept.picture)
+            path = folder / "worst" / f"{number:02}.jpg"
+            path.parent.mkdir(exist_ok=True)
+            path.write_bytes(_drawn(kept.frame, kept.result, stream))
+            kept.facts["picture"] = f"worst/{path.name}"
         return [kept.facts for kept in self._kept]
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 
 from bags import camera, write_bag
 
+from hsr_core.body import load_body
 from hsr_core.cli import main
 from hsr_core.config import Settings
 from hsr_core.errors import ConfigError, MissingFile
@@ -23,6 +24,8 @@ from hsr_core.eval.command import evaluate
 from hsr_core.eval.jobs import TRIES, UnitFailed, run_units
 from hsr_core.eval.plan import plan_units
 from hsr_core.eval.recordings import dataset_recordings, find_recordings
+from hsr_core.eval.refine_metrics import pose_errors
+from hsr_core.refine.frames import read_folder
 
 FRAMES = 24
 
@@ -218,6 +221,23 @@ def test_a_bag_without_truth_or_people_gives_what_there_is(tmp_path):
     assert "mpjpe_mm" not in summary["metrics"]
     assert summary["recordings"][0]["error"] == ""
     assert summary["timing"]["stages_ms"]["total"]["count"] == 20
+
+
+def test_people_are_scored_as_they_were_recorded(scene, bag, tmp_path):
+    """The initial estimates of the scene, by another path: the folder's files and the refinement's own errors."""
+    summary = run(find_recordings([bag], people="/synth/initial"), tmp_path)
+    body = load_body()
+    frames = list(read_folder(scene, body_model=body.model_id))
+    expected = pose_errors(body, [frame.params for frame in frames], [frame.truth for frame in frames])
+    metrics = summary["metrics"]
+    assert summary["mode"] == metrics["mpjpe_mm"]["protocol"]["mode"] == "recorded"
+    for name, same in (("mpjpe_mm", "mpjpe_mm"), ("pa_mpjpe_mm", "pa_mpjpe_mm"), ("pve_mm", "v2v_mm"),
+                       ("root_error_mm", "root_error_mm")):  # fmt: skip
+        assert metrics[name]["value"] == pytest.approx(expected[same], abs=0.02)
+    exact = run(find_recordings([bag], people="/synth/truth"), tmp_path / "truth")
+    assert exact["metrics"]["mpjpe_mm"]["value"] == pytest.approx(0, abs=1e-3)
+    missing = run(find_recordings([bag], people="/human/people"), tmp_path / "missing")
+    assert "no topic /human/people; it has: /synth/initial" in missing["recordings"][0]["error"]
 
 
 def test_folders_and_lists_are_expanded_with_names_of_their_own(bag, tmp_path):
