@@ -87,6 +87,7 @@ def test_stepped_replays_answer_every_image_and_repeat_themselves(replay, tmp_pa
     assert result["spread"]["drop_rate"] == {"median": 0, "min": 0, "max": 0}
 
 
+@pytest.mark.slow
 def test_bad_images_are_drops_by_decoding(replay, tmp_path):
     bag = write(tmp_path / "bad", 30, lambda i: Command.BAD_FRAME if i in (5, 6, 7) else Command.PERSON)
     code, result, text = replay(bag, "--mode", "stepped", "--timeout", "0.3")

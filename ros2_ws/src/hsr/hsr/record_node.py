@@ -3,7 +3,7 @@
     python -m hsr.record_node --ros-args -p path:=run1 -r image:=/camera/image_raw -r camera_info:=/camera/camera_info
 
 Messages are subscribed serialised and written as they came. Images are recorded compressed: as the camera sends them
-where it does, else made into JPEGs here. The process is nice, so that it takes no time from the other nodes.
+where it does, else made into JPEGs here. The threads that write and make JPEGs are nice: the other nodes come first.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from .record_topics import deep, kind_of, message_class, offered, outputs
 from .record_writer import Disk, JpegMaker
 from .signals import ros
 
-NICE = 10
 WATCH_S = 0.25
 """Time between two looks for new publishers."""
 SLOW_START_S = 5.0
@@ -176,7 +175,6 @@ class RecordNode(Node):
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)
-    os.nice(NICE)
     cv2.setNumThreads(1)
     with ros():
         try:
