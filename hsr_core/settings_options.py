@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,22 +28,32 @@ def settings_of(args: argparse.Namespace) -> Settings:
     Raises:
         ConfigError: A name or a value is not known; the message says which are.
     """
-    import yaml
-
     from .config import Settings, load_settings
 
     settings = load_settings(args.settings) if args.settings else Settings()
-    values: dict[str, Any] = {}
-    for text in args.set:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise ConfigError(f"--set wants GROUP.NAME=VALUE, not {text!r}")
-        try:
-            values[name.strip()] = yaml.safe_load(value)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"--set {name}: {value!r} is not a value: {error}") from error
+    values = parse_values(args.set, "--set")
     if args.regressor:
         values["regressor"] = args.regressor
     if getattr(args, "height", None) is not None:
         values["subject.height_m"] = args.height
     return settings.with_values(values)
+
+
+def parse_values(texts: Sequence[str], option: str) -> dict[str, Any]:
+    """Return the values of several GROUP.NAME=VALUE, read as YAML.
+
+    Raises:
+        ConfigError: One has another form.
+    """
+    import yaml
+
+    values: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise ConfigError(f"{option} wants GROUP.NAME=VALUE, not {text!r}")
+        try:
+            values[name.strip()] = yaml.safe_load(value)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"{option} {name}: {value!r} is not a value: {error}") from error
+    return values

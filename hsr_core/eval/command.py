@@ -11,7 +11,7 @@ from typing import Any
 from ..config import Settings
 from ..datasets import DATASETS
 from ..errors import ConfigError
-from ..settings_options import add_settings_options, settings_of
+from ..settings_options import add_settings_options, parse_values, settings_of
 from .jobs import run_units
 from .merge import write_results
 from .plan import CHUNK_S, OVERLAP_S, plan_units
@@ -49,6 +49,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--fail-if", action="append", default=[], metavar="'METRIC OP VALUE'",
                         help="exit with 1, as in \"pa_mpjpe > +2%%\"; repeatable")  # fmt: skip
     parser.add_argument("--criteria", type=Path, metavar="FILE.yaml", help="such conditions in a file")
+    parser.add_argument("--versus", action="append", default=[], metavar="GROUP.NAME=VALUE",
+                        help="run again with this setting and compare; repeatable")  # fmt: skip
     parser.add_argument("--against", type=Path, metavar="DIR", help="results that this run is compared with")
     parser.add_argument("--height", type=float, metavar="M", help="of the people [m] (subject.height_m)")
     add_settings_options(parser)
@@ -64,12 +66,13 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     recordings = _recordings(args)
     settings = settings_of(args)
     out = args.out or Path("eval") / _name(args)
-    summary = evaluate(
-        recordings, settings, out, name=_name(args), jobs=args.jobs, ray=args.ray, chunk_s=args.chunk,
-        overlap_s=args.overlap, worst=args.worst,
-    )  # fmt: skip
-    answer = _answer(summary, out)
-    answer["text"] = summary_text(summary, str(out))
+    if args.versus:
+        if args.against:
+            raise ConfigError("--versus runs what is compared; --against takes results that are there: one of them")
+        other = settings.with_values(parse_values(args.versus, "--versus"))
+        _one_run(args, recordings, settings, out / "a")
+        return _judge(args, out / "a", out / "b", _one_run(args, recordings, other, out / "b"))
+    answer = _one_run(args, recordings, settings, out)
     if args.against or args.fail_if or args.criteria:
         return _judge(args, args.against, out, answer)
     if args.report:
@@ -121,6 +124,14 @@ def evaluate(
         "wall_s": round(time.perf_counter() - begin, 3),
     }
     return write_results(out, units, results, work, name=name, run=facts)
+
+
+def _one_run(args: argparse.Namespace, recordings: list[Recording], settings: Settings, out: Path) -> dict[str, Any]:
+    summary = evaluate(
+        recordings, settings, out, name=_name(args), jobs=args.jobs, ray=args.ray, chunk_s=args.chunk,
+        overlap_s=args.overlap, worst=args.worst,
+    )  # fmt: skip
+    return _answer(summary, out) | {"text": summary_text(summary, str(out))}
 
 
 def _recordings(args: argparse.Namespace) -> list[Recording]:

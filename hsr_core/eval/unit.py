@@ -14,7 +14,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,7 +54,7 @@ class Unit:
     worst: int = 10
     fps: float = 0.0
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Name of the results: they are the same as long as this is."""
         identity = {
@@ -270,11 +270,13 @@ def _body(path: str) -> EhmBody:
     return load_body(path)
 
 
-def _fingerprint(path: str) -> list[list[Any]]:
-    """Return names, sizes and times of a recording's files: their content is not read for it."""
+@lru_cache(maxsize=256)
+def _fingerprint(path: str) -> str:
+    """Return a hash of names, sizes and times of a recording's files: their content is not read for it."""
     root = Path(path)
     files = sorted(root.rglob("*")) if root.is_dir() else [root]
-    return [[file.name, *_stat(file)] for file in files if file.is_file()]
+    facts = [[str(file.relative_to(root)), *_stat(file)] for file in files if file.is_file()]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def _stat(file: Path) -> list[int]:

@@ -260,6 +260,21 @@ def test_the_command_tells_what_it_measured(scene, tmp_path, capsys):
     assert answer["metrics"]["detection_rate"] > 0.5
 
 
+def test_two_settings_are_run_and_compared_and_a_condition_sets_the_exit_code(bag, tmp_path, capsys):
+    report = tmp_path / "report.html"
+    arguments = ["eval", bag, "--out", str(tmp_path / "out"), "--regressor", "landmarks", "--json"]
+    arguments += ["--versus", "smoothing.enabled=false", "--report", str(report)]
+    assert main([*arguments, "--fail-if", "jitter < +0%"]) == 0
+    comparison = json.loads(capsys.readouterr().out.splitlines()[-1])["comparison"]
+    assert comparison["changed"] == {"settings.smoothing.enabled": [True, False]}
+    assert comparison["metrics"]["jitter_10m_s3"]["difference"] > 0  # what smoothing is for
+    assert "jitter &lt; +0%" in report.read_text()
+    assert main([*arguments, "--fail-if", "jitter > +1%"]) == 1
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["failed"]
+    assert answer["criteria"][0]["failed"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
