@@ -27,7 +27,11 @@ _FACE_MIN_PX = 28
 _FOLLOW_MIN = 0.5
 """Body score under which the person followed is searched for again."""
 _LOOK_AROUND_S = 0.5
+_TAKE_OVER_LOOKS = 3
+"""A larger person is followed after so many looks in a row: who jumps into the picture for a moment is not."""
 _GAP_S = 0.5
+_WAIT_S = 0.3
+"""Somebody who is lost from sight is looked for this long before another person is followed; tracks last longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +57,7 @@ class _Followed:
     roi: Roi
     stamp_ns: int
     looked_ns: int
+    larger_looks: int = 0
     hands: dict[str, Roi | None] = field(default_factory=lambda: dict.fromkeys(SIDES))
     face: Roi | None = None
 
@@ -79,7 +84,8 @@ class Observer:
             with self._timed("detect"):
                 pose, new = self._find(frame, people)
         if pose is None or not _tall_enough(pose, frame.image_hw, people.min_height_px):
-            self._followed = None
+            if not self._may_come_back(frame):
+                self._followed = None
             return None
         self._followed.roi, self._followed.stamp_ns = pose.next_roi, frame.stamp_ns
         with self._timed("hands_face"):
@@ -106,7 +112,9 @@ class Observer:
             return None
         if frame.stamp_ns - followed.looked_ns >= _LOOK_AROUND_S * 1e9:
             followed.looked_ns = frame.stamp_ns
-            if self._search.larger(frame, followed.roi) is not None:
+            larger = self._search.larger(frame, followed.roi) is not None
+            followed.larger_looks = followed.larger_looks + 1 if larger else 0
+            if followed.larger_looks == _TAKE_OVER_LOOKS:
                 self._followed = None
                 return None
         if not followed.roi.usable(frame.image_hw):
@@ -123,8 +131,15 @@ class Observer:
         if before is not None and _near(before.roi, pose.uv.mean(0)):
             before.hands, before.face = dict.fromkeys(SIDES), None
             return pose, False
+        if self._may_come_back(frame):
+            return None, False
         self._followed = _Followed(pose.next_roi, frame.stamp_ns, frame.stamp_ns)
         return pose, True
+
+    def _may_come_back(self, frame: Frame) -> bool:
+        """A person who was there a moment ago is waited for before somebody else is followed."""
+        followed = self._followed
+        return followed is not None and 0 <= frame.stamp_ns - followed.stamp_ns < _WAIT_S * 1e9
 
     def _hand(self, frame: Frame, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
         network, rois = self._hands[side], self._followed.hands

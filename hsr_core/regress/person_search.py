@@ -45,7 +45,8 @@ class PersonSearch:
             for roi in found:
                 tried.append(roi)
                 pose = self._pose.run(frame, roi)
-                if pose.score >= _SURE:
+                known = near is not None and _same(roi, near) and pose.score >= min_score
+                if known or pose.score >= _SURE:  # the one who was followed need not be sure: they may be half hidden
                     return pose
                 if pose.score >= min_score and (best is None or pose.score > best.score):
                     best = pose

@@ -141,6 +141,39 @@ def test_an_expression_ends_with_the_person(regressor, portrait, clip):
         np.testing.assert_array_equal(found.params.head_expression, 0)
 
 
+def test_a_larger_person_who_comes_for_a_moment_is_not_followed(regressor):
+    """At the end of the clip a man jumps down, twice as tall in the picture as the walker, whom the border cuts."""
+    with open_source(str(CLIP), camera=clip_camera()) as source:
+        end = [replace(frame, image=frame.image.copy()) for frame in source][96:]
+    frames = [replace(f, stamp_ns=round(i * 1e9 / 30)) for i, f in enumerate([*end, *end[-2::-1]])]
+    boxes = [found[0].bbox_xyxy for f in frames if (found := regressor.regress(f, f.camera))]
+    assert len(boxes) > 0.9 * len(frames)
+    centers = np.array([(box[0] + box[2]) / 2 for box in boxes])
+    assert centers.max() < 400  # she leaves at the left; he comes down at 1060
+    assert np.abs(np.diff(centers)).max() < 80
+
+
+def test_a_larger_person_who_stays_is_followed_in_the_end(regressor, clip):
+    """The walker cut out, small at the left, then larger at the right too: followed at the third look, in 1 to 2 s."""
+    frame = clip[0]
+    x0, y0, x1, y1 = regressor.regress(frame, frame.camera)[0].bbox_xyxy.astype(int)
+    regressor.reset()
+    cut = frame.image[max(y0 - 20, 0) : y1 + 20, x0 - 60 : x1 + 60]
+    alone = np.full((720, 1280, 3), 127, np.uint8)
+    small, large = (cv2.resize(cut, None, fx=scale, fy=scale) for scale in (0.5, 1.3))
+    alone[300 : 300 + small.shape[0], 50 : 50 + small.shape[1]] = small
+    both = alone.copy()
+    both[50 : 50 + large.shape[0], 700 : 700 + large.shape[1]] = large[: 720 - 50]
+    camera = Camera.from_hfov(60, alone.shape[:2])
+    on_the_right = []
+    for i in range(80):
+        found = regressor.regress(Frame(alone if i < 5 else both, round((i + 1) * 1e9 / 30)), camera)
+        on_the_right.append(bool(found) and bool(found[0].bbox_xyxy[0] > 600))
+    assert not on_the_right[0]
+    assert on_the_right[-1]
+    assert 5 + 30 <= on_the_right.index(True) <= 5 + 60
+
+
 def test_lost_and_found_again(regressor, clip):
     blank = np.zeros_like(clip[0].image)
     first = regressor.regress(clip[0], clip[0].camera)
