@@ -9,6 +9,24 @@ from contextlib import contextmanager
 from threadpoolctl import threadpool_limits
 
 MOST_TORCH_THREADS = 4
+_one_per_process = False
+
+
+def one_per_process() -> None:
+    """Let everything that is opened from now on work in the thread that calls it: for processes that have a core each.
+
+    Networks are a third faster in two threads, which wait for each other by spinning: measured, 33 instead of 24 ms of
+    CPU a frame.
+    """
+    global _one_per_process
+    _one_per_process = True
+    for name in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+
+
+def network_threads() -> int:
+    """Return in how many threads a small network runs, and whether two of them run at the same time: 2, or 1."""
+    return 1 if _one_per_process else 2
 
 
 def use_one_blas_thread() -> None:

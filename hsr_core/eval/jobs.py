@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
+
 from ..errors import HsrError, MissingPackage
+from ..threads import one_per_process
 from .unit import Unit, UnitResult, run_unit
 
 log = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ def _in_processes(units: Sequence[Unit], folder: Path, jobs: int) -> Iterator[tu
     left, tries = list(units), dict.fromkeys((unit.key for unit in units), 0)
     while left:
         undone: list[tuple[Unit, BaseException]] = []
-        with ProcessPoolExecutor(min(jobs, len(left)), get_context("spawn"), initializer=_quiet) as pool:
+        with ProcessPoolExecutor(min(jobs, len(left)), get_context("spawn"), initializer=_start_worker) as pool:
             futures = {pool.submit(run_unit, unit, unit_folder(unit, folder)): unit for unit in left}
             for future in as_completed(futures):
                 unit = futures[future]
@@ -99,10 +101,17 @@ def _in_processes(units: Sequence[Unit], folder: Path, jobs: int) -> Iterator[tu
         left = [unit for unit, _ in undone]
 
 
-def _quiet() -> None:
+def _start_worker() -> None:
     """Each worker has its core."""
     logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    one_per_process()
+    torch.set_num_threads(1)
+
+
+def _run_alone(unit: Unit, folder: Path) -> UnitResult:
+    """A worker of a cluster does not say when it starts."""
+    _start_worker()
+    return run_unit(unit, folder)
 
 
 def _on_ray(units: Sequence[Unit], folder: Path, address: str) -> Iterator[tuple[Unit, UnitResult]]:
@@ -114,7 +123,7 @@ def _on_ray(units: Sequence[Unit], folder: Path, address: str) -> Iterator[tuple
     if own:
         ray.init(address=None if address == "local" else address, log_to_driver=False, include_dashboard=False)
     try:
-        remote = ray.remote(num_cpus=1, max_retries=TRIES - 1, retry_exceptions=True)(run_unit)
+        remote = ray.remote(num_cpus=1, max_retries=TRIES - 1, retry_exceptions=True)(_run_alone)
         waiting = {remote.remote(unit, unit_folder(unit, folder)): unit for unit in units}
         while waiting:
             (ready, *_), _ = ray.wait(list(waiting), num_returns=1)

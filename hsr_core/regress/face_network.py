@@ -55,9 +55,9 @@ class FaceLandmarks:
 class FaceNetwork:
     """Crop, run, decode one face."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        self._mesh = LiteRtNetwork(model_path("face_landmark/face_landmark.tflite"), threads=threads)
-        self._iris = LiteRtNetwork(model_path("iris_landmark/iris_landmark.tflite"), threads=threads)
+    def __init__(self) -> None:
+        self._mesh = LiteRtNetwork(model_path("face_landmark/face_landmark.tflite"))
+        self._iris = LiteRtNetwork(model_path("iris_landmark/iris_landmark.tflite"))
 
     def run(self, frame: Frame, roi: Roi) -> FaceLandmarks:
         """Return the landmarks of the face in `roi`."""

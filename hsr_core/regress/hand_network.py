@@ -37,9 +37,9 @@ class HandLandmarks:
 class HandNetwork:
     """Crop, run, decode one hand."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        self._network = LiteRtNetwork(model_path("hand_landmark/hand_landmark_full.tflite"), threads=threads)
-        self._recrop = LiteRtNetwork(model_path("holistic_landmark/hand_recrop.tflite"), threads=threads)
+    def __init__(self) -> None:
+        self._network = LiteRtNetwork(model_path("hand_landmark/hand_landmark_full.tflite"))
+        self._recrop = LiteRtNetwork(model_path("holistic_landmark/hand_recrop.tflite"))
 
     def find(self, frame: Frame, pose: PoseLandmarks, side: str) -> Roi | None:
         """Return the hand's square from the body's landmarks, tightened by the re-crop network; None if too small."""

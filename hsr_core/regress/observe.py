@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..config import PartsSettings, PeopleSettings
+from ..threads import network_threads
 from ..types import Array, Frame
 from .crop import Roi
 from .face_network import FaceLandmarks, FaceNetwork
@@ -67,11 +68,11 @@ class Observer:
 
     def __init__(self) -> None:
         self.stage_ms: dict[str, float] = {}
-        self.face_network = FaceNetwork(threads=1)
+        self.face_network = FaceNetwork()
         self._pose = PoseNetwork()
         self._search = PersonSearch(self._pose)
-        self._hands = {side: HandNetwork(threads=1) for side in SIDES}
-        self._workers = ThreadPoolExecutor(1, thread_name_prefix="landmarks")
+        self._hands = {side: HandNetwork() for side in SIDES}
+        self._beside = ThreadPoolExecutor(1, thread_name_prefix="landmarks") if network_threads() > 1 else None
         self._followed: _Followed | None = None
 
     def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> Observation | None:
@@ -89,10 +90,10 @@ class Observer:
             return None
         self._followed.roi, self._followed.stamp_ns = pose.next_roi, frame.stamp_ns
         with self._timed("hands_face"):
-            right = self._workers.submit(self._hand, frame, pose, "right") if parts.hands else None
+            right = self._right_hand(frame, pose) if parts.hands else None
             left = self._hand(frame, pose, "left") if parts.hands else None
             face = self._face(frame, pose) if parts.face else None
-            return Observation(pose, {"left": left, "right": right.result() if right else None}, face, new)
+            return Observation(pose, {"left": left, "right": right() if right else None}, face, new)
 
     def reset(self) -> None:
         """Forget whom to follow."""
@@ -100,7 +101,8 @@ class Observer:
 
     def close(self) -> None:
         """End the thread."""
-        self._workers.shutdown(wait=True)
+        if self._beside is not None:
+            self._beside.shutdown(wait=True)
 
     def _follow(self, frame: Frame, people: PeopleSettings) -> PoseLandmarks | None:
         """Return the person followed, if they are still there and nobody larger has come."""
@@ -140,6 +142,13 @@ class Observer:
         """A person who was there a moment ago is waited for before somebody else is followed."""
         followed = self._followed
         return followed is not None and 0 <= frame.stamp_ns - followed.stamp_ns < _WAIT_S * 1e9
+
+    def _right_hand(self, frame: Frame, pose: PoseLandmarks) -> Callable[[], HandLandmarks | None]:
+        """Look for the right hand, beside the left one where there is a thread for it; the answer gives the result."""
+        if self._beside is not None:
+            return self._beside.submit(self._hand, frame, pose, "right").result
+        hand = self._hand(frame, pose, "right")
+        return lambda: hand
 
     def _hand(self, frame: Frame, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
         network, rois = self._hands[side], self._followed.hands

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..threads import network_threads
 from ..types import Array, Frame
 from .crop import Roi, crop_rgb, to_image, wrap_angle
 from .litert import LiteRtNetwork, model_path
@@ -38,8 +39,8 @@ def anchors() -> Array:
 class PersonDetector:
     """People in the whole frame or in a square of it."""
 
-    def __init__(self, *, threads: int = 2) -> None:
-        self._network = LiteRtNetwork(model_path("pose_detection/pose_detection.tflite"), threads=threads)
+    def __init__(self) -> None:
+        self._network = LiteRtNetwork(model_path("pose_detection/pose_detection.tflite"), threads=network_threads())
         self._anchors = anchors()
 
     def detect(self, frame: Frame, *, min_score: float = 0.5, region: Roi | None = None) -> list[PersonDetection]:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..threads import network_threads
 from ..types import Array, Frame
 from .crop import Roi, crop_rgb, to_image
 from .litert import LiteRtNetwork, model_path
@@ -55,9 +56,9 @@ class PoseLandmarks:
 class PoseNetwork:
     """Crop, run, decode."""
 
-    def __init__(self, *, threads: int = 2) -> None:
+    def __init__(self) -> None:
         path = model_path("pose_landmark/pose_landmark_full.tflite")
-        self._network = LiteRtNetwork(path, threads=threads)
+        self._network = LiteRtNetwork(path, threads=network_threads())
 
     def run(self, frame: Frame, roi: Roi) -> PoseLandmarks:
         """Return the landmarks of the person in `roi`."""
