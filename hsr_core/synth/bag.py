@@ -31,6 +31,8 @@ from ..sources.bag_reader import register_hsr_messages
 from ..types import Array, Camera, EstimateSource, HumanParams, MetricSource, Part, TrackState
 
 FRAME_ID = "camera_color_optical_frame"
+BEGIN_NS = 1_000_000_000
+"""Stamp of what happens at 0 s: in a message a stamp of zero says that there is none."""
 _ALL_PARTS = int(Part.BODY | Part.LEFT_HAND | Part.RIGHT_HAND | Part.FACE)
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 
@@ -76,23 +78,24 @@ class BagWriter:
     def add(self, people: Sequence[RefineFrame]) -> None:
         """Write one instant: everybody's frames, all with the same stamp, image and depth."""
         frame = people[0]
-        header = self._header(frame.stamp_ns)
+        stamp_ns = frame.stamp_ns + BEGIN_NS
+        header = self._header(stamp_ns)
         info = self._camera_info(header)
         rgb = np.rint(np.clip(frame.image, 0, 1) * 255).astype(np.uint8)
-        self._write("/camera/image_raw", frame.stamp_ns, self._image(header, "rgb8", rgb))
-        self._write("/camera/camera_info", frame.stamp_ns, info)
+        self._write("/camera/image_raw", stamp_ns, self._image(header, "rgb8", rgb))
+        self._write("/camera/camera_info", stamp_ns, info)
         if frame.depth_m is not None:
             mm = np.rint(frame.depth_m * 1000.0)
             depth = np.where((mm > 0) & (mm < 65536), mm, 0).astype("<u2")
-            self._write("/camera/depth/image_raw", frame.stamp_ns, self._image(header, "16UC1", depth))
-            self._write("/camera/depth/camera_info", frame.stamp_ns, info)
-        self._write("/synth/mask", frame.stamp_ns, self._image(header, "16UC1", _instances(people)))
+            self._write("/camera/depth/image_raw", stamp_ns, self._image(header, "16UC1", depth))
+            self._write("/camera/depth/camera_info", stamp_ns, info)
+        self._write("/synth/mask", stamp_ns, self._image(header, "16UC1", _instances(people)))
         self._write_people(
-            "/synth/initial", header, frame.stamp_ns, [p.params for p in people], EstimateSource.REGRESSED
+            "/synth/initial", header, stamp_ns, [p.params for p in people], EstimateSource.REGRESSED
         )
         if frame.truth is not None:
             truth = [p.truth for p in people if p.truth is not None]
-            self._write_people("/synth/truth", header, frame.stamp_ns, truth, EstimateSource.REFINED)
+            self._write_people("/synth/truth", header, stamp_ns, truth, EstimateSource.REFINED)
         self._seq += 1
 
     def _type(self, name: str) -> Callable[..., Any]:

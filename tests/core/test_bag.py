@@ -22,6 +22,7 @@ from hsr_core.sources import open_source
 from hsr_core.sources.bag import BagSource
 from hsr_core.sources.bag_people import read_people
 from hsr_core.sources.bag_reader import BagReader, is_bag
+from hsr_core.synth.bag import BEGIN_NS as BAG_BEGIN_NS
 from hsr_core.types import Camera
 
 DEPTH = "/camera/depth/image_raw"
@@ -392,7 +393,7 @@ def test_the_truth_of_a_synthetic_recording_comes_back(scene, topic, name):
         assert people.count == len(written)
         read = list(people)
     for frame, got in zip(written, read, strict=True):
-        assert got.stamp_ns == frame.stamp_ns
+        assert got.stamp_ns == frame.stamp_ns + BAG_BEGIN_NS
         assert len(got.people) == 1
         person = got.people[0]
         assert person.track_id == 1

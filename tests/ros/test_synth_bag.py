@@ -10,6 +10,7 @@ from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo, Image
 
 from hsr_core.refine.frames import read_folder
+from hsr_core.synth.bag import BEGIN_NS
 from hsr_core.synth.command import write_scene
 from hsr_core.synth.scene import SceneOptions
 
@@ -40,7 +41,7 @@ def test_images_and_camera_come_back(scene):
         frames, topics["/camera/image_raw"], topics["/camera/camera_info"], strict=True
     ):  # fmt: skip
         got = convert.image_to_frame(image)
-        assert got.stamp_ns == frame.stamp_ns
+        assert got.stamp_ns == frame.stamp_ns + BEGIN_NS
         rgb = got.image if got.order == "rgb" else got.image[..., ::-1]
         np.testing.assert_array_equal(rgb, np.rint(frame.image * 255).astype(np.uint8))
         camera = convert.camera_from_info(info)
