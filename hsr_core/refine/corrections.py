@@ -59,6 +59,11 @@ class Corrections:
         """Take those of a window; forget those before `since_ns`."""
         self._known = {stamp: c for stamp, c in (self._known | corrections).items() if stamp >= since_ns}
 
+    def forget_exposure(self) -> None:
+        """Take back all gains and biases."""
+        for correction in self._known.values():
+            correction.exposure, correction.exposure_row = torch.zeros_like(correction.exposure), None
+
     def expected(self, stamp_ns: int) -> Correction:
         """Return the faded mean of the last corrections before a frame; nothing where there are none."""
         expected = Correction(*(torch.zeros(*shape, device=self._device) for shape in ((N_REFINED, 3), (3,), (2, 3))))

@@ -335,9 +335,10 @@ class Person:
                 self._restore()
             return self._rejected(window, problem, budget, solved, verdict)
         self._rejections = 0
-        if not self._relearn and any(float(item.correction.exposure.abs().max()) > SATURATED for item in items):
-            self._relearn = RELEARN_STEPS  # another light
         self._remember(window, items)
+        if not self._relearn and any(float(item.correction.exposure.abs().max()) > SATURATED for item in items):
+            self._relearn = RELEARN_STEPS  # another light: the avatar is to take it on, not gain and bias
+            self._corrections.forget_exposure()
         self._psnr = PSNR_SMOOTHING * self._psnr + (1 - PSNR_SMOOTHING) * verdict.psnr_db \
             if np.isfinite(self._psnr) else verdict.psnr_db  # fmt: skip
         self._learn_from(window, items)

@@ -259,9 +259,11 @@ def test_another_light_lets_colours_be_learnt_again(tracking, frames, accepting,
         expected.exposure = torch.full((2, 3), -0.5)
         return expected
 
-    monkeypatch.setattr(Corrections, "expected", dark)
-    feed(tracking, stream(frames[14:28], start=14))
+    with monkeypatch.context() as patch:
+        patch.setattr(Corrections, "expected", dark)
+        feed(tracking, stream(frames[14:28], start=14))
     assert person._relearn > 0
+    assert not person._corrections.expected(28 * 10**8).exposure.any()  # the avatar takes it on
     assert len(person._keys)  # the person is the same
 
 
