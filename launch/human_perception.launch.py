@@ -52,6 +52,12 @@ ARGUMENTS = (
         "Play this as the camera: a video file, webcam:0 or synthetic; empty: a camera runs elsewhere",
         None,
     ),
+    (
+        "back_and_forth",
+        "false",
+        "Play every second time of a short source backwards: without a cut a person stays one person",
+        ["true", "false"],
+    ),
     ("namespace", "human", "Namespace of the nodes and of their topics", None),
     ("params", "", "Parameter file, laid over the defaults in config/perception.yaml", None),
     ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
@@ -237,7 +243,7 @@ def _source() -> Node:
         executable="source_node",
         exec_name="source",
         name="source",
-        parameters=[{"source": LaunchConfiguration("source")}],
+        parameters=[{name: LaunchConfiguration(name) for name in ("source", "back_and_forth")}],
         remappings=[
             ("/camera/image_raw", LaunchConfiguration("image")),
             ("/camera/camera_info", LaunchConfiguration("camera_info")),
