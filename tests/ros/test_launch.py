@@ -21,7 +21,7 @@ PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch
 EXPECTED = {
     "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
     "body_models", "engine", "device", "refine", "depth", "depth_info", "mask", "record", "view",
-    "rviz", "autostart", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
+    "rviz", "autostart", "back_and_forth", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
 # The project's own folder is called launch too: a package without a file is that folder.
