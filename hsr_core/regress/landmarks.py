@@ -1,63 +1,25 @@
 """The open regressor: MediaPipe's landmark networks, then a fast fit of the body model.
 
-Per frame, for one person: find or follow the person, body landmarks, hand and face landmarks on crops that the body
-gives, then rotations by `fit_body`, `fit_hand` and `fit_face`. Parts that are not seen stay at rest and are marked.
+Per frame: find or follow people, body landmarks, hand and face landmarks on crops that the body gives, then rotations
+by `fit_body`, `fit_hand` and `fit_face`. Parts that are not seen stay at rest and are marked.
 """
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
-
-from ..body.joints import LEFT_HAND, N_JOINTS, RIGHT_HAND, J
 from ..config import Settings
-from ..geometry.camera import ray_rotation, undistort_points
-from ..geometry.rotations import rotmat_to_rotvec
-from ..types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
-from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks
-from .fit_body import LANDMARKS, BodyFit, BodyFitter, BodyObservation
-from .fit_face import FaceFit, FaceFitter
-from .fit_hand import HandFitter
-from .hand_network import HandLandmarks
-from .kinematics import forward
-from .observe import SIDES, Observation, Observer, person_box
-from .pose_network import NAMES, L, PoseLandmarks
-from .shape import ShapeEstimator
-
-_TURN_S = 0.2
-"""Within this time nobody turns by more than 90 degrees: the landmarks have left and right confused."""
-_DOUBT_S = (0.5, 1.5)
-"""When the landmarks insist for as long as they agreed before, within these bounds, the fit starts afresh."""
-_HEIGHT_SIGMA = 0.05
-"""Relative deviation of the distance when the height is assumed: that of adults' statures."""
-_REFIT_ERROR = 2.5
-"""Median landmark error, in deviations, over which the warm start is given up."""
-
-_OTHER_SIDE = {"left": "right", "right": "left"}
-_MIRROR = np.array([NAMES.index("_".join(_OTHER_SIDE.get(word, word) for word in name.split("_"))) for name in NAMES])
-"""For each landmark the one on the other side."""
-_TORSO = np.array([L["left_shoulder"], L["right_shoulder"], L["left_hip"], L["right_hip"]])
-_LIMBS = np.array([L[f"{s}_{n}"] for s in SIDES for n in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")])
-_FACE_POINTS = {"nose": [1], "left_eye": list(LEFT_EYE_CORNERS), "right_eye": list(RIGHT_EYE_CORNERS)}
-"""Body landmarks that the face network places better, and its points for them."""
-
-
-@dataclass
-class _Person:
-    """The last pose of the person followed; `local` is None when there is none to start from."""
-
-    local: Array | None = None
-    transl: Array | None = None
-    stamp_ns: int = 0
-    agreed_s: float = 0.0
-    flipped_s: float = 0.0
+from ..types import Camera, Frame, Regression
+from .fit_person import PersonFit, PersonFitters
+from .observe import Observer
 
 
 class LandmarkRegressor:
-    """See the module. Follows one person: the largest when the search began.
+    """See the module. Follows up to `people.max` people: the largest first, then whoever is found beside them.
+
+    Of three people or more two get hands and face in a frame: the one attended to, and the others in turn. Between
+    their turns the others' fingers and faces are held as they were, and `parts` does not have them.
 
     Attributes:
         name, stage_ms: As the protocol says; stages: detect, pose, hands_face, fit.
@@ -67,264 +29,63 @@ class LandmarkRegressor:
 
     def __init__(self, settings: Settings, body: Any) -> None:
         self.stage_ms: dict[str, float] = {}
-        self._settings, self._body = settings, body
+        self._settings = settings
         self._observer = Observer()
-        self._fit_body = BodyFitter()
-        self._fit_hand = {side: HandFitter(side) for side in SIDES}
-        self._fit_face = FaceFitter(body, self._observer.face_network)
-        self._shape = ShapeEstimator(body.n_betas)
-        self._person = _Person()
-        self._set_shape(settings.subject.height_m)
-        self._set_shape_basis()
+        self._shared = PersonFitters(body, self._observer.face_network)
+        self._people: dict[int, PersonFit] = {}
+        self._given: list[tuple[Regression, int]] = []
 
     def configure(self, settings: Settings) -> None:
-        """Take live settings; another height keeps the person's proportions."""
-        old, self._settings = self._settings, settings
-        if settings.subject.height_m != old.subject.height_m:
-            self._set_shape(settings.subject.height_m, self._betas.astype(np.float64))
+        """Take live settings; another height keeps each person's proportions."""
+        self._settings = settings
+        for person in self._people.values():
+            person.configure(settings)
+
+    def attend(self, person: Regression | None) -> None:
+        """Look at this person's hands and face in every frame, a person of the last answer; None: at the largest's."""
+        self._observer.attend(self._key_of(person))
+
+    def set_height(self, person: Regression, height_m: float) -> None:
+        """Take the stature [m] of a person of the last answer, where `subject.height_m` is not theirs."""
+        key = self._key_of(person)
+        if key is not None:
+            self._people[key].set_height(height_m)
 
     def reset(self) -> None:
-        """Forget the person: where, who, pose and shape."""
+        """Forget the people: where, who, pose and shape."""
         self._observer.reset()
-        self._new_person()
+        self._people.clear()
+        self._given.clear()
 
     def close(self) -> None:
         """Release networks and threads."""
         self._observer.close()
 
     def regress(self, frame: Frame, camera: Camera) -> list[Regression]:
-        """Return the person followed, or nobody."""
+        """Return the people followed, the largest first."""
         seen = self._observer.observe(frame, self._settings.people, self._settings.parts)
         self.stage_ms = self._observer.stage_ms
-        if seen is None:
-            self._person.local = None
-            return []
-        if seen.new:
-            self._new_person()
         start = time.perf_counter()
-        found = self._fit(frame, camera, seen)
+        self._remember({observation.key for observation in seen})
+        self._given = [(self._person(each.key).fit(frame, camera, each), each.key) for each in seen]
         self.stage_ms["fit"] = (time.perf_counter() - start) * 1e3
-        return [found]
+        return [person for person, _ in self._given]
 
-    def _fit(self, frame: Frame, camera: Camera, parts: Observation) -> Regression:
-        pose = parts.pose
-        uv = self._rectify(pose.uv, camera)
-        R_ray = ray_rotation(uv[_TORSO].mean(0), camera.K)
-        uv, world, weight = uv.copy(), pose.world @ R_ray.T, _weights(pose, frame.image_hw)
-        dt = (frame.stamp_ns - self._person.stamp_ns) / 1e9
-        if self._flipped(world, dt):
-            uv, world, weight = uv[_MIRROR], world[_MIRROR], weight[_MIRROR]
-            parts = replace(parts, hands={"left": parts.hands["right"], "right": parts.hands["left"]})
-        hands = {}
-        for side, hand in parts.hands.items():
-            if hand is not None:
-                hands[side] = hand.world @ ray_rotation(hand.uv[0], camera.K).T
-                self._place_hand(uv, world, weight, hand, hands[side], side, camera)
-        face = self._face_fit(parts.face, camera)
-        if face is not None:
-            self._place_face(uv, weight, parts.face, camera)
-        head = None if face is None else face.head_rotation
-        seen = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
-        fit = self._solve(seen, dt)
-        person = self._person
-        person.local, person.transl, person.stamp_ns = fit.local, fit.transl, frame.stamp_ns
-        self._learn_shape(seen, fit)
-        return self._regression(frame, parts, fit, hands, face, weight)
+    def _remember(self, seen: set[int]) -> None:
+        """Forget those who are no longer followed; those who are only waited for start afresh when they return."""
+        self._people = {key: self._people[key] for key in self._people.keys() & self._observer.keys}
+        for key in self._people.keys() - seen:
+            self._people[key].lose()
 
-    def _flipped(self, world: Array, dt: float) -> bool:
-        """True when left and right are confused: the body faces the other way within one frame."""
-        person = self._person
-        if person.local is None or dt > _TURN_S:
-            return False
-        if _facing(world) @ person.local[0][:, 2] > 0:
-            person.flipped_s = max(0.0, person.flipped_s - 2 * dt)
-            person.agreed_s += dt
-            return False
-        person.flipped_s += dt
-        if person.flipped_s > np.clip(person.agreed_s, *_DOUBT_S):
-            self._person = _Person(stamp_ns=person.stamp_ns)
-            return False
-        return True
+    def _person(self, key: int) -> PersonFit:
+        if key not in self._people:
+            self._people[key] = PersonFit(self._shared, self._settings)
+        return self._people[key]
 
-    def _place_hand(
-        self, uv: Array, world: Array, weight: Array, hand: HandLandmarks, turned: Array, side: str, camera: Camera
-    ) -> None:
-        """Let the hand network's palm replace the body network's coarse hand points, in place."""
-        points = self._rectify(hand.uv, camera)
-        for name, index in (("index", 5), ("pinky", 17), ("thumb", 2)):
-            i = L[f"{side}_{name}"]
-            uv[i] = points[index]
-            world[i] = world[L[f"{side}_wrist"]] + turned[index] - turned[0]
-            weight[i] = hand.score
-
-    def _place_face(self, uv: Array, weight: Array, face: FaceLandmarks, camera: Camera) -> None:
-        """Let the face network's nose and eyes replace the body network's, in place."""
-        points = self._rectify(face.points[:, :2], camera)
-        for name, indices in _FACE_POINTS.items():
-            uv[L[name]] = points[indices].mean(0)
-            weight[L[name]] = face.score
-
-    def _rectify(self, uv: Array, camera: Camera) -> Array:
-        return undistort_points(uv, camera) if self._settings.camera.rectify else uv
-
-    def _face_fit(self, face: FaceLandmarks | None, camera: Camera) -> FaceFit | None:
-        if face is None:
-            return None
-        return self._fit_face.fit(face, ray_rotation(face.points[1, :2], camera.K))
-
-    def _solve(self, seen: BodyObservation, dt: float):
-        """Fit from the last pose; afresh on the first frame or when the last pose does not explain what is seen."""
-        person = self._person
-        if person.local is not None:
-            fit = self._fit_body.fit(seen, person.local, person.transl, last=person.local, dt_s=dt)
-            used = seen.weight[LANDMARKS] > 0.3
-            if not used.any() or np.median(fit.reprojection[used]) < _REFIT_ERROR:
-                return fit
-        fresh = self._fit_body.fit(seen, *self._fit_body.start(seen), steps=30)
-        return fresh if person.local is None or fresh.cost < fit.cost else fit
-
-    def _regression(self, frame, parts, fit, hands, face, weight) -> Regression:
-        rotations, _ = forward(fit.local, self._rest_joints, fit.transl)
-        fingers = {
-            side: self._fit_hand[side].fingers(hands[side], rotations[J[f"{side}_wrist"]])
-            if side in hands
-            else np.zeros((15, 3))
-            for side in SIDES
-        }
-        body = self._body
-        params = HumanParams(
-            global_orient=rotmat_to_rotvec(fit.local[0]).astype(np.float32),
-            transl=fit.transl.astype(np.float32),
-            body_pose=rotmat_to_rotvec(fit.local[1:22]).astype(np.float32),
-            left_hand_pose=fingers["left"].astype(np.float32),
-            right_hand_pose=fingers["right"].astype(np.float32),
-            betas=self._betas,
-            expression=np.zeros(body.n_expression, np.float32),
-            head_betas=self._body.head_betas_for(self._betas),
-            head_expression=np.zeros(body.n_head_expression, np.float32),
-        )
-        if face is not None:
-            params = replace(
-                params,
-                jaw_pose=face.jaw_pose.astype(np.float32),
-                leye_pose=face.leye_pose.astype(np.float32),
-                reye_pose=face.reye_pose.astype(np.float32),
-                eyelids=face.eyelids.astype(np.float32),
-                head_expression=face.expression.astype(np.float32),
-            )
-        hand_score = {side: 0.0 if hand is None else hand.score for side, hand in parts.hands.items()}
-        face_score = 0.0 if face is None else parts.face.score
-        pose = parts.pose
-        return Regression(
-            params=params,
-            bbox_xyxy=person_box(pose, frame.image_hw),
-            score=pose.score,
-            joint_score=_joint_score(weight, hand_score, face_score),
-            part_score=np.array([pose.score, hand_score["left"], hand_score["right"], face_score], np.float32),
-            parts=_parts_seen(weight, parts, face),
-            metric_source=MetricSource.ASSUMED_HEIGHT,
-            depth_sigma_m=_HEIGHT_SIGMA * float(fit.transl[2]),
-            mask=pose.mask,
-            mask_A_crop_img=pose.roi.transform(pose.mask.shape[0]),
-        )
-
-    def _learn_shape(self, seen: BodyObservation, fit: BodyFit) -> None:
-        """Use the first frames that show the whole body for its proportions; they count from the next frame on."""
-        if self._shape.done or (seen.weight[_LIMBS] < 0.5).any():
-            return
-        betas = self._shape.add(self._fit_body.shape_system(seen, fit), self._betas.astype(np.float64))
-        if betas is not None:
-            self._set_shape(self._settings.subject.height_m, betas)
-
-    def _new_person(self) -> None:
-        """Forget what belongs to one person."""
-        self._person = _Person()
-        self._fit_face.reset()
-        if self._shape.frames:
-            self._shape.reset()
-            self._set_shape(self._settings.subject.height_m)
-
-    def _set_shape(self, height_m: float, betas: Array | None = None) -> None:
-        """Take a stature [m] and proportions: betas, rest joints and surface points for all fits."""
-        self._betas = np.asarray(self._body.betas_for_height(height_m, betas), np.float32)
-        self._rest_joints, surface = self._rest(self._betas)
-        for fitter in (self._fit_body, *self._fit_hand.values()):
-            fitter.set_body(self._rest_joints, surface)
-
-    def _set_shape_basis(self) -> None:
-        """Tell the body fit how the skeleton changes with the betas (exactly linear)."""
-        joints, surface = self._rest(np.zeros(self._body.n_betas, np.float32))
-        moved = [self._rest(unit) for unit in np.eye(self._body.n_betas, dtype=np.float32)]
-        self._fit_body.set_shape_basis(
-            np.stack([m[0] - joints for m in moved], -1),
-            {name: np.stack([m[1][name] - place for m in moved], -1) for name, place in surface.items()},
-        )
-
-    def _rest(self, betas: Array) -> tuple[Array, dict[str, Array]]:
-        """Return rest joints (55, 3) and surface points by name for a shape, float64 [m]."""
-        body = self._body
-        shaped = HumanParams(
-            betas=betas,
-            head_betas=self._body.head_betas_for(betas),
-            expression=np.zeros(body.n_expression, np.float32),
-            head_expression=np.zeros(body.n_head_expression, np.float32),
-        )
-        vertices, joints = body.rest(shaped)
-        return joints.astype(np.float64), {n: vertices[i].astype(np.float64) for n, i in body.surface_points.items()}
+    def _key_of(self, person: Regression | None) -> int | None:
+        return next((key for given, key in self._given if given is person), None)
 
 
 def create(settings: Settings, body: Any) -> LandmarkRegressor:
     """Factory for the registry."""
     return LandmarkRegressor(settings, body)
-
-
-def _facing(world: Array) -> Array:
-    """Return the direction the trunk faces, from hips and shoulders."""
-    ls, rs, lh, rh = world[_TORSO]
-    forward_ = np.cross(ls - rs + lh - rh, ls + rs - lh - rh)
-    return forward_ / max(np.linalg.norm(forward_), 1e-9)
-
-
-def _weights(pose: PoseLandmarks, image_hw: tuple[int, int]) -> Array:
-    """Return how much each landmark counts, (33,) in [0, 1]: seen, in the crop, and inside the image."""
-    height, width = image_hw
-    inside = (pose.uv >= 0).all(1) & (pose.uv[:, 0] < width) & (pose.uv[:, 1] < height)
-    return np.where(inside & (pose.presence > 0.5), np.clip(pose.visibility, 0.05, 1.0), 0.0)
-
-
-def _size(uv: Array, weight: Array) -> float:
-    """Return the size of what is seen of the person [px]."""
-    seen = uv[weight > 0]
-    return float(np.ptp(seen, axis=0).max()) if len(seen) > 1 else 1.0
-
-
-_BODY_SOURCES: dict[str, tuple[str, ...]] = {
-    "pelvis": ("left_hip", "right_hip"),
-    "spine1": ("left_hip", "right_hip"),
-    "spine2": ("left_hip", "right_hip", "left_shoulder", "right_shoulder"),
-    "spine3": ("left_shoulder", "right_shoulder"),
-    "neck": ("left_shoulder", "right_shoulder"),
-    "head": ("nose", "left_ear", "right_ear"),
-    **{f"{s}_collar": (f"{s}_shoulder",) for s in SIDES},
-    **{f"{s}_foot": (f"{s}_foot_index",) for s in SIDES},
-    **{f"{s}_{j}": (f"{s}_{j}",) for s in SIDES for j in ("hip", "knee", "ankle", "shoulder", "elbow", "wrist")},
-}
-_BODY_SOURCE_INDEX = {J[name]: [L[source] for source in sources] for name, sources in _BODY_SOURCES.items()}
-
-
-def _joint_score(weight: Array, hand_score: dict[str, float], face_score: float) -> Array:
-    """Return (55,) scores: a joint is observed as well as the landmarks it comes from."""
-    score = np.zeros(N_JOINTS, np.float32)
-    for joint, sources in _BODY_SOURCE_INDEX.items():
-        score[joint] = weight[sources].mean()
-    score[22:25] = face_score
-    score[LEFT_HAND], score[RIGHT_HAND] = hand_score["left"], hand_score["right"]
-    return score
-
-
-def _parts_seen(weight: Array, parts: Observation, face: FaceFit | None) -> Part:
-    seen = Part.BODY if (weight > 0.3).sum() >= 4 else Part.NONE
-    for side, part in (("left", Part.LEFT_HAND), ("right", Part.RIGHT_HAND)):
-        if parts.hands[side] is not None:
-            seen |= part
-    return seen | Part.FACE if face is not None else seen

@@ -1,4 +1,4 @@
-"""See one person: follow or find them, then body, hand and face landmarks of this frame."""
+"""See the people of a frame: follow or find them, then body, hand and face landmarks."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,23 +16,27 @@ from ..types import Array, Frame
 from .crop import Roi
 from .face_network import FaceLandmarks, FaceNetwork
 from .face_network import roi_from_pose as face_roi_from_pose
+from .follow import (
+    LOOK_FREE_S,
+    LOOK_FULL_S,
+    LOOK_LOST_S,
+    SIDES,
+    Followed,
+    FollowedPeople,
+    is_among,
+)
 from .hand_network import HandLandmarks, HandNetwork
 from .person_search import PersonSearch
 from .pose_network import L, PoseLandmarks, PoseNetwork
 
-SIDES = ("left", "right")
 _HAND_MIN, _FACE_MIN = 0.5, 0.5
 """Scores under which a hand or a face counts as not seen."""
 _FACE_MIN_PX = 28
 """Narrower faces hold no expression."""
 _FOLLOW_MIN = 0.5
-"""Body score under which the person followed is searched for again."""
-_LOOK_AROUND_S = 0.5
+"""Body score under which a person followed is searched for again."""
 _TAKE_OVER_LOOKS = 3
 """A larger person is followed after so many looks in a row: who jumps into the picture for a moment is not."""
-_GAP_S = 0.5
-_WAIT_S = 0.3
-"""Somebody who is lost from sight is looked for this long before another person is followed; tracks last longer."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,27 +44,17 @@ class Observation:
     """The networks' answers for one person in one frame; None = not seen.
 
     Attributes:
+        key: The same for the same person, as far as following them tells; never given to another.
         pose, face: Landmarks.
         hands: By the body network's left and right.
-        new: True when this may be another person than in the last frame.
+        detailed: False when hands and face were not looked for, because it was another person's turn.
     """
 
+    key: int
     pose: PoseLandmarks
     hands: dict[str, HandLandmarks | None]
     face: FaceLandmarks | None
-    new: bool
-
-
-@dataclass
-class _Followed:
-    """Where the person was in the last frame."""
-
-    roi: Roi
-    stamp_ns: int
-    looked_ns: int
-    larger_looks: int = 0
-    hands: dict[str, Roi | None] = field(default_factory=lambda: dict.fromkeys(SIDES))
-    face: Roi | None = None
+    detailed: bool = True
 
 
 class Observer:
@@ -73,85 +67,134 @@ class Observer:
         self._search = PersonSearch(self._pose)
         self._hands = {side: HandNetwork() for side in SIDES}
         self._beside = ThreadPoolExecutor(1, thread_name_prefix="landmarks") if network_threads() > 1 else None
-        self._followed: _Followed | None = None
+        self._followed = FollowedPeople()
+        self._looked_ns: int | None = None
+        self._larger_looks = 0
 
-    def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> Observation | None:
-        """Return what is seen of the person, or None when there is nobody."""
+    def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> list[Observation]:
+        """Return what is seen of everybody followed, the largest first."""
         self.stage_ms = {}
+        self._followed.forget_old(frame.stamp_ns)
         with self._timed("pose"):
-            pose = self._follow(frame, people)
-        new = False
-        if pose is None:
+            seen = self._follow(frame, people)
+        if not seen or self._look_is_due(frame, seen, people.max):
             with self._timed("detect"):
-                pose, new = self._find(frame, people)
-        if pose is None or not _tall_enough(pose, frame.image_hw, people.min_height_px):
-            if not self._may_come_back(frame):
-                self._followed = None
-            return None
-        self._followed.roi, self._followed.stamp_ns = pose.next_roi, frame.stamp_ns
+                self._look(frame, people, seen)
+        seen = {f: pose for f, pose in seen.items() if _tall_enough(pose, frame.image_hw, people.min_height_px)}
+        for followed, pose in seen.items():
+            followed.see(pose, frame.stamp_ns)
+        self._followed.forget_lost(frame.stamp_ns)
+        order = sorted(seen, key=lambda followed: -followed.roi.size_px)
         with self._timed("hands_face"):
-            right = self._right_hand(frame, pose) if parts.hands else None
-            left = self._hand(frame, pose, "left") if parts.hands else None
-            face = self._face(frame, pose) if parts.face else None
-            return Observation(pose, {"left": left, "right": right() if right else None}, face, new)
+            detailed = self._followed.for_details(order)
+            return [self._details(frame, f, seen[f], parts, f in detailed) for f in order]
+
+    def attend(self, key: int | None) -> None:
+        """Look at this person's hands and face in every frame; None: at the largest person's."""
+        self._followed.attended = key
+
+    @property
+    def keys(self) -> set[int]:
+        """Of everybody followed or waited for."""
+        return {followed.key for followed in self._followed.people}
 
     def reset(self) -> None:
         """Forget whom to follow."""
-        self._followed = None
+        self._followed.clear()
+        self._looked_ns, self._larger_looks = None, 0
 
     def close(self) -> None:
         """End the thread."""
         if self._beside is not None:
             self._beside.shutdown(wait=True)
 
-    def _follow(self, frame: Frame, people: PeopleSettings) -> PoseLandmarks | None:
-        """Return the person followed, if they are still there and nobody larger has come."""
-        followed = self._followed
-        if followed is None:
-            return None
-        if not 0 <= frame.stamp_ns - followed.stamp_ns < _GAP_S * 1e9:
-            self._followed = None
-            return None
-        if frame.stamp_ns - followed.looked_ns >= _LOOK_AROUND_S * 1e9:
-            followed.looked_ns = frame.stamp_ns
-            larger = self._search.larger(frame, followed.roi) is not None
-            followed.larger_looks = followed.larger_looks + 1 if larger else 0
-            if followed.larger_looks == _TAKE_OVER_LOOKS:
-                self._followed = None
-                return None
-        if not followed.roi.usable(frame.image_hw):
-            return None
-        pose = self._pose.run(frame, followed.roi)
-        return pose if pose.score >= max(people.min_score, _FOLLOW_MIN) else None
+    # Bodies
 
-    def _find(self, frame: Frame, people: PeopleSettings) -> tuple[PoseLandmarks | None, bool]:
-        """Return somebody found, and whether it may be another person than before."""
-        before = self._followed
-        pose = self._search.search(frame, min_score=people.min_score, near=before.roi if before else None)
-        if pose is None:
-            return None, True
-        if before is not None and _near(before.roi, pose.uv.mean(0)):
-            before.hands, before.face = dict.fromkeys(SIDES), None
-            return pose, False
-        if self._may_come_back(frame):
-            return None, False
-        self._followed = _Followed(pose.next_roi, frame.stamp_ns, frame.stamp_ns)
-        return pose, True
+    def _follow(self, frame: Frame, people: PeopleSettings) -> dict[Followed, PoseLandmarks]:
+        """Return those who are still there."""
+        seen = {}
+        for followed in self._followed.people:
+            if followed.roi.usable(frame.image_hw):
+                pose = self._pose.run(frame, followed.roi)
+                if pose.score >= max(people.min_score, _FOLLOW_MIN):
+                    seen[followed] = pose
+        return self._followed.without_doubles(seen, frame.stamp_ns) if len(seen) > 1 else seen
 
-    def _may_come_back(self, frame: Frame) -> bool:
-        """A person who was there a moment ago is waited for before somebody else is followed."""
-        followed = self._followed
-        return followed is not None and 0 <= frame.stamp_ns - followed.stamp_ns < _WAIT_S * 1e9
+    def _look_is_due(self, frame: Frame, seen: dict[Followed, PoseLandmarks], most: int) -> bool:
+        if self._looked_ns is None or len(seen) < len(self._followed):
+            wait = LOOK_LOST_S
+        else:
+            wait = LOOK_FREE_S if len(seen) < most else LOOK_FULL_S
+        return self._looked_ns is None or not 0 <= frame.stamp_ns - self._looked_ns < wait * 1e9
 
-    def _right_hand(self, frame: Frame, pose: PoseLandmarks) -> Callable[[], HandLandmarks | None]:
+    def _look(self, frame: Frame, people: PeopleSettings, seen: dict[Followed, PoseLandmarks]) -> None:
+        """Look for those who are lost and for others, and put whom we find into `seen`."""
+        if not seen:
+            found = self._search_for_anybody(frame, people)
+            self._looked_ns = None if people.max > 1 else frame.stamp_ns  # is there anybody else? the next frame tells
+        else:
+            self._looked_ns = frame.stamp_ns
+            found = self._search_for_others(frame, people, seen)
+        for pose in found:
+            if is_among(pose, seen.values()):
+                continue
+            lost = [f for f in self._followed.people if f not in seen and _near(f.roi, pose.uv.mean(0))]
+            if lost:
+                person = min(lost, key=lambda followed: followed.surprise(pose, frame.stamp_ns))
+                person.hands, person.face = dict.fromkeys(SIDES), None
+                seen[person] = pose
+            elif len(self._followed) < people.max and _tall_enough(pose, frame.image_hw, people.min_height_px):
+                seen[self._followed.add(pose, frame.stamp_ns)] = pose
+
+    def _search_for_anybody(self, frame: Frame, people: PeopleSettings) -> list[PoseLandmarks]:
+        """Search thoroughly, near the person seen last first."""
+        last = max(self._followed.people, key=lambda followed: followed.stamp_ns, default=None)
+        pose = self._search.search(frame, min_score=people.min_score, near=last.roi if last else None)
+        return [] if pose is None else [pose]
+
+    def _search_for_others(
+        self, frame: Frame, people: PeopleSettings, seen: dict[Followed, PoseLandmarks]
+    ) -> list[PoseLandmarks]:
+        """Search one region: where somebody was lost, else the next part of the frame."""
+        known = [pose.next_roi for pose in seen.values()]
+        lost = [followed for followed in self._followed.people if followed not in seen]
+        if len(seen) < people.max:
+            self._larger_looks = 0
+            near = lost[0].roi if lost else None
+            return self._search.others(
+                frame, known, most=people.max - len(seen), near=near, near_score=max(people.min_score, _FOLLOW_MIN)
+            )
+        smallest = min(seen, key=lambda followed: seen[followed].next_roi.size_px)
+        larger = self._search.larger(frame, seen[smallest].next_roi, known)
+        self._larger_looks = self._larger_looks + 1 if larger is not None else 0
+        if self._larger_looks < _TAKE_OVER_LOOKS:
+            return []
+        self._larger_looks = 0
+        del seen[smallest]
+        self._followed.forget(smallest)
+        return [larger]
+
+    # Hands and face
+
+    def _details(
+        self, frame: Frame, followed: Followed, pose: PoseLandmarks, parts: PartsSettings, wanted: bool
+    ) -> Observation:
+        if not wanted:
+            return Observation(followed.key, pose, dict.fromkeys(SIDES), None, detailed=False)
+        right = self._right_hand(frame, followed, pose) if parts.hands else None
+        left = self._hand(frame, followed, pose, "left") if parts.hands else None
+        face = self._face(frame, followed, pose) if parts.face else None
+        return Observation(followed.key, pose, {"left": left, "right": right() if right else None}, face)
+
+    def _right_hand(self, frame: Frame, followed: Followed, pose: PoseLandmarks) -> Callable[[], HandLandmarks | None]:
         """Look for the right hand, beside the left one where there is a thread for it; the answer gives the result."""
         if self._beside is not None:
-            return self._beside.submit(self._hand, frame, pose, "right").result
-        hand = self._hand(frame, pose, "right")
+            return self._beside.submit(self._hand, frame, followed, pose, "right").result
+        hand = self._hand(frame, followed, pose, "right")
         return lambda: hand
 
-    def _hand(self, frame: Frame, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
-        network, rois = self._hands[side], self._followed.hands
+    def _hand(self, frame: Frame, followed: Followed, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
+        network, rois = self._hands[side], followed.hands
         wrist = L[f"{side}_wrist"]
         roi, rois[side] = rois[side], None
         if pose.presence[wrist] < 0.5:
@@ -166,8 +209,8 @@ class Observer:
         rois[side] = hand.next_roi
         return hand
 
-    def _face(self, frame: Frame, pose: PoseLandmarks) -> FaceLandmarks | None:
-        roi, self._followed.face = self._followed.face, None
+    def _face(self, frame: Frame, followed: Followed, pose: PoseLandmarks) -> FaceLandmarks | None:
+        roi, followed.face = followed.face, None
         nose = pose.uv[L["nose"]]
         if pose.presence[L["nose"]] < 0.5:
             return None
@@ -178,7 +221,7 @@ class Observer:
         face = self.face_network.run(frame, roi)
         if face.score < _FACE_MIN or np.ptp(face.points[:, 0]) < _FACE_MIN_PX or not _near(face.next_roi, nose):
             return None
-        self._followed.face = face.next_roi
+        followed.face = face.next_roi
         return face
 
     @contextmanager

@@ -1,4 +1,4 @@
-"""Find the person to follow: detections of the whole frame and of squares of it, each verified by the body network.
+"""Find people to follow: detections of the whole frame and of squares of it, each verified by the body network.
 
 The detector sees a 224 px picture: people who stand close together in it can melt into one box, and small ones vanish.
 The body network's score tells a real person from such a chimera; squares of the frame show small people larger.
@@ -7,6 +7,7 @@ The body network's score tells a real person from such a chimera; squares of the
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -21,6 +22,10 @@ _LARGER = 1.5
 """A person who is this much larger than the one followed takes over."""
 _SAME = 0.3
 """Squares whose centres are nearer than this part of their size hold the same person."""
+_SAME_SIZE_KNOWN = 1.6
+"""Nobody is looked for where somebody is followed, even if the detector is less sure of the size than the landmarks."""
+_AROUND = 2.0
+"""Side of the region in which somebody is looked for who was just lost, relative to their own."""
 
 
 class PersonSearch:
@@ -28,6 +33,7 @@ class PersonSearch:
 
     def __init__(self, pose: PoseNetwork) -> None:
         self._detector, self._pose = PersonDetector(), pose
+        self._turn = -1
 
     def search(self, frame: Frame, *, min_score: float, near: Roi | None = None) -> PoseLandmarks | None:
         """Return the landmarks of the person at `near`, else of the largest person, else None.
@@ -52,10 +58,34 @@ class PersonSearch:
                     best = pose
         return best
 
-    def larger(self, frame: Frame, than: Roi) -> PoseLandmarks | None:
-        """Return a clearly larger person elsewhere in the frame, or None."""
+    def others(
+        self, frame: Frame, known: Sequence[Roi], *, most: int, near: Roi | None = None, near_score: float = _SURE
+    ) -> list[PoseLandmarks]:
+        """Return people who are not known yet. One look at one part of the frame, another one at each call.
+
+        Args:
+            frame: The image.
+            known: Where people are followed.
+            most: Most people to verify, and to return.
+            near: Where somebody was lost: look around there. None: at the whole frame and its squares in turn.
+            near_score: Least body score at that very place; elsewhere only people who are sure count.
+        """
+        if near is not None:
+            region = Roi(near.center, _AROUND * near.size_px)
+        else:
+            regions = (None, *_squares(frame.image_hw))
+            self._turn += 1
+            region = regions[self._turn % len(regions)]
+        found = [p.roi for p in self._detector.detect(frame, region=region)]
+        found = [roi for roi in found if not any(_same(roi, old, _SAME_SIZE_KNOWN) for old in known)]
+        poses = [self._pose.run(frame, roi) for roi in found[:most]]
+        lost = [near is not None and _same(roi, near) for roi in found[:most]]
+        return [pose for pose, there in zip(poses, lost, strict=True) if pose.score >= (near_score if there else _SURE)]
+
+    def larger(self, frame: Frame, than: Roi, known: Sequence[Roi]) -> PoseLandmarks | None:
+        """Return a person clearly larger than `than` who is not one of the `known`, or None."""
         for person in self._detector.detect(frame):
-            if person.roi.size_px > _LARGER * than.size_px and not _same(person.roi, than):
+            if person.roi.size_px > _LARGER * than.size_px and not any(_same(person.roi, old) for old in known):
                 pose = self._pose.run(frame, person.roi)
                 if pose.score >= _SURE and pose.next_roi.size_px > _LARGER * than.size_px:
                     return pose
@@ -64,18 +94,23 @@ class PersonSearch:
     def _candidates(self, frame: Frame):
         """Yield lists of squares, largest first: from the whole frame, then from overlapping squares of it."""
         yield [person.roi for person in self._detector.detect(frame)]
-        height, width = frame.image_hw
-        short, long = min(height, width), max(height, width)
-        if long < 1.2 * short:
-            return
-        starts = np.linspace(0, long - short, math.ceil(1.5 * long / short))
-        centers = [(s + short / 2, short / 2) if width > height else (short / 2, s + short / 2) for s in starts]
-        found = [p.roi for c in centers for p in self._detector.detect(frame, region=Roi(c, float(short)))]
+        found = [p.roi for square in _squares(frame.image_hw) for p in self._detector.detect(frame, region=square)]
         yield sorted(found, key=lambda roi: -roi.size_px)
 
 
-def _same(a: Roi, b: Roi) -> bool:
-    """True when two squares hold the same person."""
+def _squares(image_hw: tuple[int, int]) -> list[Roi]:
+    """Return overlapping squares that cover the frame; none where it is nearly a square itself."""
+    height, width = image_hw
+    short, long = min(height, width), max(height, width)
+    if long < 1.2 * short:
+        return []
+    starts = np.linspace(0, long - short, math.ceil(1.5 * long / short))
+    centers = [(s + short / 2, short / 2) if width > height else (short / 2, s + short / 2) for s in starts]
+    return [Roi(center, float(short)) for center in centers]
+
+
+def _same(a: Roi, b: Roi, ratio: float = 1.3) -> bool:
+    """True when two squares, whose sizes differ by less than this ratio, hold the same person."""
     apart = math.hypot(a.center[0] - b.center[0], a.center[1] - b.center[1])
     smaller, larger = sorted((a.size_px, b.size_px))
-    return apart < _SAME * larger and larger < 1.3 * smaller
+    return apart < _SAME * larger and larger < ratio * smaller

@@ -13,7 +13,7 @@ from hsr_core.body.joints import LIMB_12, J
 from hsr_core.config import Settings
 from hsr_core.eval.accuracy import evaluate
 from hsr_core.geometry.camera import project
-from hsr_core.regress import landmarks
+from hsr_core.regress import fit_person
 from hsr_core.regress.landmarks import LandmarkRegressor
 from hsr_core.sources import clip_camera, open_source
 from hsr_core.types import Camera, Frame, MetricSource, Part
@@ -78,7 +78,7 @@ def test_reprojected_joints_lie_on_the_landmarks(regressor, body, clip, monkeypa
         found = regressor.regress(frame, frame.camera)[0]
         joints = body.pose_one(found.params, vertices=False).joints[list(LIMB_12)]
         uv = project(joints, frame.camera)
-        landmark_uv = seen[-1].uv[[landmarks.L[name] for name in limb_names()]]
+        landmark_uv = seen[-1].uv[[fit_person.L[name] for name in limb_names()]]
         height = found.bbox_xyxy[3] - found.bbox_xyxy[1]
         errors.append(np.median(np.linalg.norm(uv - landmark_uv, axis=1)) / height)
     assert np.median(errors) < 0.03
@@ -112,7 +112,7 @@ def test_the_face_is_read(regressor, portrait):
 
 class LandmarkPose:
     def __init__(self, regressor, found):
-        posed = regressor._body.pose_one(found.params, vertices=False)
+        posed = regressor._shared.body.pose_one(found.params, vertices=False)
         self.head, self.joints = posed.joint_rotmats[J["head"]], posed.joints
 
 
@@ -223,14 +223,14 @@ def test_swapped_labels_do_not_turn_the_body(regressor, clip, monkeypatch):
         pose = run(frame, roi)
         if frame.index - clip[0].index not in confused:
             return pose
-        index = landmarks._MIRROR
+        index = fit_person._MIRROR
         return replace(pose, uv=pose.uv[index], world=pose.world[index], visibility=pose.visibility[index])
 
     monkeypatch.setattr(regressor._observer._pose, "run", confuse)
     facing = []
     for frame in clip[:12]:
         regressor.regress(frame, frame.camera)
-        facing.append(regressor._person.local[0][:, 2])
+        facing.append(regressor._people[0].local[0][:, 2])
     turns = [np.degrees(np.arccos(np.clip(a @ b, -1, 1))) for a, b in pairwise(facing)]
     assert max(turns) < 45
 
