@@ -18,6 +18,8 @@ from .messages import stamp_to_ns
 from .types import Camera, Frame
 
 MIN_SIDE_PX, MAX_SIDE_PX = 16, 16384
+_AS_SENT = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+"""BGR, not turned by what EXIF says: the intrinsics are of the pixels as they are."""
 
 
 class _Encoding(NamedTuple):
@@ -91,7 +93,7 @@ def image_to_frame(
         raise BadFrame(f"image encoding {name!r} is not accepted; accepted: {', '.join(ACCEPTED_ENCODINGS)}")
     _check_layout(msg, name, encoding)
     if name == "mono16":
-        image = _scale_16_bit(msg)
+        image = _scale_16_bit(_wide_pixels(msg))
     else:
         rows, channels = int(msg.height * encoding.rows), encoding.pixel_bytes
         shape = (rows, msg.width, channels) if channels > 1 else (rows, msg.width)
@@ -126,23 +128,26 @@ def _check_size(width: int, height: int) -> None:
         raise BadFrame(f"image size {width}x{height} is outside {MIN_SIDE_PX}..{MAX_SIDE_PX} pixels a side")
 
 
-def _scale_16_bit(msg: Any) -> NDArray[np.uint8]:
+def _wide_pixels(msg: Any) -> NDArray[np.uint16]:
     dtype = ">u2" if msg.is_bigendian else "<u2"
-    wide = np.ndarray((msg.height, msg.width), dtype, buffer=msg.data, strides=(msg.step, 2))
-    stride = max(1, min(wide.shape) // 256)  # a sample of large images: sorting them whole takes too long
+    return np.ndarray((msg.height, msg.width), dtype, buffer=msg.data, strides=(msg.step, 2))
+
+
+def _scale_16_bit(wide: NDArray[np.uint16]) -> NDArray[np.uint8]:
+    stride = max(1, min(wide.shape[:2]) // 256)  # a sample of large images: sorting them whole takes too long
     white = np.percentile(wide[::stride, ::stride], 99.9)
     return cv2.convertScaleAbs(wide.astype(np.uint16), alpha=255.0 / max(white, 1.0))
 
 
 def compressed_to_frame(msg: Any, *, frame_id: str = "", camera: Camera | None = None, index: int = 0) -> Frame:
-    """Decode a jpeg, png or webp message.
+    """Decode a jpeg, png or webp message, whatever its `format` says; 16-bit images are scaled as raw ones are.
 
     Raises:
         BadFrame: The data is not such an image, or its size is impossible.
     """
     data = np.frombuffer(msg.data, np.uint8)
     try:
-        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if data.size else None
+        image = cv2.imdecode(data, _AS_SENT) if data.size else None
     except cv2.error as error:
         raise BadFrame(f"compressed image of format {msg.format!r} does not decode: {error}") from error
     if image is None:
@@ -150,5 +155,7 @@ def compressed_to_frame(msg: Any, *, frame_id: str = "", camera: Camera | None =
             f"compressed image of format {msg.format!r} ({data.size} bytes) does not decode; accepted: jpeg, png, webp"
         )
     _check_size(image.shape[1], image.shape[0])
+    if image.dtype == np.uint16:
+        image = _scale_16_bit(image)
     stamp_ns = stamp_to_ns(msg.header.stamp)
     return Frame(image, stamp_ns, "bgr", frame_id or msg.header.frame_id, camera, index=index)

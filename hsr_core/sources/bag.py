@@ -169,6 +169,10 @@ class BagSource(Closing):
     def __iter__(self) -> Iterator[Frame]:
         found = self.diagnosis
         assembly = _Assembly(self.reader, found, self._given, self._max_offset_s)
+        if self.start_ns is not None and found.camera_info_topic:
+            # Latched or sent once a second, it may not lie in this part, which must not differ from the whole for that.
+            for receive_ns, data in self.reader.first(found.camera_info_topic):
+                yield from assembly.put(found.camera_info_topic, receive_ns, data)
         wanted = [topic for topic in (found.image_topic, found.camera_info_topic, found.depth_topic) if topic]
         for topic, receive_ns, data in self.reader.messages(wanted, self.start_ns, self.stop_ns):
             yield from assembly.put(topic, receive_ns, data)
@@ -184,7 +188,7 @@ class BagSource(Closing):
         """Learn size and rate from the first images, which also refuses a recording without a usable one."""
         topic = self.diagnosis.image_topic
         stamps: list[int] = []
-        error = "every image has been left out"
+        error = "there is none in this part of the recording"
         for _, receive_ns, data in self.reader.messages([topic], self.start_ns, self.stop_ns):
             try:
                 frame = _decode(self.reader, topic, self.reader.decode(topic, data), receive_ns)
@@ -221,9 +225,7 @@ class _Topics:
     def image(self, wanted: str | None) -> str:
         if wanted is not None:
             return self._named(wanted, RAW, COMPRESSED)
-        images = [
-            name for name, encoding in self._encodings.items() if encoding is not None and not _is_depth(encoding)
-        ]
+        images = [name for name, encoding in self._encodings.items() if not _is_depth(encoding)]
         beside = [name for name in images if _info_of(name) in self._topics]
         candidates = {_base(name): name for name in sorted(beside or images, reverse=True)}  # raw before compressed
         if len(candidates) == 1:
@@ -289,7 +291,8 @@ def _info_of(image: str) -> str:
 
 
 def _is_depth(encoding: str) -> bool:
-    return encoding in UNITS or "compressedDepth" in encoding
+    """True for depth, also where image_transport compressed it: "16UC1; png compressed ", "32FC1; compressedDepth"."""
+    return encoding.partition(";")[0].strip() in UNITS or "compressedDepth" in encoding
 
 
 def _encoding_of(msg: Any) -> str:

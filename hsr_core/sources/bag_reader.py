@@ -87,10 +87,12 @@ class BagReader(Closing):
         kinds: dict[str, str] = {}
         counts: Counter[str] = Counter()
         for part in self._parts:
-            kinds |= part.kinds
+            kinds = part.kinds | kinds
             counts.update(part.counts)
         latched = set().union(*(part.latched for part in self._parts))
-        self.topics = {name: BagTopic(name, kinds[name], counts[name], name in latched) for name in sorted(kinds)}
+        # Damage may be readable: SQLite gives numbers and nothing where names were.
+        names = sorted(name for name, kind in kinds.items() if isinstance(name, str) and isinstance(kind, str))
+        self.topics = {name: BagTopic(name, kinds[name], counts[name], name in latched) for name in names}
         self._store: Any = None
 
     def messages(
@@ -107,10 +109,9 @@ class BagReader(Closing):
                 yield from part.messages(
                     set(topics), 0 if start_ns is None else start_ns, _FOREVER_NS if stop_ns is None else stop_ns
                 )
-            except GeneratorExit:
-                raise
             except Exception as error:  # each library has errors of its own for damage
-                self._note_damage(f"{part.path.name} is damaged: {type(error).__name__}: {error}")
+                if not part.damage:
+                    self._note_damage(f"{part.path.name} is damaged: {_why(error)}")
 
     @property
     def span_ns(self) -> tuple[int, int] | None:
@@ -157,19 +158,30 @@ class BagReader(Closing):
     def _open(self, path: Path) -> list[_Part]:
         if not path.exists():
             raise SourceError(f"no bag {path}")
+        files = _storage_files(path) if path.is_dir() else [path]
+        for file in files:
+            self._look_for_log(file)
         if path.is_dir() and not (path / METADATA).is_file():
+            if not files:
+                raise SourceError(f"{path} is no bag: it holds neither {METADATA} nor an .mcap or .db3 file")
             self._note_damage(f"{path.name} has no {METADATA}: its recorder was killed", truncated=False)
         else:
             try:
                 return [_Indexed(path)]
             except Exception as error:
-                self._note_damage(f"{path.name} has no usable index: {error}", truncated=False)
+                self._note_damage(f"{path.name} has no usable index: {_why(error)}", truncated=False)
         self.unindexed = True
-        files = _storage_files(path) if path.is_dir() else [path]
         parts = [part for part in map(self._open_file, files) if part is not None]
         if not parts:
-            raise SourceError(f"{path} cannot be read as a bag: {self.damage or 'it holds no .mcap or .db3 file'}")
+            raise SourceError(f"{path} cannot be read as a bag: {self.damage}")
         return parts
+
+    def _look_for_log(self, file: Path) -> None:
+        """Tell of messages that SQLite would have moved into the file when it was closed."""
+        wal = file.with_name(f"{file.name}-wal")
+        if file.suffix == ".db3" and wal.is_file() and wal.stat().st_size:
+            command = f"sqlite3 {file.name} 'PRAGMA wal_checkpoint(TRUNCATE)'"
+            self._note_damage(f"what is in {wal.name} is not read; to merge it: {command}")
 
     def _open_file(self, path: Path) -> _Part | None:
         if path.is_file() and not path.stat().st_size:
@@ -182,7 +194,7 @@ class BagReader(Closing):
         try:
             part: _LinearMcap | _LinearSqlite = _LinearMcap(path) if path.suffix == ".mcap" else _LinearSqlite(path)
         except Exception as error:
-            self._note_damage(f"{path.name} cannot be read: {type(error).__name__}: {error}")
+            self._note_damage(f"{path.name} cannot be read: {_why(error)}")
             return None
         if part.damage:
             self._note_damage(f"{path.name} ends early: {part.damage}")
@@ -211,10 +223,15 @@ class BagReader(Closing):
         return store
 
 
+def _why(error: Exception) -> str:
+    return ": ".join(filter(None, (type(error).__name__, str(error))))
+
+
 class _Part(Protocol):
-    """One file, or a whole folder with its metadata."""
+    """One file, or a whole folder with its metadata; of a topic that changes its type, the first type counts."""
 
     path: Path
+    damage: str
     kinds: dict[str, str]
     counts: dict[str, int]
     definitions: dict[str, str]
@@ -230,7 +247,7 @@ class _Indexed:
         from rosbags.interfaces import MessageDefinitionFormat, QosDurability
         from rosbags.rosbag2 import Reader
 
-        self.path, self._reader = path, Reader(path)
+        self.path, self.damage, self._reader = path, "", Reader(path)
         self._reader.open()
         self.span_ns = self._reader.start_time, self._reader.end_time
         self.kinds: dict[str, str] = {}
@@ -238,7 +255,7 @@ class _Indexed:
         self.definitions: dict[str, str] = {}
         self.latched: set[str] = set()
         for connection in self._reader.connections:
-            self.kinds[connection.topic] = connection.msgtype
+            self.kinds.setdefault(connection.topic, connection.msgtype)
             self.counts[connection.topic] += connection.msgcount
             if any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in connection.ext.offered_qos_profiles):
                 self.latched.add(connection.topic)
@@ -270,7 +287,7 @@ class _LinearMcap:
         except Exception as error:
             if not self.kinds:
                 raise
-            self.damage = str(error) or type(error).__name__
+            self.damage = _why(error)
 
     def messages(self, topics: set[str] | None, start_ns: int, stop_ns: int) -> Iterator[tuple[str, int, bytes]]:
         from mcap.records import Channel, Message, Schema
@@ -301,7 +318,7 @@ class _LinearMcap:
             profiles = []
         if any(qos.durability == QosDurability.TRANSIENT_LOCAL for qos in profiles):
             self.latched.add(topic)
-        self.kinds[topic] = schema.name if schema else "unknown"
+        self.kinds.setdefault(topic, schema.name if schema else "unknown")
         if schema and schema.encoding == "ros2msg":
             self.definitions[schema.name] = schema.data.decode(errors="replace")
 
@@ -325,8 +342,8 @@ class _LinearSqlite:
         try:
             for topic, _, _ in self.messages(set(self.kinds), 0, _FOREVER_NS):
                 self.counts[topic] += 1
-        except sqlite3.DatabaseError as error:
-            self.damage = str(error)
+        except Exception as error:
+            self.damage = _why(error)
 
     def _read_definitions(self) -> dict[str, str]:
         query = "SELECT topic_type, encoded_message_definition FROM message_definitions WHERE encoding = 'ros2msg'"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -75,6 +76,38 @@ def test_messages_are_those_that_the_mcap_library_reads(bag):
         assert frame.stamp_ns == ros.header.stamp.sec * 10**9 + ros.header.stamp.nanosec
         assert frame.frame_id == ros.header.frame_id
         assert frame.image.tobytes() == bytes(ros.data)
+
+
+def test_depth_that_image_transport_compressed_is_no_camera(tmp_path):
+    """Its formats are "ENCODING; CODEC compressed ENCODING", whatever the order of the channels in the file is."""
+
+    def messages():
+        for name, pixels, kind, fmt in (
+            ("color", picture(0), "jpeg", "rgb8; jpeg compressed bgr8"),
+            ("depth", np.full(HW, 1000, np.uint16), "png", "16UC1; png compressed "),
+        ):
+            msg = compressed(pixels, BEGIN_NS, kind)
+            yield f"/{name}/image_raw/compressed", BEGIN_NS, replace(msg, format=fmt)
+            yield f"/{name}/camera_info", BEGIN_NS, info(BEGIN_NS)
+
+    (frame,), found = frames_of(write_bag(tmp_path / "bag", messages()))
+    assert found.image_topic == "/color/image_raw/compressed"
+    np.testing.assert_allclose(frame.image.astype(int), picture(0), atol=6)
+
+
+def test_16_bit_images_look_the_same_raw_and_compressed(tmp_path):
+    grey = np.linspace(0, 1023, HW[0] * HW[1]).reshape(HW).astype(np.uint16)  # ten bits of sixteen
+
+    def messages():
+        yield "/a/image_raw", BEGIN_NS, image(grey, BEGIN_NS, "mono16")
+        msg = compressed(grey, BEGIN_NS, "png")
+        yield "/b/image_raw/compressed", BEGIN_NS, replace(msg, format="mono16; png compressed mono16")
+
+    path = write_bag(tmp_path / "bag", messages())
+    (raw,), _ = frames_of(path, image_topic="/a/image_raw")
+    (png,), _ = frames_of(path, image_topic="/b/image_raw/compressed")
+    assert raw.image.max() == 255
+    np.testing.assert_allclose(png.image.astype(int), raw.image[..., None], atol=1)  # halves are rounded either way
 
 
 @pytest.mark.parametrize("kind", ["jpeg", "png"])
@@ -172,6 +205,16 @@ def test_a_part_of_the_recording(bag):
     frames, _ = frames_of(bag, start_ns=BEGIN_NS + 5 * STEP_NS, stop_ns=BEGIN_NS + 9 * STEP_NS)
     assert [round((f.stamp_ns - BEGIN_NS) / STEP_NS) for f in frames] == [5, 6, 7, 8]
     assert all(f.camera is not None for f in frames)
+
+
+def test_a_part_knows_the_camera_that_was_described_once_at_the_beginning(tmp_path):
+    messages = [message for i, message in enumerate(camera(200)) if i == 0 or message[0] == "/camera/image_raw"]
+    path = write_bag(tmp_path / "bag", messages)
+    whole, _ = frames_of(path)
+    part, found = frames_of(path, start_ns=BEGIN_NS + 100 * STEP_NS)
+    assert len(part) == 100
+    assert found.problems() == {}
+    np.testing.assert_array_equal(part[0].camera.K, whole[100].camera.K)
 
 
 @pytest.mark.parametrize("sqlite", [False, True])
@@ -342,6 +385,59 @@ def test_several_files_of_one_recording_are_read_in_order(tmp_path):
     assert [frame.index for frame in frames] == list(range(9))
     assert found.unindexed
     assert not found.truncated
+
+
+def test_a_topic_that_changes_its_type_is_read_as_the_first_one(tmp_path):
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for k, make in enumerate((image, compressed)):
+        one = write_bag(
+            tmp_path / f"part{k}", [("/cam", stamp(5 * k + i), make(picture(i), stamp(i))) for i in range(5)]
+        )
+        shutil.move(storage_file(one), folder / f"split_{k}.mcap")
+    frames, found = frames_of(folder)
+    assert len(frames) == 5
+    assert found.undecodable == 5
+    assert "/cam cannot be read as sensor_msgs/msg/Image" in found.last_error
+
+
+def edit_database(path: Path, *statements: str) -> sqlite3.Connection:
+    database = sqlite3.connect(storage_file(path))
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    return database
+
+
+@pytest.mark.parametrize("name", ["NULL", "x'00ff'", "7"])
+def test_a_damaged_name_of_a_topic_leaves_the_others(tmp_path, name):
+    path = write_bag(tmp_path / "bag", camera(4), sqlite=True)
+    (path / "metadata.yaml").unlink()
+    edit_database(
+        path,
+        "CREATE TABLE loose(id INTEGER PRIMARY KEY, name, type, serialization_format, offered_qos_profiles, "
+        "type_description_hash)",
+        "INSERT INTO loose SELECT * FROM topics",
+        "DROP TABLE topics",
+        "ALTER TABLE loose RENAME TO topics",
+        f"UPDATE topics SET name={name} WHERE name='/camera/camera_info'",
+    ).close()
+    frames, found = frames_of(path)
+    assert len(frames) == found.no_camera == 4
+
+
+def test_messages_that_sqlite_had_not_merged_are_told_of(tmp_path):
+    path = write_bag(tmp_path / "bag", camera(4), sqlite=True)
+    database = edit_database(
+        path,
+        "PRAGMA journal_mode=WAL",
+        "INSERT INTO messages(topic_id, timestamp, data) SELECT topic_id, 1, data FROM messages",
+    )
+    killed = shutil.copytree(path, tmp_path / "killed")
+    database.close()
+    _, found = frames_of(killed)
+    assert found.truncated
+    assert "wal_checkpoint" in found.damage
 
 
 _MEASURE = """
