@@ -11,6 +11,7 @@ import pytest
 from hsr_core import cli
 from hsr_core.errors import ConfigError
 from hsr_core.refine.frames import read_folder
+from hsr_core.synth.bag import BEGIN_NS
 from hsr_core.synth.command import write_scene
 from hsr_core.synth.scene import Scene, SceneOptions
 
@@ -117,7 +118,7 @@ def test_the_bag_holds_what_the_folders_hold(written, body):
     for t in range(3):
         frame = people[0][t]
         stamp, image = topics["/camera/image_raw"][t]
-        assert stamp == frame.stamp_ns == image.header.stamp.sec * 10**9 + image.header.stamp.nanosec
+        assert stamp == frame.stamp_ns + BEGIN_NS == image.header.stamp.sec * 10**9 + image.header.stamp.nanosec
         assert (image.encoding, image.step, image.header.frame_id) == ("rgb8", 3 * 96, "camera_color_optical_frame")
         np.testing.assert_array_equal(image.data.reshape(72, 96, 3), np.rint(frame.image * 255).astype(np.uint8))
         _, depth = topics["/camera/depth/image_raw"][t]
