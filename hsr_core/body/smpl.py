@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ..errors import BadFile, MissingFile, ShapeError
+from ..errors import BadFile, ShapeError
 from ..geometry.rotations import rotvec_to_rotmat
 from ..types import Array
 from .numbers_pickle import read_pickle
@@ -37,22 +37,6 @@ def find_smpl(folder: str | os.PathLike[str], gender: str) -> Path | None:
     root = Path(folder).expanduser()
     places = (root / below / name for below in _FOLDERS for name in FILE_NAMES[gender])
     return next((place for place in places if place.is_file()), None)
-
-
-def load_smpl(folder: str | os.PathLike[str], gender: str) -> Smpl:
-    """Load SMPL of a gender.
-
-    Raises:
-        MissingFile: No file of that gender; the message says which names are looked for, and where to get them.
-        BadFile: It is torn, or no SMPL.
-    """
-    path = find_smpl(folder, gender)
-    if path is None:
-        raise MissingFile(
-            f"no SMPL of gender {gender} in {folder} or its folder smpl; put {' or '.join(FILE_NAMES[gender][:2])} "
-            "there (register at https://smpl.is.tue.mpg.de; non-commercial licence)"
-        )
-    return Smpl.read(path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -26,7 +26,16 @@ from ..body.joints import JOINT_NAMES
 from ..errors import BadFile, MissingFile, MissingPackage
 from ..types import Array, Frame
 from .base import Conventions, ReferencePerson, Sample
-from .files import SINGLE_IMAGE_FPS, camera_from, check_name, choose_split, need_folder, read_image, with_confidence
+from .files import (
+    SINGLE_IMAGE_FPS,
+    as_numbers,
+    camera_from,
+    check_name,
+    choose_split,
+    existing_folder,
+    read_image,
+    with_confidence,
+)
 from .joint_sets import SMPL_24
 
 log = logging.getLogger(__name__)
@@ -76,16 +85,17 @@ class Agora:
 
     def __init__(self, folder: str | os.PathLike[str], *, split: str = "", body_models: Any = "") -> None:
         self.split = choose_split(CONVENTIONS, split)
-        root = Path(folder).expanduser()
-        if root.is_dir() and not any(root.rglob("*.parquet")) and any(root.rglob("*.pkl")):
+        root = existing_folder(folder, LAYOUT)
+        found = _files(root)
+        if found[".pkl"] and not found[".parquet"]:
             raise MissingFile(
                 f"{root} holds AGORA's data frames as pickles, which are not read, for they can run code: convert them "
                 "to .parquet once (docs/datasets.md)"
             )
-        self._root = need_folder(folder, ("**/*.parquet", "**/*.png"), LAYOUT)
-        self._tables = {
-            str(path.relative_to(self._root).with_suffix("")): path for path in sorted(self._root.rglob("*.parquet"))
-        }
+        if missing := [kind for kind in (".parquet", ".png") if not found[kind]]:
+            raise MissingFile(f"{root} has no {' and no '.join(missing)} at any depth; wanted: {LAYOUT}")
+        self._tables = {str(path.relative_to(root).with_suffix("")): path for path in found[".parquet"]}
+        self._images = {path.name: path for path in found[".png"]}
         self.notes: tuple[str, ...] = ()
 
     def sequences(self) -> tuple[str, ...]:
@@ -101,8 +111,19 @@ class Agora:
             BadFile: It is torn, or lacks a column.
         """
         check_name(name, self.sequences(), "AGORA")
-        images = {path.name: path for path in self._root.rglob("*.png")}
-        return AgoraTable(name, self._tables[name], images)
+        return AgoraTable(name, self._tables[name], self._images)
+
+
+def _files(root: Path) -> dict[str, list[Path]]:
+    """Return tables, images and pickles at any depth; linked folders are looked into, each folder once."""
+    found: dict[str, list[Path]] = {".parquet": [], ".png": [], ".pkl": []}
+    seen: set[str] = set()
+    for place, folders, names in os.walk(root, followlinks=True):
+        folders[:] = [name for name in sorted(folders) if os.path.realpath(os.path.join(place, name)) not in seen]
+        seen.update(os.path.realpath(os.path.join(place, name)) for name in folders)
+        for name in names:
+            found.get(os.path.splitext(name)[1], []).append(Path(place, name))
+    return {kind: sorted(paths) for kind, paths in found.items()}
 
 
 class AgoraTable:
@@ -124,7 +145,7 @@ class AgoraTable:
             return
         rows = self._file.iter_batches(batch_size=1, columns=self._columns)
         for i in range(self.frame_count or 0):
-            sample = self._sample(i, {column: _row(next_row) for column, next_row in _columns(rows, self._path)})
+            sample = self._sample(i, _next_row(rows, self._path))
             if sample is None:
                 self.skipped += 1
                 continue
@@ -145,10 +166,14 @@ class AgoraTable:
         # Rendered: the principal point is the middle of the picture, between pixels.
         K = np.array([[f, 0, (width - 1) / 2], [0, f, (height - 1) / 2], [0, 0, 1]])
         camera = camera_from(K, (height, width), self._path)
-        people = tuple(self._person(p, row, width / FULL_WIDTH) for p in range(len(row["occlusion"])))
+        occlusion = as_numbers(row["occlusion"], "occlusion", (None,), self._path)
+        valid = (occlusion >= 0) & (occlusion <= MAX_OCCLUSION)
+        if "isValid" in row:
+            valid &= as_numbers(row["isValid"], "isValid", valid.shape, self._path) > 0
+        people = tuple(self._person(p, row, width / FULL_WIDTH, bool(seen)) for p, seen in enumerate(valid))
         return Sample(Frame(image, round(i * 1e9 / self.fps), "bgr", camera=camera, index=i), people)
 
-    def _person(self, p: int, row: dict[str, Any], scale: float) -> ReferencePerson:
+    def _person(self, p: int, row: dict[str, Any], scale: float, valid: bool) -> ReferencePerson:
         joints = _points(row["gt_joints_3d"], p, 3, "gt_joints_3d", self._path)
         uv = _points(row["gt_joints_2d"], p, 2, "gt_joints_2d", self._path)
         vertices = _points(row["gt_verts"], p, 3, "gt_verts", self._path) if "gt_verts" in row else None
@@ -157,7 +182,6 @@ class AgoraTable:
         if len(uv) != len(joints) or len(joints) < len(names):
             raise BadFile(f"{self._path}: {len(uv)} joints in 2D and {len(joints)} in 3D; {topology} has {len(names)}")
         uv = uv[: len(names)] * scale - 0.5
-        seen = row["isValid"][p] if "isValid" in row else True
         body = uv[: len(SMPL_24)]
         return ReferencePerson(
             id=p,
@@ -167,7 +191,7 @@ class AgoraTable:
             topology="" if vertices is None else topology,
             keypoints2d=with_confidence(uv),
             bbox_xyxy=np.concatenate([body.min(0), body.max(0)]) if np.isfinite(body).all() else None,
-            valid=bool(seen and 0 <= row["occlusion"][p] <= MAX_OCCLUSION and np.isfinite(joints).any()),
+            valid=bool(valid and np.isfinite(joints).any()),
         )
 
     def close(self) -> None:
@@ -187,15 +211,15 @@ def _open_parquet(path: Path) -> Any:
         raise BadFile(f"{path} is torn or no parquet: {error}; convert it again (docs/datasets.md)") from error
 
 
-def _columns(rows: Iterator[Any], path: Path) -> Iterator[tuple[str, Any]]:
+def _next_row(rows: Iterator[Any], path: Path) -> dict[str, Any]:
     try:
         batch = next(rows)
-    except (OSError, ValueError) as error:
-        raise BadFile(f"{path} is torn: {error}; convert it again (docs/datasets.md)") from error
-    yield from zip(batch.schema.names, batch.columns, strict=True)
+        return {name: _cell(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
+    except (OSError, ValueError, StopIteration, NotImplementedError) as error:
+        raise BadFile(f"{path} is torn: {error!r}; convert it again (docs/datasets.md)") from error
 
 
-def _row(column: Any) -> Any:
+def _cell(column: Any) -> Any:
     """Return the single cell of a batch: a string, or (people, values) flat for each person."""
     import pyarrow as pa
 
@@ -216,7 +240,7 @@ def _points(cell: Any, p: int, dims: int, name: str, path: Path) -> Array:
             f"{path}: {name} must hold one array (points, {dims}) a person, all of one length; "
             f"it holds {np.shape(cell)} numbers"
         )
-    return np.asarray(cell[p], np.float64).reshape(-1, dims)
+    return as_numbers(cell[p], name, (None,), path).reshape(-1, dims)
 
 
 def _topology(n_joints: int, vertices: Array | None, path: Path) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..body.joints import JOINT_NAMES, LIMB_12
+from ..body.smplx_body import read_npz
 from ..errors import BadFile, MissingFile
 from ..geometry.camera import project
 from ..geometry.rigid import inverse, transformed
@@ -25,7 +25,7 @@ from ..sources import open_source
 from ..sources.calibration import CalibratedCamera, load_cameras
 from ..types import Array, Frame
 from .base import Conventions, ReferencePerson, Sample
-from .files import as_numbers, check_name, choose_split, need_folder, tight_box, with_confidence
+from .files import check_name, choose_split, need_folder, numbers, tight_box, with_confidence
 
 LAYOUT = "the folder needs cameras.json, videos and reference_3d.npz"
 
@@ -102,13 +102,14 @@ def read_reference(path: Path) -> ClipReference:
     """
     if not path.is_file():
         raise MissingFile(f"no 3D reference {path}; {LAYOUT}")
-    try:
-        with np.load(path, allow_pickle=False) as data:
-            joints, names = data["joints"], tuple(map(str, data["names"]))
-            fps = float(data["fps"]) if "fps" in data else 0.0
-    except (KeyError, ValueError, OSError, EOFError, TypeError, zipfile.BadZipFile) as error:
-        raise BadFile(f"{path} is not a 3D reference: {error}") from error
-    return ClipReference(path, as_numbers(joints, "joints", (None, len(names), 3), path), names, fps)
+    data = read_npz(path)
+    if np.ndim(data.get("names")) != 1:
+        raise BadFile(f"{path} is not a 3D reference: it has no list `names`; it holds {', '.join(data) or 'nothing'}")
+    names = tuple(map(str, data["names"]))
+    fps = float(numbers(data, "fps", (), path)) if "fps" in data else 0.0
+    if not 0 <= fps < 1e5:
+        raise BadFile(f"{path}: fps must be a frame rate, not {fps:g}")
+    return ClipReference(path, numbers(data, "joints", (None, len(names), 3), path), names, fps)
 
 
 def read_clip_cameras(folder: Path) -> dict[str, CalibratedCamera]:

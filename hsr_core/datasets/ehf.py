@@ -125,11 +125,15 @@ def _key_points(mesh: Path) -> Array | None:
     path = mesh.with_name(mesh.name.replace("_align.ply", "_2Djnt.json"))
     if not path.is_file():
         return None
+    found = read_json(path, LAYOUT)
     try:
-        flat = read_json(path, LAYOUT)["people"][0]["pose_keypoints_2d"]
-    except (KeyError, IndexError, TypeError) as error:
+        people = found["people"]
+        flat = people[0]["pose_keypoints_2d"] if people else None
+    except (KeyError, TypeError) as error:
         raise BadFile(f"{path} is no output of OpenPose: it lacks {error}") from error
-    return as_numbers(np.reshape(flat, (-1, 3)), "pose_keypoints_2d", (len(OPENPOSE_25), 3), path)
+    if flat is None:
+        return None
+    return as_numbers(flat, "pose_keypoints_2d", (3 * len(OPENPOSE_25),), path).reshape(-1, 3)
 
 
 def read_camera(path: Path) -> tuple[Array, Array]:
@@ -138,8 +142,11 @@ def read_camera(path: Path) -> tuple[Array, Array]:
     It is prose with headings; under each the numbers follow, all of them with a decimal point.
 
     Raises:
+        MissingFile: No such file.
         BadFile: A heading is missing or has another number of numbers.
     """
+    if not path.is_file():
+        raise MissingFile(f"no {path}; wanted: {LAYOUT}")
     text = path.read_text(errors="replace")
     starts = {name: match.start() for name in _HEADINGS if (match := re.search(name, text, re.IGNORECASE))}
     if missing := [name for name in _HEADINGS if name not in starts]:

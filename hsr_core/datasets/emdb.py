@@ -103,18 +103,18 @@ class _Truth:
         root, transl = numbers(smpl, "poses_root", (n, 3), path), numbers(smpl, "trans", (n, 3), path)
         self._T_cam_world = numbers(camera, "extrinsics", (n, 4, 4), path)
         self._K = numbers(camera, "intrinsics", (3, 3), path)
-        self._size_hw = tuple(int(numbers(camera, side, (), path)) for side in ("height", "width"))
+        self._size_hw = _size_hw(camera, path)
         self._points = numbers(data, "kp2d", (n, 24, 2), path)
         self._good = numbers(data, "good_frames_mask", (n,), path) > 0
         self._boxes = _boxes(data, n, path)
         gender = str(data.get("gender"))
         if gender not in ("female", "male", "neutral"):
             raise BadFile(f"{path}: gender must be female, male or neutral, not {gender!r}")
-        betas = np.ravel(numbers(smpl, "betas", np.shape(smpl.get("betas")), path))
+        betas = numbers(smpl, "betas", None, path).ravel()
         self._smpl = SmplPerson(np.concatenate([root, body], axis=1), betas, transl, models.get(gender))
 
     def sample(self, i: int, image: NDArray[np.uint8], stamp_ns: int) -> Sample:
-        camera = camera_from(self._K, self._size_hw, self._path)  # type: ignore[arg-type]
+        camera = camera_from(self._K, self._size_hw, self._path)
         try:
             camera = camera.scaled(image.shape[:2])  # type: ignore[arg-type]
         except InvalidIntrinsics as error:
@@ -141,6 +141,13 @@ def _part(data: dict[str, Any], name: str, path: Path) -> dict[str, Any]:
     if not isinstance(part, dict):
         raise BadFile(f"{path} has no dictionary {name!r}; it holds {', '.join(sorted(map(str, data)))}")
     return part
+
+
+def _size_hw(camera: dict[str, Any], path: Path) -> tuple[int, int]:
+    height, width = (float(numbers(camera, side, (), path)) for side in ("height", "width"))
+    if not (0 < height < 1e5 and 0 < width < 1e5):
+        raise BadFile(f"{path}: height and width of the images must be pixels, not {height:g} and {width:g}")
+    return int(height), int(width)
 
 
 def _boxes(data: dict[str, Any], n: int, path: Path) -> np.ndarray | None:

@@ -23,6 +23,20 @@ SINGLE_IMAGE_FPS = 0.1
 """Rate of the stamps of unrelated images [Hz]: far enough apart that no filter or track reaches over."""
 
 
+def existing_folder(folder: str | os.PathLike[str], layout: str) -> Path:
+    """Return the folder as a path, `~` expanded.
+
+    Raises:
+        MissingFile: There is none, or it cannot be looked into; the message says what it should be.
+    """
+    path = Path(os.path.expanduser(folder))
+    if not os.path.isdir(path):  # where Path.is_dir raises for names that cannot be, this says no
+        raise MissingFile(f"no folder {path}; wanted: {layout}")
+    if not os.access(path, os.R_OK | os.X_OK):
+        raise MissingFile(f"folder {path} may not be read by this user; wanted: {layout}")
+    return path
+
+
 def need_folder(folder: str | os.PathLike[str], wanted: Sequence[str], layout: str) -> Path:
     """Return the folder after checking that it is the set's root.
 
@@ -34,15 +48,11 @@ def need_folder(folder: str | os.PathLike[str], wanted: Sequence[str], layout: s
     Raises:
         MissingFile: It is not; the message says which folder it seems to be where that is near.
     """
-    root = Path(folder).expanduser()
-    if not root.is_dir():
-        raise MissingFile(f"no folder {root}; wanted: {layout}")
+    root = existing_folder(folder, layout)
     missing = [pattern for pattern in wanted if not _matches(root, pattern)]
     if not missing:
         return root
-    # A pattern of any depth is not looked for above: that could be the whole disk.
-    above = [] if any("**" in pattern for pattern in wanted) else root.resolve().parents[:2]
-    for kind, places in (("high", _below(root)), ("low", above)):
+    for kind, places in (("high", _below(root)), ("low", root.resolve().parents[:2])):
         for place in places:
             if all(_matches(place, pattern) for pattern in wanted):
                 raise MissingFile(f"{root} is a level too {kind}: the set seems to be in {place}")
@@ -77,8 +87,10 @@ def check_name(name: str, names: Sequence[str], what: str) -> None:
         raise ConfigError(f"{what} has no sequence {name!r}; there are: {shown or 'none'}")
 
 
-def numbers(data: Mapping[str, Any], name: str, shape: tuple[int | None, ...], where: Path) -> Array:
+def numbers(data: Mapping[str, Any], name: str, shape: tuple[int | None, ...] | None, where: Path) -> Array:
     """Return one array of a file as float64 after checking its shape; None in `shape` means any length.
+
+    None as `shape`: any shape.
 
     Values may be NaN: what that means is the caller's business.
 
@@ -90,12 +102,17 @@ def numbers(data: Mapping[str, Any], name: str, shape: tuple[int | None, ...], w
     return as_numbers(data[name], name, shape, where)
 
 
-def as_numbers(value: Any, name: str, shape: tuple[int | None, ...], where: Path) -> Array:
+def as_numbers(value: Any, name: str, shape: tuple[int | None, ...] | None, where: Path) -> Array:
     """Return `value` as float64 after checking its shape, as `numbers` does."""
     try:
-        out = np.asarray(value, np.float64)
-    except (TypeError, ValueError) as error:
+        given = np.asarray(value)
+        if given.dtype.kind not in "biufO":
+            raise TypeError(f"it is of the type {given.dtype}")
+        out = given.astype(np.float64)
+    except (TypeError, ValueError, OverflowError) as error:
         raise BadFile(f"{where}: {name} must hold numbers ({error})") from error
+    if shape is None:
+        return out
     if out.ndim != len(shape) or any(want not in (None, got) for want, got in zip(shape, out.shape, strict=False)):
         wanted = "(" + ", ".join("any" if n is None else str(n) for n in shape) + ")"
         raise BadFile(f"{where}: {name} must have shape {wanted}, not {out.shape}")
@@ -112,8 +129,8 @@ def read_json(path: Path, layout: str) -> Any:
     if not path.is_file():
         raise MissingFile(f"no {path}; wanted: {layout}")
     try:
-        return json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise BadFile(f"{path} is not JSON: {error}") from error
 
 
@@ -146,8 +163,13 @@ def with_confidence(uv: Array, confidence: Array | float = 1.0) -> Array:
 
 def read_image(path: Path) -> NDArray[np.uint8] | None:
     """Return the picture (H, W, 3) BGR as it is stored, or None where there is none that decodes."""
-    # Cameras belong to the stored pixels, so the EXIF orientation is left alone.
-    return cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION) if path.is_file() else None
+    if not os.path.isfile(path):
+        return None
+    try:
+        # Cameras belong to the stored pixels, so the EXIF orientation is left alone.
+        return cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error:  # a header that announces more pixels than OpenCV takes
+        return None
 
 
 class ImageSequence:

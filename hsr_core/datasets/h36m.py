@@ -48,6 +48,8 @@ from .joint_sets import H36M_17
 FPS = 50.0
 TEST_SUBJECTS = (9, 11)
 FRONTAL_CAMERA = 4
+KINDS = ("data", "camera", "joint_3d")
+"""Files of a subject."""
 _NAME = re.compile(r"s_(\d+)_act_(\d+)_subact_(\d+)_ca_(\d+)")
 LAYOUT = "the folder with images/ and annotations/ of the preprocessed Human3.6M"
 
@@ -102,13 +104,22 @@ class H36m:
             BadFile: The annotations lack a value, or put the person out of the picture.
         """
         check_name(name, self.sequences(), f"Human3.6M's split {self.split}")
-        return _subject(self._root, int(name.split("_")[1])).open(name)
+        number = int(name.split("_")[1])
+        paths = {kind: self._root / f"annotations/Human36M_subject{number}_{kind}.json" for kind in KINDS}
+        for path in paths.values():
+            if not path.is_file():
+                raise MissingFile(f"no {path}; wanted: {LAYOUT}")
+        written = tuple(path.stat().st_mtime_ns for path in paths.values())
+        return _subject(self._root, tuple(paths.values()), written).open(name)
 
 
 @lru_cache(maxsize=2)
-def _subject(root: Path, number: int) -> _Subject:
-    """Return a subject's annotations: hundreds of megabytes of JSON, so they are kept for the next sequence."""
-    return _Subject(root, number)
+def _subject(root: Path, paths: tuple[Path, ...], written: tuple[int, ...]) -> _Subject:
+    """Return a subject's annotations: hundreds of megabytes of JSON, so they are kept for the next sequence.
+
+    `written`, when the files were: those that have changed are read again.
+    """
+    return _Subject(root, dict(zip(KINDS, paths, strict=True)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,16 +138,13 @@ class _Listed:
 class _Subject:
     """The annotations of one subject, without what is not needed."""
 
-    def __init__(self, root: Path, number: int) -> None:
-        self._root = root
-        stem = f"{root}/annotations/Human36M_subject{number}"
-        self._paths = {kind: Path(f"{stem}_{kind}.json") for kind in ("data", "camera", "joint_3d")}
-        for path in self._paths.values():
-            if not path.is_file():
-                raise MissingFile(f"no {path}; wanted: {LAYOUT}")
-        self._images = _list_images(read_json(self._paths["data"], LAYOUT), self._paths["data"])
-        self._cameras = read_json(self._paths["camera"], LAYOUT)
-        self._joints = read_json(self._paths["joint_3d"], LAYOUT)
+    def __init__(self, root: Path, paths: dict[str, Path]) -> None:
+        self._root, self._paths = root, paths
+        data, self._cameras, self._joints = (read_json(paths[kind], LAYOUT) for kind in KINDS)
+        for kind, content in zip(KINDS, (data, self._cameras, self._joints), strict=True):
+            if not isinstance(content, dict):
+                raise BadFile(f"{paths[kind]} must hold an object, not a {type(content).__name__}")
+        self._images = _list_images(data, paths["data"])
 
     def open(self, name: str) -> ImageSequence:
         listed = self._images.get(name)
@@ -165,7 +173,7 @@ class _Subject:
             return Sample(frame, (person,), inverse(T))
 
         paths = [self._root / "images" / file for file in listed.files]
-        return ImageSequence(name, FPS, paths, sample)
+        return ImageSequence(name, _rate(listed.frames), paths, sample)
 
     def _joints_of(self, listed: _Listed) -> Array:
         path = self._paths["joint_3d"]
@@ -219,9 +227,15 @@ def _list_images(data: Any, path: Path) -> dict[str, _Listed]:
             found[name].files.append(entry["file_name"])
             found[name].frames.append(int(entry["frame_idx"]))
             found[name].boxes.append(boxes.get(entry["id"]))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BadFile(f"{path} is not as preprocessed: it lacks {error}") from error
     return found
+
+
+def _rate(frames: list[int]) -> float:
+    """Return the rate of the listed frames [Hz]: many copies of the set keep every fifth, or every 64th, of 50 Hz."""
+    step = float(np.median(np.diff(frames))) if len(frames) > 1 else 1.0
+    return FPS / max(step, 1.0)
 
 
 def _share_inside(points: Array, camera: Camera) -> float:

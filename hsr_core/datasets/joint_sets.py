@@ -22,7 +22,10 @@ J14: tuple[str, ...] = (
     "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
     "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck_h36m", "head_top",
 )  # fmt: skip
-"""The 14 joints of 3DPW's and Human3.6M's protocols, in the order of their regressor's rows."""
+"""The 14 joints of 3DPW's and Human3.6M's protocols, in the order of `joint_rules.H36M_14_ROWS`.
+
+Their neck is regressed from the skin and is not SMPL's joint `neck`, so it has another name.
+"""
 
 OPENPOSE_18: tuple[str, ...] = (
     "nose", "shoulder_middle", "right_shoulder", "right_elbow", "right_wrist", "left_shoulder", "left_elbow",

@@ -21,7 +21,6 @@ Source:
 from __future__ import annotations
 
 import os
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +30,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..body.numbers_pickle import read_object_array
+from ..body.smplx_body import read_npz
 from ..errors import BadFile, InvalidIntrinsics, MissingFile
 from ..geometry.camera import project
 from ..geometry.rigid import inverse
@@ -151,7 +151,7 @@ class _Truth:
         path = self._folder / f"{split}_split.txt"
         if not path.is_file():
             raise MissingFile(f"no {path}, which names the images of the split; the split all needs none")
-        wanted = set(path.read_text().split())
+        wanted = set(path.read_text(errors="replace").split())
         if unknown := wanted - {image.name for image in self.images}:
             raise BadFile(f"{path} names {min(unknown)}, which sparse/images.txt lacks")
         return [i for i, image in enumerate(self.images) if image.name in wanted]
@@ -199,11 +199,7 @@ class _Truth:
 
 
 def _hugs_fits(path: Path, n: int, models: SmplModels) -> _Fits:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            data = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BadFile(f"{path} is truncated or not an npz ({error}); get it again") from error
+    data = read_npz(path)
     scale = as_numbers(np.reshape(data.get("scale", ()), -1), "scale", (n,), path)
     if not (scale > 0).all():
         raise BadFile(f"{path}: scale must be positive, it goes down to {scale.min():g}")
@@ -220,13 +216,16 @@ def _own_fits(folder: Path, names: list[str], models: SmplModels) -> _Fits:
     if not isinstance(person, dict):
         raise BadFile(f"{path} must hold one person, a dictionary of arrays")
     poses, betas = numbers(person, "pose", (None, 72), path), numbers(person, "betas", (None, None), path)
-    rows = [int(Path(name).stem) for name in names]
+    try:
+        rows = [int(Path(name).stem) for name in names]
+    except ValueError as error:
+        raise BadFile(f"sparse/images.txt of {folder} names an image without a number: {error}") from error
     if max(rows) >= len(poses):
         raise BadFile(f"{path} has {len(poses)} poses, and there is an image {names[-1]}")
     with placed.open("rb") as file:
         try:
             alignments = read_object_array(file)
-        except (ValueError, EOFError) as error:
+        except Exception as error:  # a torn pickle may raise nearly anything
             raise BadFile(f"cannot read {placed}: {error}; get it again") from error
     if not isinstance(alignments, dict):
         raise BadFile(f"{placed} must hold a dictionary, image name -> (4, 3)")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..body.smpl import Smpl, find_smpl
+from ..body.smpl import FILE_NAMES, Smpl, find_smpl
 from ..geometry.rigid import moved, transformed
 from ..geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array, HumanParams
@@ -44,8 +44,9 @@ class SmplModels:
         missing = [gender for gender in genders if not self.has(gender)]
         if not missing:
             return ()
-        where = self.folder or "no folder given (body_models, or HSR_BODY_MODELS)"
-        return (f"{lacks}: no SMPL file of gender {', '.join(missing)}; {where}",)
+        where = f"in {self.folder}" if self.folder else "for no folder was given (body_models, or HSR_BODY_MODELS)"
+        files = ", ".join(FILE_NAMES[gender][0] for gender in missing)
+        return (f"{lacks}: no SMPL of gender {', '.join(missing)} ({files}) {where}",)
 
 
 class SmplPerson:

@@ -24,7 +24,7 @@ from ..geometry.rigid import inverse
 from ..refine.frames import FrameFolder, RefineFrame, read_folder
 from ..types import Array, Camera, Frame
 from .base import Conventions, ReferencePerson, Sample
-from .files import check_name, choose_split, numbers, read_json, tight_box, with_confidence
+from .files import check_name, choose_split, existing_folder, numbers, read_json, tight_box, with_confidence
 
 LAYOUT = "a folder that `hsr synth --out` wrote, or one with several of them"
 
@@ -53,9 +53,7 @@ class Synthetic:
 
     def __init__(self, folder: str | os.PathLike[str], *, split: str = "", body_models: Any = "") -> None:
         self.split = choose_split(CONVENTIONS, split)
-        root = Path(folder).expanduser()
-        if not root.is_dir():
-            raise MissingFile(f"no folder {root}; wanted: {LAYOUT}")
+        root = existing_folder(folder, LAYOUT)
         scenes = [root] if _is_scene(root) else [path for path in sorted(root.iterdir()) if _is_scene(path)]
         if not scenes:
             raise MissingFile(f"{root} holds no scene (no frames.json, no person0/frames.json); wanted: {LAYOUT}")
@@ -93,7 +91,8 @@ class SyntheticSequence:
 
     def __init__(self, name: str, path: Path, body: BodyModel) -> None:
         single = (path / "frames.json").is_file()
-        places = [path] if single else sorted(path.glob("person*"), key=lambda p: int(p.name.removeprefix("person")))
+        numbered = {int(p.name[6:]): p for p in path.glob("person*") if p.name[6:].isdecimal() and p.is_dir()}
+        places = [path] if single else [numbered[number] for number in sorted(numbered)]
         self._people = [read_folder(place, body_model=body.model_id) for place in places]
         first = self._people[0]
         for folder in self._people:

@@ -145,7 +145,7 @@ def _rest_pelvis(joints: Array, transl: Array) -> Array:
 
 def _people(data: dict[str, Any], name: str, path: Path) -> Any:
     value = data.get(name)
-    if not isinstance(value, (list, tuple, np.ndarray)) or not len(value):
+    if not isinstance(value, (list, tuple, np.ndarray)) or not np.iterable(value) or not len(value):
         raise BadFile(f"{path}: {name} must be a list with one entry a person; this is no pickle of 3DPW")
     return value
 

@@ -13,12 +13,7 @@ from ..runtime.engine_cache import file_sha256
 from ..types import Array
 
 H36M_14_ROWS = (6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10)
-"""Rows of the 17-joint H36M regressor, in the order in which 3DPW and H36M tables use them."""
-
-H36M_14_NAMES = (
-    "right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle", "right_wrist", "right_elbow",
-    "right_shoulder", "left_shoulder", "left_elbow", "left_wrist", "neck", "head_top",
-)  # fmt: skip
+"""Rows of the 17-joint H36M regressor, in the order in which 3DPW and H36M tables use them: `joint_sets.J14`."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +91,7 @@ class JointRegressor:
 
 
 def h36m_14(regressor: JointRegressor, vertices: Array) -> Array:
-    """Return the 14 joints of `H36M_14_NAMES` out of SMPL vertices. (..., 6890, 3) -> (..., 14, 3).
+    """Return the 14 joints of `joint_sets.J14` out of SMPL vertices. (..., 6890, 3) -> (..., 14, 3).
 
     The reference is regressed from the *gendered* reference mesh; the prediction is neutral.
     """

@@ -10,8 +10,8 @@ from dataset_layouts import PARENTS_24, posed_joints, smpl_arrays
 from scipy.spatial.transform import Rotation
 from synthetic_models import python2_dumps
 
-from hsr_core.body.smpl import Smpl, find_smpl, load_smpl
-from hsr_core.errors import BadFile, MissingFile, ShapeError
+from hsr_core.body.smpl import Smpl, find_smpl
+from hsr_core.errors import BadFile, ShapeError
 
 
 @pytest.fixture(scope="module")
@@ -89,12 +89,7 @@ def test_pickles_as_downloaded_are_found_and_read(arrays, smpl, person, tmp_path
     path = tmp_path / "SMPL" / "basicModel_f_lbs_10_207_0_v1.0.0.pkl"
     path.write_bytes(python2_dumps({key.encode(): value for key, value in arrays.items()}))
     assert find_smpl(tmp_path, "female") == path
-    np.testing.assert_array_equal(load_smpl(tmp_path, "female").pose(*person)[1], smpl.pose(*person)[1])
-
-
-def test_a_missing_gender_says_what_is_looked_for(tmp_path):
-    with pytest.raises(MissingFile, match=r"SMPL_MALE\.npz"):
-        load_smpl(tmp_path, "male")
+    np.testing.assert_array_equal(Smpl.read(path).pose(*person)[1], smpl.pose(*person)[1])
 
 
 @pytest.mark.parametrize(

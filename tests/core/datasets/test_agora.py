@@ -139,3 +139,36 @@ def test_focal_lengths_go_by_the_image_name():
     assert focal_mm("ag_validationset_renderpeople_hdri_50mm_5_10_00001.png") == 50
     assert focal_mm("ag_validationset_3dpeople_archviz_5_10_cam02_00000.png") == 18
     assert focal_mm("ag_validationset_renderpeople_bfh_brushifyforest_5_15_00000.png") == 28
+
+
+def test_folders_that_are_links_are_looked_into_and_rings_end(tmp_path):
+    made = make_agora(tmp_path / "disk" / "AGORA")
+    root = tmp_path / "set"
+    root.mkdir()
+    (root / "link").symlink_to(made.root, target_is_directory=True)
+    (made.root / "ring").symlink_to(root, target_is_directory=True)
+    dataset = open_dataset("agora", root)
+    assert dataset.sequences() == (f"link/{made.sequence}",)
+    assert len(list(dataset.open(dataset.sequences()[0]))) == len(read(made))
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("occlusion", None, "occlusion must"),
+        ("isValid", [[True]], "isValid must have shape"),
+        ("imgPath", "cut", "torn"),
+    ],
+)
+def test_cells_that_do_not_fit_are_named(tmp_path, column, value, message):
+    def change(columns):
+        columns[column] = [value] * len(columns["imgPath"])
+
+    made = changed(tmp_path, change)
+    if value == "cut":  # text that is no UTF-8
+        path = made.root / f"{made.sequence}.parquet"
+        table = pq.read_table(path)
+        names = pa.array([b"\xff\xfe"] * table.num_rows, pa.binary()).view(pa.string())
+        pq.write_table(table.set_column(table.schema.get_field_index("imgPath"), "imgPath", names), path)
+    with pytest.raises(BadFile, match=message):
+        read(made)

@@ -93,7 +93,7 @@ def test_a_camera_without_a_pose_is_named(made):
     ("change", "message"),
     [
         ({"joints": np.zeros((5, 3, 3))}, r"joints must have shape \(any, 15, 3\)"),
-        ({"joints": None}, "not a 3D reference"),
+        ({"joints": None}, "has no 'joints'"),
         ({"names": np.array([{"not": "a name"}], object)}, "not a 3D reference"),
     ],
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
+import zlib
 
 import cv2
 import numpy as np
 import pytest
 
+from hsr_core.body.joints import JOINT_NAMES, LIMB_12
 from hsr_core.datasets import DATASETS, ReferencePerson, Sample
-from hsr_core.datasets.files import ImageSequence, as_numbers, need_folder, read_image
+from hsr_core.datasets.files import ImageSequence, as_numbers, need_folder, read_image, read_json
+from hsr_core.datasets.joint_sets import H36M_17, J14, OPENPOSE_18, OPENPOSE_25, SMPL_24
 from hsr_core.errors import BadFile, MissingFile, ShapeError
 from hsr_core.types import Frame
 
@@ -55,10 +59,10 @@ def test_an_empty_folder_is_called_empty(tmp_path):
         need_folder(tmp_path, WANTED, LAYOUT)
 
 
-def test_a_pattern_of_any_depth_is_not_looked_for_above(root):
-    (root / "labels" / "empty").mkdir()
-    with pytest.raises(MissingFile, match="is empty"):
-        need_folder(root / "labels" / "empty", ("**/*.json",), LAYOUT)
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/set", "x" * 300, "a\0b"])
+def test_what_cannot_be_a_folder_is_none(name):
+    with pytest.raises(MissingFile, match="no folder"):
+        need_folder(name, WANTED, LAYOUT)
 
 
 def test_a_file_is_no_folder(root):
@@ -66,10 +70,36 @@ def test_a_file_is_no_folder(root):
         need_folder(root / "labels" / "a.json", WANTED, LAYOUT)
 
 
-@pytest.mark.parametrize("value", ["text", {"a": 1}, [[1, 2], [3]], np.zeros((2, 2)), 5])
+@pytest.mark.parametrize(
+    "value", ["text", {"a": 1}, [[1, 2], [3]], np.zeros((2, 2)), 5, [1, 2, 10**400], [1j, 1, 1], ["1", "2", "3"]]
+)
 def test_what_is_no_vector_is_refused(value, tmp_path):
     with pytest.raises(BadFile, match="speed must"):
         as_numbers(value, "speed", (3,), tmp_path / "a.pkl")
+
+
+def test_json_without_end_to_its_depth_is_refused(tmp_path):
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(BadFile, match=r"deep\.json is not JSON"):
+        read_json(tmp_path / "deep.json", LAYOUT)
+
+
+def test_a_png_of_too_many_pixels_is_no_image(tmp_path):
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 200_000, 200_000, 8, 2, 0, 0, 0))
+    (tmp_path / "huge.png").write_bytes(b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b""))
+    assert read_image(tmp_path / "huge.png") is None
+
+
+def test_our_names_are_given_to_limbs_and_smpls_joints_only():
+    """Names are what pairs joints: a neck regressed from the skin must never meet SMPL-X's neck."""
+    limbs = {JOINT_NAMES[joint] for joint in LIMB_12}
+    assert set(SMPL_24) - set(JOINT_NAMES) == {"left_hand", "right_hand"}
+    for table in (J14, H36M_17, OPENPOSE_18, OPENPOSE_25):
+        assert len(set(table)) == len(table)
+        assert set(table) & set(JOINT_NAMES) <= limbs
 
 
 def test_stamps_follow_the_number_of_the_frame_and_gaps_are_counted(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 
 import cv2
@@ -117,3 +118,19 @@ def test_a_missing_camera_file_is_named(tmp_path):
     (made.root / "EHF_camera.txt").unlink()
     with pytest.raises(MissingFile, match="EHF_camera"):
         open_dataset("ehf", made.root)
+
+
+def test_a_picture_in_which_openpose_saw_nobody_has_no_key_points(tmp_path):
+    made = make_ehf(tmp_path / "EHF")
+    (made.root / "01_2Djnt.json").write_text('{"people": []}')
+    first, *_ = open_dataset("ehf", made.root).open("EHF")
+    assert first.people[0].keypoints2d is None
+    assert first.people[0].valid
+
+
+@pytest.mark.parametrize("flat", [[1, 2], [0.5] * 54, ["x"] * 75, [[1], [2, 3]]])
+def test_key_points_of_another_form_are_named(tmp_path, flat):
+    made = make_ehf(tmp_path / "EHF")
+    (made.root / "01_2Djnt.json").write_text(json.dumps({"people": [{"pose_keypoints_2d": flat}]}))
+    with pytest.raises(BadFile, match=r"01_2Djnt.json: pose_keypoints_2d must"):
+        list(open_dataset("ehf", made.root).open("EHF"))

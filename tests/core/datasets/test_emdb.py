@@ -126,6 +126,13 @@ def test_values_that_do_not_fit_are_named(tmp_path, change, message):
         open_dataset("emdb", made.root).open(made.sequence)
 
 
+@pytest.mark.parametrize("width", [float("nan"), 0, 1e9])
+def test_a_size_of_the_images_that_cannot_be_is_named(tmp_path, width):
+    made = changed(tmp_path, lambda data: data["camera"].update(width=width))
+    with pytest.raises(BadFile, match="height and width"):
+        open_dataset("emdb", made.root).open(made.sequence)
+
+
 def test_parameters_with_nan_are_not_scored(tmp_path, models):
     made = changed(tmp_path, lambda data: data["smpl"]["trans"].__setitem__(1, np.nan))
     people = [s.people[0] for s in open_dataset("emdb", made.root, body_models=models).open(made.sequence)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -101,3 +102,42 @@ def test_a_truncated_annotation_file_is_named(tmp_path):
     path.write_text(path.read_text()[:100])
     with pytest.raises(BadFile, match="not JSON"):
         open_dataset("h36m", made.root).open(made.sequence)
+
+
+@pytest.mark.parametrize("kind", ["data", "camera", "joint_3d"])
+def test_a_list_in_the_place_of_an_object_is_named(tmp_path, kind):
+    made = make_h36m(tmp_path / "Human36M")
+    (made.root / "annotations" / f"Human36M_subject9_{kind}.json").write_text("[]")
+    with pytest.raises(BadFile, match=f"{kind}.json must hold an object"):
+        open_dataset("h36m", made.root).open(made.sequence)
+
+
+def test_a_file_that_has_been_put_right_is_read_again(tmp_path):
+    made = make_h36m(tmp_path / "Human36M")
+    dataset, path = open_dataset("h36m", made.root), made.root / "annotations" / "Human36M_subject9_camera.json"
+    right = path.read_text()
+    path.write_text("{}")
+    with pytest.raises(BadFile, match="has no camera"):
+        dataset.open(made.sequence)
+    path.write_text(right)
+    os.utime(path, ns=(1, 1))  # some file systems count time in coarse steps
+    assert list(dataset.open(made.sequence))
+
+
+def test_every_fifth_frame_is_a_sequence_of_10_hz(tmp_path):
+    """The usual copies are thinned out; an acceleration is wrong by 25 where 10 Hz pass for 50."""
+
+    def thin(data):
+        for entry in data["images"]:
+            entry["frame_idx"] = 5 * entry["frame_idx"]
+
+    made = edited(tmp_path, "data", thin)
+    path = made.root / "annotations" / "Human36M_subject9_joint_3d.json"
+    joints = json.loads(path.read_text())
+    for subactions in joints.values():
+        for frames in subactions.values():
+            frames.update({str(5 * int(key)): value for key, value in list(frames.items())})
+    path.write_text(json.dumps(joints))
+    sequence = open_dataset("h36m", made.root).open(made.sequence)
+    assert sequence.fps == 10
+    assert np.unique(np.diff([sample.frame.stamp_ns for sample in sequence])).tolist() == [100_000_000]

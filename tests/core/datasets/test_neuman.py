@@ -205,3 +205,18 @@ def test_own_fits_that_do_not_fit_are_named(tmp_path, name, content, message):
         path.write_bytes(pickle.dumps(content))
     with pytest.raises(BadFile, match=message):
         open_dataset("neuman", made.root).open(made.sequence)
+
+
+def test_own_fits_need_images_with_numbers(tmp_path):
+    made = make_neuman_own(tmp_path / "neuman")
+    listed = made.root / made.sequence / "sparse" / "images.txt"
+    listed.write_text(listed.read_text().replace("00000.png", "first.png"))
+    with pytest.raises(BadFile, match="without a number"):
+        open_dataset("neuman", made.root).open(made.sequence)
+
+
+def test_a_split_file_that_is_no_text_is_refused(tmp_path):
+    made = make_neuman(tmp_path / "neuman")
+    (made.root / made.sequence / "test_split.txt").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(BadFile, match=r"which sparse/images\.txt lacks"):
+        open_dataset("neuman", made.root, split="test").open(made.sequence)

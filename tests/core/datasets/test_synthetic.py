@@ -115,3 +115,11 @@ def test_a_scene_of_other_length_is_refused(made, tmp_path):
     path.write_text(json.dumps(facts))
     with pytest.raises(BadFile, match="T_cam_stage must have shape"):
         open_dataset("synthetic", tmp_path / "walk").open("walk")
+
+
+def test_other_files_beside_the_people_are_left_alone(made, tmp_path):
+    root = tmp_path / "walk"
+    shutil.copytree(made.root, root)
+    (root / "personal_notes").mkdir()
+    (root / "person9.txt").write_text("")
+    assert {len(sample.people) for sample in open_dataset("synthetic", root).open("walk")} == {2}

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from hsr_core.body.joints import JOINT_NAMES
+from hsr_core.datasets.joint_sets import J14
 from hsr_core.errors import BadFile, ConfigError, MissingFile, ShapeError
 from hsr_core.eval.joint_rules import (
     EMDB_PELVIS,
-    H36M_14_NAMES,
     SMPL_PELVIS,
     JointRegressor,
     h36m_14,
@@ -27,8 +27,8 @@ def test_the_14_joints_come_out_in_their_published_order(tmp_path):
     joints = h36m_14(JointRegressor.load(tmp_path / "h36m.npy"), np.stack([vertices, vertices + 1]))
     assert joints.shape == (2, 14, 3)
     assert joints[0, :, 0].tolist() == [6, 5, 4, 1, 2, 3, 16, 15, 14, 11, 12, 13, 8, 10]
-    assert H36M_14_NAMES[2:4] == ("right_hip", "left_hip")
-    assert hip_midpoint(H36M_14_NAMES).indices == (3, 2)
+    assert J14[2:4] == ("right_hip", "left_hip")
+    assert hip_midpoint(J14).indices == (3, 2)
 
 
 def test_three_pelvis_rules_give_three_figures_that_the_record_tells_apart():
