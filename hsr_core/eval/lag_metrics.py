@@ -71,16 +71,17 @@ class LagMeter:
     def _correlate(self) -> None:
         """Add the newest frame's pairs: its prediction with older references, its reference with older predictions."""
         x, y = self._speeds[-1]
-        for back, older in enumerate(reversed(self._speeds)):
-            if older is not None:
-                self._add(back, x, older[1])
-                if back:
-                    self._add(-back, older[0], y)
+        known = [(back, *older) for back, older in enumerate(reversed(self._speeds)) if older is not None]
+        back, older_x, older_y = (np.stack(values) for values in zip(*known, strict=True))
+        self._add(back, x[None], older_y)
+        self._add(-back[1:], older_x[1:], y[None])  # the newest pair itself is counted once
 
-    def _add(self, lag: int, x: Array, y: Array) -> None:
+    def _add(self, lags: Array, x: Array, y: Array) -> None:
+        """Add pairs of speeds at different lags (n,); of x and y (n, J) one may be (1, J)."""
         used = np.isfinite(x) & np.isfinite(y)
-        x, y = x[used], y[used]
-        self.sums[lag + self.max_lag] += (len(x), x.sum(), y.sum(), x @ x, y @ y, x @ y)
+        x, y = np.where(used, x, 0), np.where(used, y, 0)
+        terms = (used, x, y, x * x, y * y, x * y)
+        self.sums[lags + self.max_lag] += np.stack([term.sum(1) for term in terms], axis=1)
 
     def merge(self, other: LagMeter) -> LagMeter:
         """Return the meter of both sequences."""

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import roma
+import torch
 from scipy.spatial import procrustes
 from scipy.spatial.transform import Rotation
 
@@ -62,24 +64,39 @@ def test_a_collapsed_prediction_is_only_moved(joints):
     np.testing.assert_allclose(out, np.broadcast_to(joints.mean(0), out.shape), atol=1e-12)
 
 
-def textbook_similarity(x, y):
-    """Umeyama 1991 by an SVD of the covariance, written out."""
-    mx, my = x.mean(0), y.mean(0)
-    U, S, Vt = np.linalg.svd((y - my).T @ (x - mx))
-    D = np.diag([1, 1, np.linalg.det(U) * np.linalg.det(Vt)])
-    s = np.trace(np.diag(S) @ D) / ((x - mx) ** 2).sum()
-    return s * (x - mx) @ (U @ D @ Vt).T + my
-
-
-def test_batches_equal_the_textbook_frame_by_frame():
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("mirrored", [1, -1])
+def test_alignment_equals_romas_with_and_without_joints_left_out(scale, mirrored):
     rng = np.random.default_rng(2)
-    predicted, reference = rng.normal(0, 0.3, (2, 7, 3, 14, 3))
-    batch = pa_mpjpe_mm(predicted, reference)
-    assert batch.shape == (7, 3)
+    predicted = rng.normal([0, 1, 4], 0.3, (7, 3, 14, 3))
+    reference = predicted * [mirrored, 1, 1] + rng.normal(0, 0.05, predicted.shape)
+    reference[2:, :, 5] = np.nan
+    used = np.isfinite(reference).all(-1)
+    tensors = (torch.from_numpy(x) for x in (predicted, np.where(used[..., None], reference, 0), used.astype(float)))
+    R, t, *s = roma.rigid_points_registration(*tensors, compute_scaling=scale)
+    found = align(predicted, reference, scale=scale)
+    np.testing.assert_allclose(found.R, R, atol=1e-9)
+    np.testing.assert_allclose(found.t, t, atol=1e-9)
+    np.testing.assert_allclose(found.scale, s[0] if scale else 1, atol=1e-9)
     for index in np.ndindex(7, 3):
-        moved = textbook_similarity(predicted[index], reference[index])
-        expected = 1e3 * np.linalg.norm(moved - reference[index], axis=1).mean()
-        assert batch[index] == pytest.approx(expected, abs=1e-9)
+        alone = align(predicted[index], reference[index], scale=scale)
+        np.testing.assert_allclose(alone.apply(predicted[index]), found.apply(predicted)[index], atol=1e-12)
+
+
+def test_points_beyond_all_numbers_are_missing_not_a_crash(joints):
+    far = joints.copy()
+    far[3] = 1e200
+    assert np.isnan(pa_mpjpe_mm(far, joints))
+    assert align(far, joints).degenerate
+
+
+def test_fewer_points_than_fix_a_rotation_are_aligned_all_the_same(joints):
+    """One point, two, and points on a line: rotations about them are free, the error is not."""
+    line = np.linspace(0, 1, 12)[:, None] * [0.3, 0.4, 0.5]
+    assert pa_mpjpe_mm(2 * line + 1, line) == pytest.approx(0, abs=1e-9)
+    for count in (1, 2):
+        reference = np.where(np.arange(12)[:, None] < count, joints, np.nan)
+        assert pa_mpjpe_mm(joints[::-1], reference) == pytest.approx(0, abs=1e-9)
 
 
 def test_no_nearby_similarity_has_a_smaller_sum_of_squares(joints):
