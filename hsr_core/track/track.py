@@ -1,31 +1,34 @@
-"""Who is who from frame to frame: association by image box and by place, and the life of a track.
+"""Who is who from frame to frame: association by place and by image box, and the life of a track.
 
 Source:
-    Tracking by detection with an optimal assignment, as in SORT (Bewley et al. 2016), with a gate in metres.
+    Tracking by detection with an optimal assignment, as in SORT (Bewley et al. 2016): here the cost is the negative
+    logarithm of the likelihood of a place (see `motion`), gated in metres, with the overlap of boxes beside it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..types import Array, TrackState
+from .motion import Motion, direction_and_distance
 
 GATE_M, GATE_M_PER_S = 0.3, 2.5
 """How far a person may be from where they are expected."""
 GATE_IOU = 0.3
 """Boxes that overlap this much are one person even where the distance jumped."""
+BOX_S = 0.1
+"""A box that is older than this says nothing."""
+_OVERLAP_WEIGHT = 3.0
+_MOST_SURPRISE = 25.0
+"""Squared deviations beyond 5 sigma count as this: whom the box alone tells may be at any distance."""
 _FORBIDDEN = 1e6
-SPEED_TAU_S = 0.1
-"""Time constant of the velocity that predicts a track."""
-MAX_PREDICTION_S = 0.1
-"""A person who is not seen is not expected to walk on for longer than this."""
 PRIMARY_MARGIN = 1.3
-"""Another person becomes the largest when larger by this factor: equals do not take turns."""
+"""Another person becomes primary when ahead by this factor: equals do not take turns."""
 
 
 @dataclass
@@ -34,31 +37,38 @@ class Track:
 
     Attributes:
         id: Never reused.
-        state: NEW in its first frame, then TRACKED, PREDICTED while not seen, LOST once.
         bbox_xyxy, place: Of the last sighting: (4,) [px], (3,) [m].
-        velocity: (3,) [m/s].
-        seen_ns: Stamp of the last sighting.
+        motion: What tells where they should be next.
+        state: NEW in its first frame, then TRACKED, PREDICTED while not seen, LOST once.
         memory: For the owner: what belongs to this person and ends with the track.
     """
 
     id: int
     bbox_xyxy: Array
     place: Array
-    seen_ns: int
+    motion: Motion
     state: TrackState = TrackState.NEW
-    velocity: Array = field(default_factory=lambda: np.zeros(3))
     memory: Any = None
 
-    def expected(self, stamp_ns: int) -> Array:
-        """Return where the person should be, (3,) [m]."""
-        return self.place + self.velocity * min((stamp_ns - self.seen_ns) / 1e9, MAX_PREDICTION_S)
+    @property
+    def seen_ns(self) -> int:
+        """Stamp of the last sighting."""
+        return self.motion.stamp_ns
 
     def see(self, bbox_xyxy: Array, place: Array, stamp_ns: int) -> None:
         """Take a sighting."""
-        dt = (stamp_ns - self.seen_ns) / 1e9
-        if dt > 0:
-            self.velocity += (1 - np.exp(-dt / SPEED_TAU_S)) * ((place - self.place) / dt - self.velocity)
-        self.bbox_xyxy, self.place, self.seen_ns, self.state = bbox_xyxy, place, stamp_ns, TrackState.TRACKED
+        self.motion.see(place, stamp_ns)
+        self.bbox_xyxy, self.place, self.state = bbox_xyxy, place, TrackState.TRACKED
+
+
+PRIMARY_RULES: dict[str, Callable[[Track], float] | None] = {
+    "largest": lambda track: float(track.bbox_xyxy[3] - track.bbox_xyxy[1]),
+    "nearest": lambda track: 1 / max(float(np.linalg.norm(track.place)), 0.1),
+    "centre": lambda track: 1 / (0.1 + float(np.hypot(*direction_and_distance(track.place)[:2]))),
+    "locked": None,
+}
+"""How much somebody is the primary person: by height in the image, distance, angle to the optical axis; locked: nobody
+but whom `Tracker.set_primary` names."""
 
 
 class Tracker:
@@ -67,12 +77,18 @@ class Tracker:
     Args:
         keep_s: How long a person who is not seen stays PREDICTED before LOST [s].
         most: Most people at once; who has not been seen for longest gives way to somebody new.
+        rule: Who is the primary person, one of `PRIMARY_RULES`.
+
+    Attributes:
+        keep_s, most, rule: May be changed between two frames.
+        tracks: Everybody after the last update. Births are those in state NEW, deaths those in state LOST.
+        born, died: How many people so far.
     """
 
-    def __init__(self, keep_s: float, most: int = 16) -> None:
-        self.keep_s, self.most = keep_s, most
+    def __init__(self, keep_s: float, most: int = 16, rule: str = "largest") -> None:
+        self.keep_s, self.most, self.rule = keep_s, most, rule
         self.tracks: list[Track] = []
-        self._next_id = 1
+        self.born = self.died = 0
         self._locked: int | None = None
         self._primary: int | None = None
 
@@ -100,26 +116,28 @@ class Tracker:
             if d not in found:
                 found[d] = self._start(boxes[d], places[d], stamp_ns)
         self._make_room()
+        self.died += sum(track.state == TrackState.LOST for track in self.tracks)
         self._choose_primary()
         return [found[d] for d in range(len(boxes))]
 
     @property
     def primary(self) -> int | None:
-        """Id of the person that was locked, or else of the largest; None when that person is not there."""
+        """Id of the person that was locked, or else by the rule; None when that person is not there."""
         return self._primary
 
     def set_primary(self, track_id: int | None) -> None:
-        """Lock the primary person; None: the largest again. A locked person who leaves is replaced by nobody."""
+        """Lock the primary person; None: by the rule again. A locked person who leaves is replaced by nobody."""
         self._locked = track_id
         self._choose_primary()
 
     def reset(self) -> None:
         """Forget everybody. Ids go on counting."""
+        self.died += sum(track.state != TrackState.LOST for track in self.tracks)
         self.tracks, self._locked, self._primary = [], None, None
 
     def _start(self, bbox_xyxy: Array, place: Array, stamp_ns: int) -> Track:
-        track = Track(self._next_id, bbox_xyxy, place, stamp_ns)
-        self._next_id += 1
+        self.born += 1
+        track = Track(self.born, bbox_xyxy, place, Motion(place, stamp_ns))
         self.tracks.append(track)
         return track
 
@@ -127,12 +145,15 @@ class Tracker:
         """Return pairs (index of track, index of detection) of least total cost within the gate."""
         if not self.tracks or not boxes:
             return []
-        reach = np.array([GATE_M + GATE_M_PER_S * (stamp_ns - track.seen_ns) / 1e9 for track in self.tracks])[:, None]
-        expected = np.array([track.expected(stamp_ns) for track in self.tracks])
-        distance = np.linalg.norm(expected[:, None] - np.asarray(places)[None], axis=-1) / reach
+        unseen_s = np.array([stamp_ns - track.seen_ns for track in self.tracks])[:, None] / 1e9
+        expected, variance = np.stack([track.motion.expected(stamp_ns) for track in self.tracks], 1)[:, :, None]
+        error = direction_and_distance(np.asarray(places))[None] - expected
+        metres = np.linalg.norm(error, axis=-1) * np.exp(expected[..., 2])
         overlap = box_iou(np.array([track.bbox_xyxy for track in self.tracks]), np.asarray(boxes))
-        cost = np.minimum(distance, 2.0) + 1 - overlap
-        cost[(distance > 1) & (overlap < GATE_IOU)] = _FORBIDDEN
+        overlap[unseen_s[:, 0] > BOX_S] = 0
+        surprise = np.minimum(error**2 / variance, _MOST_SURPRISE) + np.log(variance)
+        cost = surprise.sum(-1) / 2 + _OVERLAP_WEIGHT * (1 - overlap)
+        cost[(metres > GATE_M + GATE_M_PER_S * unseen_s) & (overlap < GATE_IOU)] = _FORBIDDEN
         rows, columns = linear_sum_assignment(cost)
         return [(int(t), int(d)) for t, d in zip(rows, columns, strict=True) if cost[t, d] < _FORBIDDEN]
 
@@ -144,16 +165,15 @@ class Tracker:
             track.state = TrackState.LOST
 
     def _choose_primary(self) -> None:
-        sizes = {track.id: _height(track.bbox_xyxy) for track in self.tracks if track.state != TrackState.LOST}
-        if self._locked is not None:
-            self._primary = self._locked if self._locked in sizes else None
+        there = [track for track in self.tracks if track.state != TrackState.LOST]
+        rule = PRIMARY_RULES[self.rule]
+        if self._locked is not None or rule is None:
+            self._primary = next((track.id for track in there if track.id == self._locked), None)
             return
-        if not sizes:
-            self._primary = None
-            return
-        largest = max(sizes, key=sizes.__getitem__)
-        if self._primary not in sizes or sizes[largest] > PRIMARY_MARGIN * sizes[self._primary]:
-            self._primary = largest
+        rank = {track.id: rule(track) for track in there}
+        first = max(rank, key=rank.__getitem__, default=None)
+        if self._primary not in rank or rank[first] > PRIMARY_MARGIN * rank[self._primary]:
+            self._primary = first
 
 
 def box_iou(a: Array, b: Array) -> Array:
@@ -162,7 +182,3 @@ def box_iou(a: Array, b: Array) -> Array:
     common = np.prod(np.clip(high - low, 0, None), axis=-1)
     area_a, area_b = np.prod(a[:, 2:] - a[:, :2], axis=-1), np.prod(b[:, 2:] - b[:, :2], axis=-1)
     return common / np.maximum(area_a[:, None] + area_b[None] - common, 1e-9)
-
-
-def _height(bbox_xyxy: Array) -> float:
-    return float(bbox_xyxy[3] - bbox_xyxy[1])
