@@ -4,7 +4,8 @@ The folder holds `cameras.json`, one video per camera, and `reference_3d.npz` wi
 of the cameras, `names` (J,) and `fps`.
 
 Protocol `limb-12`: shoulders, elbows, wrists, hips, knees, ankles by name; hip-aligned by the middle of the hips; mean
-over joints, then over all frames with a person; frames without the person lower `found`. Distances and reprojection are
+over joints, then over all frames with a person; frames without the person lower `found`, and a camera without any
+has no figures. Distances and reprojection are
 medians; reprojection is a median over joints as a part of the height of the reference's box.
 """
 
@@ -26,6 +27,7 @@ from ..sources import open_source
 from ..sources.calibration import CalibratedCamera
 from ..stream import HumanStream
 from ..types import Array, Frame
+from .matching import iou_matrix, tight_box
 from .metrics import pa_mpjpe_mm, root_mpjpe_mm
 
 _PARTS = ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
@@ -49,12 +51,16 @@ def evaluate_camera(
             frames += 1
             limbs, everything = limbs @ R.T + t, everything @ R.T + t
             result = stream.process(frame)
-            world, uv = raw.see(frame)
+            seen = raw.see(frame)
             true_uv = project(limbs, result.camera)
-            box = _box(project(everything, result.camera))
+            box = tight_box(project(everything, result.camera))
             height_px = box[3] - box[1]
-            _extend(rows, "landmarks", _joint_errors(world, limbs) | {"reprojection": _pixels(uv, true_uv) / height_px})
-            person = next((p for p in result.people if _iou(p.regression.bbox_xyxy, box) > _MIN_IOU), None)
+            if seen is not None:
+                world, uv = seen
+                of_image = {"reprojection": _pixels(uv, true_uv) / height_px}
+                _extend(rows, "landmarks", _joint_errors(world, limbs) | of_image)
+            ious = iou_matrix([p.regression.bbox_xyxy for p in result.people], box)[:, 0]
+            person = next((p for p, iou in zip(result.people, ious, strict=True) if iou > _MIN_IOU), None)
             if person is not None:
                 found += 1
                 joints = person.joints[list(LIMB_12)].astype(np.float64)
@@ -62,11 +68,12 @@ def evaluate_camera(
                 image = {
                     "distance_error": _distance_error(joints, limbs),
                     "reprojection": _pixels(fit_uv, true_uv) / height_px,
-                    "reprojection_on_landmarks": _pixels(fit_uv, uv) / height_px,
                 }
+                if seen is not None:
+                    image["reprojection_on_landmarks"] = _pixels(fit_uv, uv) / height_px
                 _extend(rows, "fit", _joint_errors(joints, limbs) | image)
     stream.close()
-    average = {name: np.mean if name.endswith("_mm") else np.median for name in rows}
+    average = {name: np.nanmean if name.endswith("_mm") else np.nanmedian for name in rows}
     figures = {name: float(average[name](values)) for name, values in rows.items()}
     return {"frames": frames, "found": found, **figures}
 
@@ -77,10 +84,13 @@ class _RawLandmarks:
     def __init__(self) -> None:
         self._detector, self._network, self._roi = PersonDetector(), PoseNetwork(), None
 
-    def see(self, frame: Frame) -> tuple[Array, Array]:
-        """Return the limbs in 3D (12, 3) [m] and in the image (12, 2) [px]."""
+    def see(self, frame: Frame) -> tuple[Array, Array] | None:
+        """Return the limbs in 3D (12, 3) [m] and in the image (12, 2) [px]; None where nobody is detected."""
         if self._roi is None:
-            self._roi = self._detector.detect(frame)[0].roi
+            found = self._detector.detect(frame)
+            if not found:
+                return None
+            self._roi = found[0].roi
         pose = self._network.run(frame, self._roi)
         self._roi = pose.next_roi
         return pose.world[_LANDMARKS], pose.uv[_LANDMARKS]
@@ -98,7 +108,7 @@ def _distance_error(joints: Array, limbs: Array) -> float:
 
 def _pixels(uv: Array, other: Array) -> float:
     """Return the median distance of corresponding points [px]."""
-    return float(np.median(np.linalg.norm(uv - other, axis=1)))
+    return float(np.nanmedian(np.linalg.norm(uv - other, axis=1)))
 
 
 def _extend(rows: dict[str, list[float]], prefix: str, values: dict[str, float]) -> None:
@@ -106,25 +116,16 @@ def _extend(rows: dict[str, list[float]], prefix: str, values: dict[str, float])
         rows.setdefault(f"{prefix}.{name}", []).append(value)
 
 
-def _box(uv: Array) -> Array:
-    return np.concatenate([uv.min(0), uv.max(0)])
-
-
-def _iou(a: Array, b: Array) -> float:
-    inside = np.maximum(np.minimum(a[2:], b[2:]) - np.maximum(a[:2], b[:2]), 0).prod()
-    return float(inside / ((a[2:] - a[:2]).prod() + (b[2:] - b[:2]).prod() - inside))
-
-
 def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
-    """Return the figures of every camera that has a video, and their means."""
+    """Return the figures of every camera, and their means over the cameras that have them."""
     reference = read_reference(folder / "reference_3d.npz")
     calibrated = read_clip_cameras(folder)
     cameras = {
         name: evaluate_camera(folder / f"{name}.mp4", camera, reference, settings)
         for name, camera in calibrated.items()
     }
-    keys = next(iter(cameras.values()))
-    mean = {key: float(np.mean([figures[key] for figures in cameras.values()])) for key in keys}
+    keys = dict.fromkeys(key for figures in cameras.values() for key in figures)
+    mean = {key: float(np.mean([figures[key] for figures in cameras.values() if key in figures])) for key in keys}
     return {
         "protocol": "limb-12",
         "height_m": settings.subject.height_m,

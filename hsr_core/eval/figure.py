@@ -126,18 +126,21 @@ class Figure:
         """Return the figure of `to_dict`.
 
         Raises:
-            ConfigError: A field is missing or not a number.
+            ConfigError: A field is missing or not a number, or there are not as many sums as counts.
         """
         try:
-            return cls(
+            figure = cls(
                 Protocol.from_dict(values["protocol"]),
                 tuple(int(total) for total in values["sums"]),
                 tuple(int(count) for count in values["counts"]),
                 int(values["annotated"]),
                 int(values["degenerate"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise ConfigError(f"not a figure: {error!r}") from error
+        if len(figure.sums) != len(figure.counts):
+            raise ConfigError(f"not a figure: {len(figure.sums)} sums and {len(figure.counts)} counts")
+        return figure
 
 
 def _asked(values: Array, components: bool) -> int:

@@ -41,13 +41,16 @@ def psnr_db(predicted: Array, target: Array, mask: Array | None = None) -> float
     Args:
         predicted, target: Shape (H, W, C).
         mask: (H, W); only pixels above 0.5 count. NaN when there are none.
+
+    Raises:
+        ShapeError: They are not of one size.
     """
-    _check_pair(predicted, target)
+    _check_pair(predicted, target, mask)
     errors = np.square(np.asarray(predicted, np.float64) - target)
     if mask is not None:
         errors = errors[np.asarray(mask) > 0.5]
-        if not errors.size:
-            return _NAN
+    if not errors.size:
+        return _NAN
     mse = float(errors.mean())
     return float("inf") if mse == 0 else -10 * np.log10(mse)
 
@@ -61,7 +64,7 @@ def mask_box(mask: Array) -> tuple[slice, slice] | None:
 
 def psnr_box_db(predicted: Array, target: Array, mask: Array) -> float:
     """Return the PSNR within the box of the mask [dB]; NaN when the mask is empty."""
-    _check_pair(predicted, target)
+    _check_pair(predicted, target, mask)
     box = mask_box(mask)
     return _NAN if box is None else psnr_db(predicted[box], target[box])
 
@@ -94,6 +97,7 @@ def ssim(predicted: Array, target: Array, mask: Array | None = None) -> float:
     Args:
         mask: (H, W); only windows whose middle is above 0.5 count. NaN when there are none.
     """
+    _check_pair(predicted, target, mask)
     index = ssim_map(predicted, target)
     if mask is not None:
         index = index[np.asarray(mask)[5:-5, 5:-5] > 0.5]
@@ -102,7 +106,7 @@ def ssim(predicted: Array, target: Array, mask: Array | None = None) -> float:
 
 def ssim_box(predicted: Array, target: Array, mask: Array) -> float:
     """Return the SSIM within the box of the mask; NaN when the box is smaller than a window."""
-    _check_pair(predicted, target)
+    _check_pair(predicted, target, mask)
     box = mask_box(mask)
     if box is None or min(part.stop - part.start for part in box) < _WINDOW_PX:
         return _NAN
@@ -131,6 +135,8 @@ def _window(x: Array) -> Array:
     return blurred[5:-5, 5:-5]
 
 
-def _check_pair(predicted: Array, target: Array) -> None:
+def _check_pair(predicted: Array, target: Array, mask: Array | None = None) -> None:
     if np.ndim(predicted) != 3 or np.shape(predicted) != np.shape(target):
         raise ShapeError(f"pictures must have one shape (H, W, C), not {np.shape(predicted)} and {np.shape(target)}")
+    if mask is not None and np.shape(mask) != np.shape(target)[:2]:
+        raise ShapeError(f"the mask must have the pictures' shape {np.shape(target)[:2]}, not {np.shape(mask)}")

@@ -63,7 +63,7 @@ METRICS: dict[str, Metric] = {
     "accel_error_mm_frame2": Metric("mm/frame^2", "pelvis"),
     "accel_error_m_s2": Metric("m/s^2", "pelvis"),
     "accel_mm_frame2": Metric("mm/frame^2", "pelvis", better="none"),
-    "jitter_10m_s3": Metric("10 m/s^3"),
+    "jitter_10m_s3": Metric("10 m/s^3", "pelvis"),
     "angular_accel_rad_s2": Metric("rad/s^2", better="none"),
     "lag_ms": Metric("ms", "pelvis", "parabola through the largest correlation of joint speeds", "none"),
     "error_now_mm": Metric("mm", "stated in details"),

@@ -9,6 +9,7 @@ import pytest
 
 from hsr_core.config import Settings
 from hsr_core.errors import BadFile, MissingFile
+from hsr_core.eval import accuracy
 from hsr_core.eval.accuracy import evaluate
 
 DATA = Path(__file__).parents[2] / "data" / "balancing"
@@ -40,3 +41,14 @@ def test_a_camera_without_a_pose_is_refused(folder):
     (folder / "cameras.json").write_text(json.dumps(cameras))
     with pytest.raises(BadFile, match="R_cam_world"):
         evaluate(folder, Settings())
+
+
+def test_a_camera_that_sees_nobody_has_no_errors_and_leaves_the_others_alone(folder, monkeypatch):
+    """One camera at 80 mm; the other, of an empty room, has no figure but its count: the mean is 80, not a crash."""
+    content = json.loads((folder / "cameras.json").read_text())
+    content["cameras"] = [{**content["cameras"][0], "name": name} for name in ("cam02", "empty")]
+    (folder / "cameras.json").write_text(json.dumps(content))
+    shutil.copy(folder / "cam02.mp4", folder / "empty.mp4")
+    seen = {"cam02": {"frames": 10, "found": 10, "fit.pa_mpjpe_mm": 80.0}, "empty": {"frames": 10, "found": 0}}
+    monkeypatch.setattr(accuracy, "evaluate_camera", lambda path, *_: seen[path.stem])
+    assert evaluate(folder, Settings())["mean"] == {"frames": 10, "found": 5, "fit.pa_mpjpe_mm": 80.0}

@@ -56,6 +56,8 @@ def test_nothing_is_not_a_number_but_merges():
 def test_json_brings_the_same_figure_back():
     figure = Figure.of(np.random.default_rng(1).normal(50, 10, (30, 5)), P, annotated=200, components=True)
     assert Figure.from_dict(json.loads(json.dumps(figure.to_dict()))) == figure
+    with pytest.raises(ConfigError, match="4 sums and 5 counts"):
+        Figure.from_dict({**figure.to_dict(), "sums": figure.to_dict()["sums"][1:]})
     with pytest.raises(ConfigError, match="not a figure"):
         Figure.from_dict({"value": 3})
 

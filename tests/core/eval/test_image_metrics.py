@@ -134,5 +134,9 @@ def test_a_box_smaller_than_a_window_has_no_ssim(rng):
 def test_pictures_that_do_not_match_are_refused(rng):
     with pytest.raises(ShapeError, match="one shape"):
         metrics.psnr_db(np.zeros((5, 5, 3)), np.zeros((5, 6, 3)))
+    for metric in (metrics.psnr_db, metrics.psnr_box_db, metrics.ssim, metrics.ssim_box):
+        with pytest.raises(ShapeError, match=r"mask must have the pictures' shape \(20, 30\)"):
+            metric(np.zeros((20, 30, 3)), np.zeros((20, 30, 3)), np.ones((30, 20)))
+    assert np.isnan(metrics.psnr_db(np.zeros((0, 5, 3)), np.zeros((0, 5, 3))))
     with pytest.raises(ShapeError, match="11 x 11"):
         metrics.ssim(np.zeros((5, 5, 3)), np.zeros((5, 5, 3)))
