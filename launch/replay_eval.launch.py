@@ -102,9 +102,16 @@ def _actions(context: LaunchContext) -> list[Action]:
     return [
         RegisterEventHandler(OnProcessIO(target_action=meter, on_stdout=_Once(player))),
         RegisterEventHandler(OnProcessExit(target_action=meter, on_exit=[ended])),
+        RegisterEventHandler(OnProcessExit(target_action=player, on_exit=_player_ended)),
         meter,
         GroupAction([included]),
     ]
+
+
+def _player_ended(event, context: LaunchContext) -> list[Action]:
+    """End everything when the player has failed: the meter would wait for it for ever."""
+    failed = event.returncode and not context.is_shutdown
+    return [EmitEvent(event=Shutdown(reason=f"the player failed with status {event.returncode}"))] if failed else []
 
 
 class _Once:

@@ -19,7 +19,7 @@ from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
 from scripted_node import Command
 from sensor_msgs.msg import CameraInfo, Image
-from std_msgs.msg import UInt64MultiArray
+from std_msgs.msg import Int64MultiArray
 
 from hsr_core.sources.bag_reader import BagReader
 
@@ -54,7 +54,7 @@ def played(process) -> dict:
 @pytest.fixture
 def heard(rig):
     """Raw messages on the camera's topics, /clock and player/sent during one test."""
-    kinds = {IMAGE: Image, "/camera/camera_info": CameraInfo, "/clock": Clock, "/human/player/sent": UInt64MultiArray}
+    kinds = {IMAGE: Image, "/camera/camera_info": CameraInfo, "/clock": Clock, "/human/player/sent": Int64MultiArray}
     out = {topic: [] for topic in kinds}
     subscriptions = [
         rig.node.create_subscription(
@@ -91,7 +91,7 @@ def test_bytes_stamps_and_order_are_those_of_the_recording(rig, bag, heard):
     assert clock == sorted(clock)
     assert bags.BEGIN_NS < clock[0] < bags.BEGIN_NS + bags.STEP_NS
     assert clock[-1] <= bags.BEGIN_NS + 40 * bags.STEP_NS
-    sent = np.array([deserialize_message(data, UInt64MultiArray).data for data in heard["/human/player/sent"]])
+    sent = np.array([deserialize_message(data, Int64MultiArray).data for data in heard["/human/player/sent"]])
     assert sent[:, 0].tolist() == [stamp_of(data) for data in heard[IMAGE]]
     spacing_s = np.diff(sent[:, 1].astype(np.int64)) * 1e-9
     assert spacing_s.sum() == pytest.approx(39 / 30 / 2, rel=0.2)  # the rate is kept on the whole
@@ -117,7 +117,10 @@ def test_a_truncated_recording_is_played_to_the_damage(rig, heard, tmp_path):
     [
         (["path:=/no/such/bag"], "no bag /no/such/bag"),
         (["topics:=['/no/such']"], "no topic /no/such; it has: /camera/camera_info"),
-        (["mode:=fast"], "mode is paced or stepped"),
+        (["mode:=fast"], "mode must be one of paced, stepped, not 'fast'"),
+        (["rate:=2"], "parameter rate takes a number with a decimal point"),
+        (["rate:=1000.0"], "parameter rate"),
+        (["path:=''"], "set the parameter path"),
         (["image_topic:=/other"], "/other is not played"),
     ],
 )
@@ -127,6 +130,37 @@ def test_what_cannot_be_played_is_refused_with_a_reason(rig, bag, parameters, re
     assert process.returncode == 1
     assert reason in process.tail()
     assert "Traceback" not in process.tail(100)
+    rig.stop(process)
+
+
+def test_time_does_not_go_back_where_a_killed_recorder_wrote_images_later_than_it_received_them(rig, heard, tmp_path):
+    messages = list(black(12))
+    late = [messages[i + 2] if i % 2 == 0 else messages[i] for i in range(22)]  # each info before an older image
+    path = bags.write_bag(tmp_path / "killed", late)
+    (path / "metadata.yaml").unlink()
+    file = bags.storage_file(path)
+    file.write_bytes(file.read_bytes()[:-8])
+    process = play(rig, path, "mode:=stepped", "answer_timeout_s:=0.02", "wait_for_subscriber_s:=5.0")
+    rig.wait(lambda: process.returncode is not None, "the end")
+    assert played(process)["images"] == 11
+    clock = [stamp_of(data) for data in heard["/clock"]]
+    assert clock == sorted(clock)
+    assert clock[-1] > clock[0]
+    rig.stop(process)
+
+
+def test_an_image_too_short_for_a_stamp_is_counted_and_the_rest_is_played(rig, heard, tmp_path):
+    from rosbags.rosbag2 import StoragePlugin, Writer
+
+    with Writer(tmp_path / "run", version=9, storage_plugin=StoragePlugin.MCAP) as writer:
+        connection = writer.add_connection(IMAGE, "sensor_msgs/msg/Image", typestore=bags.STORE)
+        for i, (_, time_ns, msg) in enumerate(m for m in black(6) if m[0] == IMAGE):
+            data = bags.STORE.serialize_cdr(msg, msg.__msgtype__)
+            writer.write(connection, time_ns, data if i not in (1, 3) else bytes(data)[: 2 * i + 1])
+    process = play(rig, tmp_path / "run")
+    rig.wait(lambda: process.returncode is not None, "the end")
+    report = played(process)
+    assert (report["images"], report["damaged"], report["ended"]) == (4, 2, "end")
     rig.stop(process)
 
 

@@ -22,7 +22,7 @@ from hsr.replay_meter import BY_CAMERA_INFO, BY_PLAYER, ProcessUse, ReplayMeter,
 from hsr_msgs.msg import FrameStats, Human, HumanArray
 from scripted_node import Command
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import UInt64MultiArray
+from std_msgs.msg import Int64MultiArray
 
 IMAGE = "/camera/image_raw"
 
@@ -143,6 +143,15 @@ def test_the_meter_as_a_node_ends_with_the_player_and_writes_its_result(rig, tmp
         rig.stop(process)
 
 
+def test_a_result_that_cannot_be_written_is_printed(rig, tmp_path):
+    meter = rig.start("meter", "hsr.replay_meter", "--ros-args", "-p", f"out:={tmp_path / 'nowhere' / 'out.json'}")
+    rig.wait(lambda: rig.node.count_subscribers("/human/stats"), "the meter")
+    assert rig.stop(meter) == 1
+    *_, result, reason = meter.tail().splitlines()
+    assert json.loads(result)["sent"] == 0
+    assert "the result is only printed above" in reason
+
+
 def message(stamp_ns: int, state: int = Human.TRACKED, primary: bool = True) -> HumanArray:
     return HumanArray(header=convert.header(stamp_ns, "c"), humans=[Human(state=state, primary=primary)])
 
@@ -151,7 +160,7 @@ def test_figures_by_hand(rig):
     """Five images sent, three answered, one of them without the followed person; the node says why one is missing."""
     meter = ReplayMeter(rig.node, "/m/camera_info")
     for i in range(5):
-        meter._on_sent(UInt64MultiArray(data=[100 + i, i * 1_000_000_000]))
+        meter._on_sent(Int64MultiArray(data=[100 + i, i * 1_000_000_000]))
     meter.received_ns = {100: 10_000_000, 102: 2_030_000_000, 104: 4_020_000_000}
     meter._locked = {100, 104}
     meter.stats = FrameStats(dropped_busy=1)

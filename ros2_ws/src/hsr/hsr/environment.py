@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
 import re
 from collections.abc import Mapping
@@ -20,6 +22,19 @@ ALLOCATOR = {
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
     "MALLOC_TOP_PAD_": str(16 * 1024 * 1024),
 }
+
+
+_MALLOPT = {"MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2}
+"""The same by glibc's mallopt, for a process that runs already."""
+
+
+def prepare_process() -> None:
+    """Give this process what a launcher would have: for nodes that are started by hand. Before ROS is initialised."""
+    os.environ.update(transport_environment())
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        mallopt = ctypes.CDLL("libc.so.6").mallopt
+        for name, option in _MALLOPT.items():
+            mallopt(option, int(os.environ[name]))
 
 
 def share_dir() -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor, ParameterType, SetParametersResult
@@ -51,15 +51,35 @@ def declare_parameters(node: Any, defaults: S = DEFAULTS) -> S:
         ConfigError: A given value has the wrong type, lies out of range or is not one of the choices.
     """
     for spec in describe(defaults):
-        if node.has_parameter(spec.name):
-            continue
-        try:
-            node.declare_parameter(spec.name, spec.default, descriptor(spec))
-        except InvalidParameterTypeException as error:
-            raise ConfigError(f"parameter {spec.name} takes {_KINDS[type(spec.default)]}: {error}") from error
-        except InvalidParameterValueException as error:
-            raise ConfigError(f"parameter {spec.name}: {error}") from error
+        if not node.has_parameter(spec.name):
+            _declare(node, spec)
     return current_settings(node, defaults)
+
+
+def declare_fixed(node: Any, rows: Iterable[tuple[str, Any, str, tuple | None]]) -> None:
+    """Declare parameters that are read once, at the start.
+
+    Args:
+        rows: Name, default, description and what is allowed: (least, largest), the words to choose from, or None.
+
+    Raises:
+        ConfigError: A given value has the wrong type, lies out of range or is not one of the choices.
+    """
+    for name, default, text, allowed in rows:
+        choices = allowed if allowed and isinstance(default, str) else ()
+        low, high = allowed if allowed and not choices else (None, None)
+        spec = SettingSpec(name, default, text, low, high, choices, live=False)
+        _declare(node, spec)
+        spec.check(node.get_parameter(name).value)
+
+
+def _declare(node: Any, spec: SettingSpec) -> None:
+    try:
+        node.declare_parameter(spec.name, spec.default, descriptor(spec))
+    except InvalidParameterTypeException as error:
+        raise ConfigError(f"parameter {spec.name} takes {_KINDS[type(spec.default)]}: {error}") from error
+    except InvalidParameterValueException as error:
+        raise ConfigError(f"parameter {spec.name}: {error}") from error
 
 
 def current_settings(node: Any, defaults: S = DEFAULTS) -> S:

@@ -19,20 +19,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import rclpy
 from hsr_msgs.msg import HumanArray
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor, ParameterType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rcl_interfaces.msg import ParameterDescriptor, ParameterType
 from rclpy.node import Node
 from rosgraph_msgs.msg import Clock
-from std_msgs.msg import UInt64MultiArray
+from std_msgs.msg import Int64MultiArray
 
-from hsr_core.errors import HsrError, SourceError
+from hsr_core.errors import ConfigError, HsrError, SourceError
 from hsr_core.sources.bag_reader import BagReader, BagTopic
 
 from . import qos
+from .environment import prepare_process
+from .params import declare_fixed
 from .record_topics import message_class
-from .signals import ros
+from .signals import ros, spin_until
 from .stamps import ns_to_stamp
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
@@ -48,10 +48,17 @@ LINGER_S = 0.5
 """After the last message, so that it leaves; Fast DDS would tell that it has arrived only every 3 s."""
 _STAMP = {1: struct.Struct("<iI"), 0: struct.Struct(">iI")}
 _CDR_HEADER_BYTES = 4
+_LEAST_BYTES = 12
+"""Encapsulation and stamp."""
 
 PARAMETERS = (
     ("path", "", "Folder of the bag, or its .mcap or .db3 file", None),
-    ("mode", "paced", "paced: at recorded intervals; stepped: each image after the answer to the last", None),
+    (
+        "mode",
+        "paced",
+        "paced: at recorded intervals; stepped: each image after the answer to the last",
+        ("paced", "stepped"),
+    ),
     ("rate", 1.0, "Speed of paced playing; 1 = as recorded", (0.01, 100.0)),
     ("answer_timeout_s", 10.0, "stepped: longest wait for an answer [s]", (0.01, 3600.0)),
     ("image_topic", "", "Topic whose messages are answered; empty: the only image topic that is played", None),
@@ -72,7 +79,7 @@ class Played:
 
     Attributes:
         images: Sent. answered: Of those, in stepped mode. timeouts: Not answered within the limit.
-        messages: Sent, of all topics.
+        messages: Sent, of all topics. damaged: Images too short for a stamp, which are not sent.
         late: Messages sent more than 50 ms after their time. latest_s: The largest delay.
         seconds: Duration.
         ended: "end", "stopped", or why it ended early.
@@ -82,6 +89,7 @@ class Played:
     answered: int = 0
     timeouts: int = 0
     messages: int = 0
+    damaged: int = 0
     late: int = 0
     latest_s: float = 0.0
     seconds: float = 0.0
@@ -98,21 +106,19 @@ class PlayNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("player", namespace="human", **kwargs)
-        for name, default, text, span in PARAMETERS:
-            ranges = [FloatingPointRange(from_value=span[0], to_value=span[1], step=0.0)] if span else []
-            described = ParameterDescriptor(description=text, read_only=True, floating_point_range=ranges)
-            self.declare_parameter(name, default, described)
+        declare_fixed(self, PARAMETERS)
         text = "Topics to play; none: all but what the stack itself publishes"
         names = ParameterDescriptor(description=text, read_only=True, type=ParameterType.PARAMETER_STRING_ARRAY)
         self.declare_parameter("topics", [""], names)
-        if self.value("mode") not in ("paced", "stepped"):
-            raise SourceError(f"mode is paced or stepped, not {self.value('mode')!r}")
+        if not self.value("path"):
+            raise ConfigError("set the parameter path: the recording to play")
         self._reader = BagReader(self.value("path"))
         self._topics = self._chosen()
         self._image = self._answered_topic()
         self._senders = {name: self._sender(topic) for name, topic in self._topics.items()}
-        self._sent = self.create_publisher(UInt64MultiArray, "player/sent", qos.extra(True, False))
+        self._sent = self.create_publisher(Int64MultiArray, "player/sent", qos.extra(True, False))
         self._clock = self.create_publisher(Clock, "/clock", qos.extra(True, False)) if self.value("clock") else None
+        self._now_ns, self._ticked_s = 0, 0.0
         self._answers: set[int] = set()
         self._answered = threading.Condition()
         self._people = None
@@ -247,6 +253,8 @@ class PlayNode(Node):
                 if self.finished.wait(min(wait_s, CLOCK_S)):
                     return
                 self._tick(min(time_ns, origin_ns + int((time.monotonic() - origin_s) * 1e9 * rate)))
+            if time.monotonic() - self._ticked_s > CLOCK_S:  # also when there is never time to wait
+                self._tick(time_ns)
             self.played.late += -wait_s > LATE_S
             self.played.latest_s = max(self.played.latest_s, -wait_s)
             self._send(topic, data)
@@ -254,8 +262,7 @@ class PlayNode(Node):
     def _play_stepped(self) -> None:
         for topic, time_ns, data in self._messages():
             self._tick(time_ns)
-            self._send(topic, data)
-            if topic == self._image:
+            if self._send(topic, data) and topic == self._image:
                 self._await_answer(stamp_of(data))
 
     def _await_answer(self, stamp_ns: int) -> None:
@@ -278,32 +285,34 @@ class PlayNode(Node):
                 self._answers.add(stamp_of(data))
                 self._answered.notify_all()
 
-    def _send(self, topic: str, data: bytes) -> None:
+    def _send(self, topic: str, data: bytes) -> bool:
         if topic == self._image:
+            if len(data) < _LEAST_BYTES:
+                self.played.damaged += 1
+                return False
             self.played.images += 1
-            self._sent.publish(UInt64MultiArray(data=[stamp_of(data), time.monotonic_ns()]))
+            self._sent.publish(Int64MultiArray(data=[stamp_of(data), time.monotonic_ns()]))
         self._senders[topic].publish(data)
         self.played.messages += 1
+        return True
 
     def _tick(self, time_ns: int) -> None:
+        """Publish the time, which never goes back: without its index a recording comes in the order of writing."""
+        self._now_ns, self._ticked_s = max(self._now_ns, time_ns), time.monotonic()
         if self._clock:
-            self._clock.publish(Clock(clock=ns_to_stamp(time_ns)))
+            self._clock.publish(Clock(clock=ns_to_stamp(self._now_ns)))
 
 
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)  # the library's own warnings: a damaged recording
+    prepare_process()
     with ros():
         try:
             node = PlayNode()
         except HsrError as error:
             sys.exit(f"player: {error}")
         try:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            while rclpy.ok() and not node.finished.is_set():
-                executor.spin_once(timeout_sec=0.1)
-        except ExternalShutdownException:
-            pass
+            spin_until(node, node.finished.is_set)
         finally:
             node.stop()
             print(json.dumps(vars(node.played)), flush=True)

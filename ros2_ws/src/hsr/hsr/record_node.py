@@ -17,33 +17,38 @@ import time
 from typing import Any
 
 import cv2
-import rclpy
 from rcl_interfaces.msg import ParameterDescriptor, ParameterType
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from hsr_core.errors import HsrError
+from hsr_core.errors import ConfigError, HsrError
 from hsr_core.sources.bag_writer import Recording
 
 from . import qos
-from .processes import cpu_s
+from .environment import prepare_process
+from .params import declare_fixed
+from .processes import cpu_s, yield_to_other_sessions
 from .record_topics import deep, kind_of, message_class, offered, outputs
 from .record_writer import Disk, JpegMaker
-from .signals import ros
+from .signals import ros, spin_until
 
 WATCH_S = 0.25
 """Time between two looks for new publishers."""
 SLOW_START_S = 5.0
 
 PARAMETERS = (
-    ("path", "", "Folder of the bag; must not exist"),
-    ("seconds", 0.0, "Stop after so many seconds; 0 = when told to [s]"),
-    ("transport", "auto", "Images: auto (compressed where the camera sends it, else raw), compressed or raw"),
-    ("jpeg_quality", 90, "Of JPEGs made of raw images, 1 to 100"),
-    ("flush_s", 0.5, "Longest time that a message is only in memory [s]"),
-    ("queue_mb", 64.0, "Messages that wait for a slow disk; more are dropped and counted [MB]"),
-    ("print_summary", False, "Print a JSON object at the end"),
+    ("path", "", "Folder of the bag; must not exist", None),
+    ("seconds", 0.0, "Stop after so many seconds; 0 = when told to [s]", (0.0, 1e6)),
+    (
+        "transport",
+        "auto",
+        "Images: auto (compressed where the camera sends it, else raw), compressed or raw",
+        ("auto", "compressed", "raw"),
+    ),
+    ("jpeg_quality", 90, "Of JPEGs made of raw images, 1 to 100", (1, 100)),
+    ("flush_s", 0.5, "Longest time that a message is only in memory [s]", (0.01, 60.0)),
+    ("queue_mb", 64.0, "Messages that wait for a slow disk; more are dropped and counted [MB]", (1.0, 65536.0)),
+    ("print_summary", False, "Print a JSON object at the end", None),
 )
 
 
@@ -56,17 +61,19 @@ class RecordNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("recorder", namespace="human", **kwargs)
-        for name, default, text in PARAMETERS:
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, read_only=True))
+        declare_fixed(self, PARAMETERS)
         text = "Full names of more topics to record, such as /human/refined/people"
         names = ParameterDescriptor(description=text, read_only=True, type=ParameterType.PARAMETER_STRING_ARRAY)
         self.declare_parameter("extra_topics", [""], names)
         self.finished = threading.Event()
         self._begin_s, self._begin_cpu_s = time.monotonic(), cpu_s(os.getpid())
+        if not self.value("path"):
+            raise ConfigError("set the parameter path: the folder to record into")
         self._recording = Recording(self.value("path"))
         self._disk = Disk(self._recording, self.value("flush_s"), int(self.value("queue_mb") * 1e6), self.finished.set)
         self._jpegs: JpegMaker | None = None
         self._offered: dict[str, list] = {}
+        self._recorded: set[str] = set()
         self._camera = self._info = None
         self._extra = [name for name in self.value("extra_topics") if name]
         for topic in outputs():
@@ -106,6 +113,7 @@ class RecordNode(Node):
 
     def _record(self, name: str, message: type, profile: Any) -> Any:
         topic, kind = self.resolve_topic_name(name), kind_of(message)
+        self._recorded.add(topic)
 
         def on_message(data: bytes) -> None:
             if data:  # now and then a raw take of rclpy gives nothing
@@ -160,6 +168,8 @@ class RecordNode(Node):
         known = dict(self.get_topic_names_and_types())
         for topic in [name for name in self._extra if name in known and self.count_publishers(name)]:
             self._extra.remove(topic)
+            if topic in self._recorded:
+                continue
             kind = known[topic][0]
             message = message_class(kind)
             if message is None or not self._recording.knows(kind):
@@ -176,18 +186,15 @@ class RecordNode(Node):
 def main() -> None:
     logging.basicConfig(level=logging.WARNING)
     cv2.setNumThreads(1)
+    prepare_process()
+    yield_to_other_sessions()
     with ros():
         try:
             node = RecordNode()
         except HsrError as error:
             sys.exit(f"record: {error}")
         try:
-            executor = SingleThreadedExecutor()
-            executor.add_node(node)
-            while rclpy.ok() and not node.finished.is_set():
-                executor.spin_once(timeout_sec=0.2)
-        except ExternalShutdownException:
-            pass
+            spin_until(node, node.finished.is_set)
         finally:
             summary = node.close()
             print_summary = node.value("print_summary")

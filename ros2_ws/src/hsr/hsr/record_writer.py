@@ -75,8 +75,8 @@ class Disk:
         try:
             self._write_all()
             self.recording.close()
-        except HsrError as error:
-            self.error = str(error)
+        except Exception as error:  # whatever it is: nothing more is written, which must not go unnoticed
+            self.error = str(error) if isinstance(error, HsrError) else f"{type(error).__name__}: {error}"
             with self._changed:
                 self._running = False
             self._on_error()
@@ -145,7 +145,7 @@ class JpegMaker:
                 time_ns, data = self._waiting.popleft()
             try:
                 self._take(time_ns, self._encode(data))
-            except BadFrame as error:
+            except (BadFrame, cv2.error) as error:
                 self.refused, self.last_error = self.refused + 1, str(error)
 
     def _encode(self, data: bytes) -> bytes:

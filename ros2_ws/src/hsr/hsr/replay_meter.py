@@ -18,14 +18,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import rclpy
 from hsr_msgs.msg import FrameStats, Human, HumanArray
 from rcl_interfaces.msg import ParameterDescriptor
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import CameraInfo
-from std_msgs.msg import UInt64MultiArray
+from std_msgs.msg import Int64MultiArray
 
 from hsr_core.eval.timing_metrics import StreamTiming
 
@@ -33,9 +31,10 @@ from . import qos
 from .meter import STAGES, median_stages
 from .play_node import stamp_of
 from .processes import cpu_s, rss_mb
-from .signals import ros
+from .signals import ros, spin_until
 
 SAMPLE_S = 0.5
+LOOK_S = 0.2
 QUIET_S = 2.0
 """Nothing comes any more when nothing has come for so long."""
 GAP_NS = 500_000_000
@@ -115,7 +114,7 @@ class ReplayMeter:
         self._stages: list[tuple[float, ...]] = []
         many = qos.extra(True, False)
         self._subscriptions = [
-            node.create_subscription(UInt64MultiArray, "player/sent", self._on_sent, many),
+            node.create_subscription(Int64MultiArray, "player/sent", self._on_sent, many),
             # Raw: the time is taken before anything is done with the message.
             node.create_subscription(HumanArray, "people", self._on_people, many, raw=True),
             node.create_subscription(FrameStats, "stats", self._on_stats, many),
@@ -168,7 +167,7 @@ class ReplayMeter:
         if missing:
             timing.dropped("queue", missing)
 
-    def _on_sent(self, msg: UInt64MultiArray) -> None:
+    def _on_sent(self, msg: Int64MultiArray) -> None:
         stamp_ns, steady_ns = msg.data
         self.sent_ns[stamp_ns] = steady_ns
         self.newest_s = time.monotonic()
@@ -251,9 +250,16 @@ class MeterNode(Node):
         self._image = self.resolve_topic_name("image")
         self.ready = False
         self._player_seen = False
+        self._due_s, self._done = 0.0, False
 
     def done(self) -> bool:
-        """Look around; True when the player has gone and nothing comes any more."""
+        """Look around, if it is time for it; True when the player has gone and nothing comes any more."""
+        if not self._done and time.monotonic() >= self._due_s:
+            self._due_s = time.monotonic() + LOOK_S
+            self._done = self._look()
+        return self._done
+
+    def _look(self) -> bool:
         if not self.ready and any(
             info.node_name == "perception" for info in self.get_subscriptions_info_by_topic(self._image)
         ):
@@ -268,29 +274,31 @@ class MeterNode(Node):
 
     def finish(self) -> dict[str, Any]:
         self.meter.close()
-        result = without_nan({"mode": "paced", **self.meter.result(), "processes": self._use.result()})
+        return without_nan({"mode": "paced", **self.meter.result(), "processes": self._use.result()})
+
+    def write(self, result: dict[str, Any]) -> None:
+        """Write the result to `out`, if that is set.
+
+        Raises:
+            OSError: It cannot be written there.
+        """
         out = self.get_parameter("out").value
         if out:
             Path(out).expanduser().write_text(json.dumps(result, indent=1) + "\n")
-        return result
 
 
 def main() -> None:
     with ros():
         node = MeterNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        due_s, done = 0.0, False
         try:
-            while rclpy.ok() and not done:
-                executor.spin_once(timeout_sec=0.1)
-                if time.monotonic() >= due_s:
-                    due_s, done = time.monotonic() + 0.2, node.done()
-        except ExternalShutdownException:
-            pass
+            spin_until(node, node.done)
         finally:
             result = node.finish()
             print(json.dumps(result), flush=True)
+        try:
+            node.write(result)
+        except OSError as error:
+            sys.exit(f"replay_meter: the result is only printed above: {error}")
         if not result["answered"]:
             sys.exit("replay_meter: no image was answered")
 

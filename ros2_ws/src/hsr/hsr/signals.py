@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 import rclpy
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.node import Node
+
+
+def spin_until(node: Node, ended: Callable[[], bool], look_s: float = 0.1) -> None:
+    """Run a node's callbacks until ROS is shut down or `ended`, which is asked at least every `look_s` seconds."""
+    executor = SingleThreadedExecutor()
+    executor.add_node(node)
+    with suppress(ExternalShutdownException):
+        while rclpy.ok() and not ended():
+            executor.spin_once(timeout_sec=look_s)
 
 
 @contextmanager
