@@ -9,6 +9,7 @@ import argparse
 import json
 import logging
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -243,8 +244,13 @@ def _record(args: argparse.Namespace) -> int:
         values["extra_topics"] = json.dumps(args.topic)
     for name, value in values.items():
         arguments += ["-p", f"{name}:={value}"]
-    # In place of this process, so that Ctrl-C reaches the recorder alone and waits for its index.
-    os.execv(sys.executable, [sys.executable, "-m", "hsr.record_node", "--ros-args", *arguments])
+    command = [sys.executable, "-m", "hsr.child", str(os.getpid()), "hsr.record_node", "--ros-args", *arguments]
+    # A session of its own, which can be nice as a whole. What ends this process ends the recorder in order.
+    process = subprocess.Popen(command, start_new_session=True)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, lambda number, frame: process.terminate())
+    return process.wait()
 
 
 if __name__ == "__main__":

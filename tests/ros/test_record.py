@@ -7,7 +7,9 @@ import resource
 import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -20,6 +22,8 @@ import yaml
 from harness import Perception, best_effort, image
 from hsr import convert
 from hsr.images import image_to_compressed_msg
+from hsr.processes import SESSION_NICE
+from hsr.record_writer import Disk
 from hsr_msgs.msg import BodyModel, HumanArray
 from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import deserialize_message
@@ -210,6 +214,41 @@ def test_a_full_disk_ends_the_recorder_with_a_reason_and_nothing_else(rig, perce
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
 
 
+@pytest.mark.parametrize(
+    ("parameter", "reason"),
+    [
+        ("transport:=fast", "transport must be one of auto, compressed, raw, not 'fast'"),
+        ("jpeg_quality:=500", "parameter jpeg_quality"),
+        ("flush_s:=1", "parameter flush_s takes a number with a decimal point"),
+        ("path:=''", "set the parameter path"),
+    ],
+)
+def test_a_wrong_setting_is_refused_before_anything_is_written(rig, tmp_path, parameter, reason):
+    path = tmp_path / "run"
+    process = rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={path}", "-p", parameter)
+    rig.wait(lambda: process.returncode is not None, "its end")
+    assert process.returncode == 1
+    assert reason in process.tail()
+    assert "Traceback" not in process.tail(100)
+    assert not path.exists()
+    rig.stop(process)
+
+
+def test_whatever_ends_the_writing_is_told():
+    class Broken:
+        def write(self, *args):
+            raise ValueError("no such type")
+
+    ended = threading.Event()
+    disk = Disk(Broken(), 0.5, 1000, ended.set)
+    disk.put("/a", "x/msg/X", 1, b"data", [])
+    assert ended.wait(10.0)
+    assert disk.error == "ValueError: no such type"
+    disk.put("/a", "x/msg/X", 2, b"data", [])
+    assert disk.dropped == {"/a": 1}
+    disk.close()
+
+
 def test_a_folder_that_exists_is_refused(rig, tmp_path):
     process = rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={tmp_path}")
     rig.wait(lambda: process.returncode is not None, "its end")
@@ -219,10 +258,14 @@ def test_a_folder_that_exists_is_refused(rig, tmp_path):
 
 
 def test_more_topics_and_a_time_limit(rig, perception, tmp_path):
-    process = record(rig, tmp_path / "run", "extra_topics:=['/human/skeleton', '/no/such']", "seconds:=2.0")
+    extra = "extra_topics:=['/human/skeleton', '/human/people', '/no/such']"
+    process = record(rig, tmp_path / "run", extra, "seconds:=2.0")
     perception.feed(lambda: process.returncode is not None, "the end")
     assert process.returncode == 0
     assert summary_of(process)["messages"]["/human/skeleton"] > 10
+    with read_people(tmp_path / "run") as people:
+        stamps = [frame.stamp_ns for frame in people]
+    assert len(stamps) == len(set(stamps))  # what is recorded anyway is not recorded twice
     rig.stop(process)
 
 
@@ -241,6 +284,38 @@ def test_raw_images_become_jpegs_with_the_right_colours(rig, perception, tmp_pat
         frame = next(iter(source))
     bgr = cv2.cvtColor(frame.image, cv2.COLOR_BGR2RGB)[24, 40].astype(int)
     np.testing.assert_allclose(bgr, (200, 100, 50), atol=6)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_ends_hsr_record_ends_the_recording_in_order(rig, perception, tmp_path, number):
+    command = [sys.executable, "-m", "hsr_core.cli", "record", str(tmp_path / "run")]
+    process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True)
+    try:
+        perception.feed(lambda: rig.node.count_subscribers("/human/stats") > 1, "the recorder")
+        perception.feed_until_more(perception.people, "people", n=10)
+        process.send_signal(number)
+        out, _ = process.communicate(timeout=20)
+    finally:
+        process.kill()
+    assert process.returncode == 0
+    assert "recorded" in out
+    with BagReader(tmp_path / "run") as reader:
+        assert not reader.unindexed
+        assert reader.topics["/human/people"].count >= 5
+
+
+@pytest.mark.skipif(not Path("/proc/self/autogroup").exists(), reason="the kernel does not group sessions")
+def test_only_a_session_of_its_own_is_made_nice():
+    script = (
+        "from hsr.processes import yield_to_other_sessions\n"
+        "yield_to_other_sessions()\nprint(open('/proc/self/autogroup').read().split()[-1])"
+    )
+    command = [sys.executable, "-c", script]
+    before = Path("/proc/self/autogroup").read_text().split()[-1]
+    alone = subprocess.run(command, capture_output=True, text=True, check=True, start_new_session=True)
+    assert alone.stdout.strip() == str(SESSION_NICE)
+    beside_others = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert beside_others.stdout.strip() == before
 
 
 def test_hsr_record_is_the_same_from_the_command_line(rig, perception, tmp_path):

@@ -144,8 +144,9 @@ def test_the_meter_as_a_node_ends_with_the_player_and_writes_its_result(rig, tmp
 
 
 def test_a_result_that_cannot_be_written_is_printed(rig, tmp_path):
-    meter = rig.start("meter", "hsr.replay_meter", "--ros-args", "-p", f"out:={tmp_path / 'nowhere' / 'out.json'}")
-    rig.wait(lambda: rig.node.count_subscribers("/human/stats"), "the meter")
+    arguments = ["--ros-args", "-r", "__ns:=/alone", "-p", f"out:={tmp_path / 'nowhere' / 'out.json'}"]
+    meter = rig.start("meter", "hsr.replay_meter", *arguments)
+    rig.wait(lambda: rig.node.count_subscribers("/alone/stats"), "the meter")
     assert rig.stop(meter) == 1
     *_, result, reason = meter.tail().splitlines()
     assert json.loads(result)["sent"] == 0
