@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ class ClipReference:
     names: tuple[str, ...]
     fps: float
 
-    @property
+    @cached_property
     def joint_names(self) -> tuple[str, ...]:
         return tuple(map(our_name, self.names))
 

@@ -13,6 +13,8 @@ from ..types import Array
 _STEP_M = 1e-5
 """Speeds are whole steps of this per frame, so that sums are exact and chunks add up alike in any order."""
 
+_MIN_SHARE = 2 / 3
+
 
 @dataclass
 class LagMeter:
@@ -100,9 +102,13 @@ class LagMeter:
     def lag_ms(self) -> float:
         """The delay, positive = the prediction is late; between frames by a parabola.
 
-        NaN when nothing moved or the best delay is the largest that was looked for.
+        Looked for where at least two thirds as many pairs are known as at the best known delay: of a short sequence the
+        largest delays leave a few frames, which correlate by chance. NaN when nothing moved or the best delay is the
+        largest that was looked for.
         """
-        values = self.correlations()
+        count = self.sums[:, 0]
+        known = np.flatnonzero(count >= _MIN_SHARE * count.max())
+        values = self.correlations()[known[0] : known[-1] + 1]
         if not np.isfinite(values).all():
             return float("nan")
         best = int(np.argmax(values))
@@ -111,7 +117,7 @@ class LagMeter:
         before, peak, after = values[best - 1 : best + 2]
         bend = before - 2 * peak + after
         shift = 0.5 * (before - after) / bend if bend < 0 else 0.0
-        return float((best - self.max_lag + shift) / self.fps * 1e3)
+        return float((known[0] + best - self.max_lag + shift) / self.fps * 1e3)
 
 
 def lag_ms(predicted: Array, reference: Array, fps: float, *, valid: Array | None = None, max_lag: int = 15) -> float:

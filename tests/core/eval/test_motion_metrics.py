@@ -124,6 +124,13 @@ def test_lag_survives_gaps_and_is_unknown_when_nothing_moves_or_it_is_too_long()
         LagMeter(0)
 
 
+@pytest.mark.parametrize("seed", range(8))
+def test_the_last_frames_of_a_short_sequence_are_not_taken_for_a_lag(seed):
+    """18 frames of one joint, late by two: at 15 frames of delay two pairs are left, and two pairs always correlate."""
+    reference = np.random.default_rng(seed).normal(0, 0.01, (20, 1, 3)).cumsum(0)
+    assert lag_ms(reference[:18], reference[2:], FPS) == pytest.approx(2e3 / FPS, abs=10)
+
+
 def test_chunks_with_warm_up_have_the_lag_of_the_whole_to_the_last_digit():
     t = np.arange(200) / FPS
     predicted, reference = swinging(t - 0.1), swinging(t)
