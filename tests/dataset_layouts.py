@@ -428,10 +428,12 @@ def make_clip(root: Path, n: int = 5) -> Made:
     return Made(root, "left", to_camera(world, T)[:, None], np.tile(T, (n, 1, 1)))
 
 
-def write_video(path: Path, images: list[np.ndarray], fps: int = 20) -> None:
+def write_video(
+    path: Path, images: list[np.ndarray], fps: int = 20, codec: str = "mpeg4", pix_fmt: str = "yuv420p"
+) -> None:
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=fps)
-        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], "yuv420p"
+        stream = container.add_stream(codec, rate=fps)
+        stream.height, stream.width, stream.pix_fmt = *images[0].shape[:2], pix_fmt
         stream.bit_rate = 4_000_000
         for image in images:
             for packet in stream.encode(av.VideoFrame.from_ndarray(image, format="bgr24")):

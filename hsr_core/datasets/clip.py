@@ -172,12 +172,16 @@ class ClipSequence:
 
     def __iter__(self) -> Iterator[Sample]:
         T_world_cam = inverse(self._T_cam_world)
-        self.skipped = 0
+        self.skipped, start_ns = 0, None
         with open_source(str(self._video), camera=self._camera) as source:
-            for frame, world in zip(source, self._reference.joints, strict=False):
-                if not self._open:
+            for frame in source:
+                start_ns = frame.stamp_ns if start_ns is None else start_ns
+                # By time once a frame was lost, or all that follow would be a frame behind their reference.
+                row = round((frame.stamp_ns - start_ns) * self.fps / 1e9) if source.skipped else frame.index
+                if not self._open or row >= len(self._reference.joints):
                     return
-                yield Sample(frame, (self._person(frame, transformed(world, self._T_cam_world)),), T_world_cam)
+                joints = transformed(self._reference.joints[row], self._T_cam_world)
+                yield Sample(frame, (self._person(frame, joints),), T_world_cam)
                 self.skipped = source.skipped
 
     def _person(self, frame: Frame, joints: Array) -> ReferencePerson:

@@ -161,13 +161,16 @@ def with_confidence(uv: Array, confidence: Array | float = 1.0) -> Array:
     return out
 
 
-def read_image(path: Path) -> NDArray[np.uint8] | None:
-    """Return the picture (H, W, 3) BGR as it is stored, or None where there is none that decodes."""
+def read_image(path: Path, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
+    """Return the picture as it is stored, or None where there is none that decodes.
+
+    (H, W, 3) BGR, or (H, W) with the flag `cv2.IMREAD_GRAYSCALE`.
+    """
     if not os.path.isfile(path):
         return None
     try:
         # Cameras belong to the stored pixels, so the EXIF orientation is left alone.
-        return cv2.imread(str(path), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+        return cv2.imread(str(path), flags | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error:  # a header that announces more pixels than OpenCV takes
         return None
 

@@ -45,6 +45,7 @@ from .files import (
     choose_split,
     need_folder,
     numbers,
+    read_image,
     with_confidence,
 )
 from .joblib_file import read_joblib
@@ -191,7 +192,7 @@ class _Truth:
         if not background and not self._sam_masks:
             return None
         path = path if background else self._sam_masks[row]
-        mask = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        mask = read_image(path, cv2.IMREAD_GRAYSCALE)
         if mask is None or mask.shape != image_hw:
             raise BadFile(f"{path} must be a mask of {image_hw}, not {None if mask is None else mask.shape}")
         share = mask.astype(np.float32) / 255

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
-from dataset_layouts import make_clip, pixels
+from dataset_layouts import make_clip, pixels, write_video
 
 from hsr_core.body.joints import JOINT_NAMES, LIMB_12
 from hsr_core.datasets import open_dataset
@@ -35,6 +36,23 @@ def test_each_camera_sees_the_same_people_from_its_own_side(made):
         inside = ((uv >= 0) & (uv < (160, 120))).all(axis=1)
         assert inside.sum() > 10
         assert (b.frame.image[uv[inside, 1], uv[inside, 0]] > 180).all()
+
+
+def test_after_a_damaged_frame_the_reference_is_still_that_of_the_picture(made):
+    """Frame 2 of 5 does not decode: the four others keep their joints."""
+    video = made.root / "left.mp4"
+    images = [sample.frame.image for sample in open_dataset("clip", made.root).open("left")]
+    write_video(video, images, codec="mjpeg", pix_fmt="yuvj420p")
+    with av.open(str(video)) as container:
+        places = [(packet.pos, packet.size) for packet in container.demux() if packet.size]
+    content = bytearray(video.read_bytes())
+    content[places[2][0] : sum(places[2])] = bytes(places[2][1])
+    video.write_bytes(content)
+    sequence = open_dataset("clip", made.root).open("left")
+    samples = list(sequence)
+    assert sequence.skipped == 1
+    for sample, row in zip(samples, (0, 1, 3, 4), strict=True):
+        np.testing.assert_allclose(sample.people[0].joints, made.joints[row, 0], atol=1e-9)
 
 
 def test_names_are_ours_where_they_mean_the_same():
