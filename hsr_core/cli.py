@@ -38,7 +38,10 @@ word is the command's name."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 1 a condition failed, 2 wrong input, 130 stopped."""
+    """Run the command line and return its exit status.
+
+    0 done, 1 a condition failed or a part of the work could not be done, 2 wrong input, 130 stopped.
+    """
     argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s", stream=sys.stderr)
     try:
@@ -52,6 +55,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `hsr ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        print(f"hsr: {error}", file=sys.stderr)
+        return 2
     if isinstance(answer, int):
         return answer
     _show(answer, args.json)

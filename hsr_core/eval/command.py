@@ -6,20 +6,24 @@ import argparse
 import datetime
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..config import Settings
 from ..datasets import DATASETS
 from ..errors import ConfigError
 from ..settings_options import add_settings_options, parse_values, settings_of
-from .jobs import run_units
+from .jobs import raise_if_full, run_units
 from .merge import write_results
 from .plan import CHUNK_S, OVERLAP_S, plan_units
 from .recordings import Recording, dataset_recordings, find_recordings
 from .text import comparison_text, summary_text
 from .unit import Unit, UnitResult
 
+if TYPE_CHECKING:
+    from .criteria import Criterion
+
 WORK = ".units"
+MOST_S = 1e6
 
 
 def add_parser(commands: Any) -> None:
@@ -59,22 +63,20 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Evaluate or compare; return what to show."""
+    criteria = _criteria(args)
     if args.compare:
-        if args.inputs:
-            raise ConfigError("--compare takes two results and no INPUT")
-        return _judge(args, *map(Path, args.compare), {})
+        return _judge(args, criteria, *map(Path, args.compare), {})
     recordings = _recordings(args)
     settings = settings_of(args)
     out = args.out or Path("eval") / _name(args)
     if args.versus:
-        if args.against:
-            raise ConfigError("--versus runs what is compared; --against takes results that are there: one of them")
         other = settings.with_values(parse_values(args.versus, "--versus"))
-        _one_run(args, recordings, settings, out / "a")
-        return _judge(args, out / "a", out / "b", _one_run(args, recordings, other, out / "b"))
+        first = _one_run(args, recordings, settings, out / "a")
+        second = _one_run(args, recordings, other, out / "b")
+        return _judge(args, criteria, out / "a", out / "b", second | {"failed": first["failed"] or second["failed"]})
     answer = _one_run(args, recordings, settings, out)
-    if args.against or args.fail_if or args.criteria:
-        return _judge(args, args.against, out, answer)
+    if args.against or criteria:
+        return _judge(args, criteria, args.against, out, answer)
     if args.report:
         from .report import write_report
 
@@ -97,23 +99,32 @@ def evaluate(
     """Run recordings through the per-frame recipe, score them and write the result files; return the summary.
 
     What was finished before is not done again: units are kept in `out` until their input, settings or code change.
+    A recording that cannot be evaluated, or a part of it that fails three times, costs itself alone: the recording's
+    `error` in the summary says why.
 
     Raises:
         ConfigError: Nothing to do, or a number out of range.
-        UnitFailed: A part failed three times; what others gave is kept, and the next run goes on from there.
+        NoSpace: The disk is full; what is finished is kept, and the next run goes on from there.
+        HsrError: The settings, a model's files or a missing package allow nothing to be evaluated.
     """
     from tqdm import tqdm
 
     if not recordings:
         raise ConfigError("nothing to evaluate")
-    if jobs < 1 or chunk_s < 0 or overlap_s < 0 or worst < 0:
-        raise ConfigError("--jobs must be at least 1; --chunk, --overlap and --worst not negative")
+    if jobs < 1 or worst < 0 or not (0 <= chunk_s < MOST_S and 0 <= overlap_s < MOST_S):
+        raise ConfigError(
+            f"--jobs must be at least 1, --worst not negative, --chunk and --overlap from 0 to {MOST_S:g} s"
+        )
     work = out / WORK
     begin = time.perf_counter()
     units = plan_units(recordings, settings, chunk_s=chunk_s, overlap_s=overlap_s, worst=worst)
+    frames_done = parts_reused = 0
     with tqdm(total=len(units), unit="part", disable=None) as bar:
 
-        def show(unit: Unit, result: UnitResult) -> None:
+        def show(unit: Unit, result: UnitResult, reused: bool) -> None:
+            nonlocal frames_done, parts_reused
+            frames_done += 0 if reused else result.scores.frames
+            parts_reused += reused
             bar.set_postfix_str(unit.recording.name[-30:], refresh=False)
             bar.update()
 
@@ -122,8 +133,14 @@ def evaluate(
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "workers": f"ray {ray}" if ray else jobs,
         "wall_s": round(time.perf_counter() - begin, 3),
+        "frames_done": frames_done,
+        "parts_reused": parts_reused,
     }
-    return write_results(out, units, results, work, name=name, run=facts)
+    try:
+        return write_results(out, units, results, work, name=name, run=facts)
+    except OSError as error:
+        raise_if_full(error, out)
+        raise
 
 
 def _one_run(args: argparse.Namespace, recordings: list[Recording], settings: Settings, out: Path) -> dict[str, Any]:
@@ -132,6 +149,35 @@ def _one_run(args: argparse.Namespace, recordings: list[Recording], settings: Se
         overlap_s=args.overlap, worst=args.worst,
     )  # fmt: skip
     return _answer(summary, out) | {"text": summary_text(summary, str(out))}
+
+
+def _criteria(args: argparse.Namespace) -> list[Criterion]:
+    """Return the conditions, read before anything runs.
+
+    Raises:
+        ConfigError: Of a condition, or options that do not go together.
+    """
+    from .criteria import load_criteria, parse_fail_if, require_none_relative
+    from .result_folder import ResultFolder
+
+    for taken, needs, others in (
+        ("--compare", args.compare, ("inputs", "dataset", "versus", "against")),
+        ("--versus, which runs what is compared,", args.versus, ("against",)),
+        ("--dataset", args.dataset, ("image", "reference", "people", "cameras", "camera")),
+        ("an input without --dataset", not args.dataset, ("split", "sequence", "body_models")),
+        ("an input without --cameras", not args.cameras, ("camera",)),
+    ):
+        wrong = [name for name in others if needs and getattr(args, name)]
+        if wrong:
+            listed = ", ".join("INPUT" if name == "inputs" else f"--{name.replace('_', '-')}" for name in wrong)
+            raise ConfigError(f"{taken} does not go together with {listed}")
+    criteria = [parse_fail_if(text) for text in args.fail_if]
+    criteria += load_criteria(args.criteria) if args.criteria else ()
+    if not (args.compare or args.versus or args.against):
+        require_none_relative(criteria)
+    if args.against:
+        ResultFolder(args.against)
+    return criteria
 
 
 def _recordings(args: argparse.Namespace) -> list[Recording]:
@@ -158,17 +204,17 @@ def _answer(summary: dict[str, Any], out: Path) -> dict[str, Any]:
         "out": str(out), "frames": summary["frames"], "metrics": metrics, "protocol": summary["protocol"],
         "timing": summary["timing"], "sha256": summary["sha256"], "notes": summary["notes"],
     }  # fmt: skip
-    return answer | ({"errors": errors} if errors else {})
+    return answer | ({"errors": errors} if errors else {}) | {"failed": bool(errors)}
 
 
-def _judge(args: argparse.Namespace, a: Path | None, b: Path, answer: dict[str, Any]) -> dict[str, Any]:
+def _judge(
+    args: argparse.Namespace, criteria: list[Criterion], a: Path | None, b: Path, answer: dict[str, Any]
+) -> dict[str, Any]:
     """Compare results a and b, check the conditions on b, write the report; add all of it to the answer."""
     from .compare import compare
-    from .criteria import as_text, check, load_criteria, parse_fail_if
+    from .criteria import as_text, check
     from .result_folder import ResultFolder
 
-    criteria = [parse_fail_if(text) for text in args.fail_if]
-    criteria += load_criteria(args.criteria) if args.criteria else ()
     comparison = compare(a, b) if a else None
     folder = ResultFolder(b)
     outcomes = check(criteria, folder.summary, comparison, folder)
@@ -178,7 +224,7 @@ def _judge(args: argparse.Namespace, a: Path | None, b: Path, answer: dict[str, 
         texts.append(comparison_text(comparison))
     if criteria:
         answer["criteria"] = [outcome.to_dict() for outcome in outcomes]
-        answer["failed"] = any(outcome.failed for outcome in outcomes)
+        answer["failed"] = answer.get("failed", False) or any(outcome.failed for outcome in outcomes)
         texts.append(as_text(outcomes))
     answer["text"] = "\n".join(texts)
     if args.report:

@@ -152,6 +152,7 @@ class _Tally:
         frames, people: Counts for the result.
         sums: metric -> (recording, block) -> [sum of a, sum of b, pairs].
         alone: metric -> values of only a, of only b. worst: metric -> frames that got worse.
+        differs: metric -> whether any pair does.
         without_reference: Frames in which nobody was annotated; there the primary person is compared.
     """
 
@@ -160,6 +161,7 @@ class _Tally:
         self.people = dict.fromkeys(("both", "gained", "lost", "missed_by_both", "unmatched_a", "unmatched_b"), 0)
         self.sums: dict[str, dict[tuple[str, int], list[float]]] = {name: {} for name in metrics}
         self.alone = {name: [0, 0] for name in metrics}
+        self.differs = dict.fromkeys(metrics, False)
         self.worst = {name: Worst(_WORST) for name in metrics}
         self.without_reference = 0
         self.without_protocol: set[str] = set()
@@ -202,6 +204,7 @@ class _Tally:
                 sums[1] += b[name]
                 sums[2] += 1
                 difference = b[name] - a[name]
+                self.differs[name] |= difference != 0
                 worse = self._sign[name] * difference if self._sign[name] else abs(difference)
                 if worse > 0:
                     self.worst[name].add(
@@ -269,7 +272,7 @@ def _sorted_metrics(
             units = _by_recording(groups) if drawing["over"] == "recordings" else groups
             columns = zip(*units.values(), strict=True)
             found = paired_sums(*columns, alone=tuple(tally.alone[name]), **drawing)
-            rows[name] = _paired_row(found, name) | common
+            rows[name] = _paired_row(found, name, identical=not tally.differs[name]) | common
             rows[name]["recordings"] = [
                 {"name": recording, "a": sums[0] / sums[2], "b": sums[1] / sums[2],
                  "difference": (sums[1] - sums[0]) / sums[2], "pairs": sums[2]}
@@ -290,7 +293,7 @@ def _by_recording(groups: Mapping[tuple[str, int], list[float]]) -> dict[tuple[s
     return merged
 
 
-def _paired_row(found: Paired, name: str) -> dict[str, Any]:
+def _paired_row(found: Paired, name: str, *, identical: bool) -> dict[str, Any]:
     return {
         "kind": "paired",
         "a": found.a,
@@ -303,7 +306,7 @@ def _paired_row(found: Paired, name: str) -> dict[str, Any]:
         "only_a": found.only_a,
         "only_b": found.only_b,
         "units": found.difference.units,
-        "verdict": _verdict(_ends(found.difference), found.difference.value, name),
+        "verdict": "same" if identical else _verdict(_ends(found.difference), found.difference.value, name),
     }
 
 
@@ -325,8 +328,6 @@ def _figure_row(a: float | None, b: float | None, name: str) -> dict[str, Any]:
 def _verdict(interval: list[float] | None, difference: float, name: str) -> str:
     if interval is None:
         return "no interval"
-    if difference == 0 and interval == [0.0, 0.0]:
-        return "same"
     if interval[0] <= 0 <= interval[1]:
         return "unclear"
     if _better(name) == "none":

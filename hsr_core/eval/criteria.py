@@ -162,6 +162,19 @@ def check(
     return [_judge(criterion, summary, comparison, folder) for criterion in criteria]
 
 
+def require_none_relative(criteria: Iterable[Criterion]) -> None:
+    """Refuse criteria that need a second run, where there is none.
+
+    Raises:
+        ConfigError: One asks for a change.
+    """
+    for criterion in criteria:
+        if criterion.kind != "value":
+            raise ConfigError(
+                f"{criterion.text!r} asks for a change, so it needs a second run: --compare A B, --against or --versus"
+            )
+
+
 def as_text(outcomes: Sequence[Outcome]) -> str:
     """Return what a command prints: one line a criterion, and the worst frames by time of those that failed."""
     lines = []
@@ -276,8 +289,8 @@ def _judge(
     comparison: Mapping[str, Any] | None,
     folder: ResultFolder | None,
 ) -> Outcome:
-    if criterion.kind != "value" and comparison is None:
-        raise ConfigError(f"{criterion.text!r} asks for a change, so it needs a second run: --compare A B")
+    if comparison is None:
+        require_none_relative([criterion])
     row = _row(criterion, summary, comparison)
     if isinstance(row, str):
         return Outcome(criterion, True, None, None, row)

@@ -8,13 +8,11 @@ import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import reduce
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..paths import written_whole
 from .bootstrap import interval
 from .figure import Figure
@@ -23,10 +21,11 @@ from .protocol import Protocol
 from .result_folder import FORMAT, FRAMES, SUMMARY, TIMING
 from .scoring import Scores
 from .timing_metrics import Distribution
-from .unit import Unit, UnitResult
+from .unit import DONE, Unit, UnitResult, library_versions
 
-LIBRARIES = ("numpy", "torch", "opencv-contrib-python", "mediapipe", "ai-edge-litert", "onnxruntime", "anny")
 BIN_MS = 2.0
+OF_SINGLE_IMAGES = ("detection_rate", "precision", "f1")
+"""What can be said of who was found where images are no sequence, and ids mean nothing."""
 
 
 def write_results(
@@ -36,8 +35,9 @@ def write_results(
 
     Args:
         out: Folder of the results. work: Folder of the units.
-        name: Of the run. run: What differs from run to run: date, wall time, workers.
+        name: Of the run. run: What differs from run to run: date, wall time, workers, how many frames were done.
     """
+    (out / SUMMARY).unlink(missing_ok=True)  # whoever is killed from here on leaves no summary of other frames
     facts = _facts(units, results)
     shifts = _index_shifts(units, results)
     digest = _write_frames(out / FRAMES, facts, units, work, shifts)
@@ -46,6 +46,7 @@ def write_results(
     total = reduce(lambda a, b: a + b, (result.scores for result in results), Scores())
     base = next((f.protocol for f in total.figures.values() if f.protocol.fps), None)
     base = base or next((figure.protocol for figure in total.figures.values()), Protocol(""))
+    base = replace(base, details=())
     summary = {
         "format": FORMAT,
         "name": name,
@@ -68,18 +69,14 @@ def write_results(
 
 def _facts(units: Sequence[Unit], results: Sequence[UnitResult]) -> dict[str, Any]:
     """Return what made the results, and nothing that differs between two runs of the same."""
-    known = next((result.facts for result in results if result.facts), {})
-    versions = {"hsr-core": __version__}
-    for library in LIBRARIES:
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
+    known: dict[str, Any] = {}
+    for result in results:
+        known = {**result.facts, **known}
     return {
         **known,
         "settings": units[0].settings if units else {},
         "inputs": list(dict.fromkeys(unit.recording.name for unit in units)),
-        "versions": versions,
+        "versions": library_versions(),
     }
 
 
@@ -121,7 +118,7 @@ def _write_timing(path: Path, units: Sequence[Unit], work: Path, shifts: Sequenc
 def _lines(units: Sequence[Unit], work: Path, name: str, shifts: Sequence[int]) -> Iterator[bytes]:
     for unit, shift in zip(units, shifts, strict=True):
         path = unit_folder(unit, work) / name
-        if not path.is_file():
+        if not path.is_file() or not (path.parent / DONE).is_file():  # what failed has no scores either
             continue
         with path.open("rb") as file:
             yield from (_shifted(line, shift) for line in file) if shift else file
@@ -149,7 +146,7 @@ def _metrics(total: Scores, base: Protocol, recordings: Sequence[Scores]) -> dic
         metrics[name] = {**figure.to_dict(), "interval": _interval(parts)}
     if total.tracking is not None:
         for name, value in total.tracking.scores().items():
-            if name not in metrics:
+            if name not in metrics and (base.fps or name in OF_SINGLE_IMAGES):
                 metrics[name] = _plain(value, replace(base, fps=0.0).of(name, similarity="1 - pelvis distance / 1 m"))
     if total.lag is not None and np.isfinite(total.lag.lag_ms):
         metrics["lag_ms"] = _plain(total.lag.lag_ms, base.of("lag_ms"))
@@ -206,7 +203,8 @@ def _write_worst(
     ]
     found.sort(key=lambda pair: -pair[0]["value"])
     folder = out / "worst"
-    shutil.rmtree(folder, ignore_errors=True)
+    for old in folder.glob("[0-9]*.jpg"):
+        old.unlink()
     kept = []
     for number, (facts, unit) in enumerate(found[:most], 1):
         folder.mkdir(exist_ok=True)
@@ -217,13 +215,14 @@ def _write_worst(
 
 
 def _timing(results: Sequence[UnitResult], stages: dict[str, Distribution], run: dict[str, Any]) -> dict[str, Any]:
-    seconds = {name: sum(result.seconds.get(name, 0) for result in results) for name in results[0].seconds}
+    names = dict.fromkeys(name for result in results for name in result.seconds)
+    seconds = {name: sum(result.seconds.get(name, 0) for result in results) for name in names}
     busy = sum(seconds.values())
     frames = stages["total"].count if "total" in stages else 0
     edges, counts = stages["total"].histogram(BIN_MS) if frames else ([], [])
     return {
         **run,
-        "frames_per_s": round(frames / run["wall_s"], 2) if run["wall_s"] else None,
+        "frames_per_s": round(run["frames_done"] / run["wall_s"], 2) if run["frames_done"] else None,
         "seconds": {name: round(value, 3) for name, value in seconds.items()},
         "share": {name: round(value / busy, 4) for name, value in seconds.items()} if busy else {},
         "stages_ms": {

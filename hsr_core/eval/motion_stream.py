@@ -23,6 +23,11 @@ class MotionStream:
         self._frames: deque[tuple[Array | None, Array | None]] = deque(maxlen=4)
         self._index: int | None = None
 
+    @property
+    def index(self) -> int | None:
+        """Of the newest frame."""
+        return self._index
+
     def push(self, predicted: Array | None, reference: Array | None, *, index: int | None = None) -> dict[str, float]:
         """Return the values that this frame completes, by their names in `protocol.METRICS`.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from itertools import chain, islice
@@ -43,16 +44,19 @@ class RecordedScene:
 class RecordedRun:
     """Attributes:
     scenes: In order of time. fps: Of the messages. has_reference: Whether there is truth in the bag.
-    source: Counts what could not be read.
+    model_id: Body model of the messages.
+    source: Counts what could not be read. without_camera: Messages so far that no image can be told of.
     """
 
     scenes: Iterator[RecordedScene]
     fps: float
     has_reference: bool
+    model_id: str
     source: Any
+    without_camera: Counter[str]
 
     def problems(self) -> dict[str, Any]:
-        found = {"skipped_messages": self.source.skipped, "truncated": self.source.truncated}
+        found = {"skipped_messages": self.source.skipped, "truncated": self.source.truncated, **self.without_camera}
         return {name: value for name, value in found.items() if value}
 
 
@@ -71,13 +75,23 @@ def open_recorded(recording: Recording, body: EhmBody) -> Iterator[RecordedRun]:
         with BagReader(recording.path) as reader:
             topic = reference_topic(recording, reader.topics)
         truth = stack.enter_context(RecordedTruth(recording.path, topic, None)) if topic else None
-        frames = (frame for frame in source if frame.camera is not None)
+        without_camera: Counter[str] = Counter()
+        frames = _with_camera(source, without_camera)
         first = list(islice(frames, _PEEKED))
         if not first:
             raise SourceError(f"{recording.path}: no message on {recording.people} has people with a camera")
         steps = np.diff([frame.stamp_ns for frame in first])
         fps = nominal_fps(1e9 / float(np.median(steps[steps > 0]))) if (steps > 0).any() else 30.0
-        yield RecordedRun((_scene(f, truth, body) for f in chain(first, frames)), fps, truth is not None, source)
+        scenes = (_scene(frame, truth, body) for frame in chain(first, frames))
+        yield RecordedRun(scenes, fps, truth is not None, first[0].model_id, source, without_camera)
+
+
+def _with_camera(frames: Iterable[RecordedFrame], without: Counter[str]) -> Iterator[RecordedFrame]:
+    for frame in frames:
+        if frame.camera is None:
+            without["messages_without_camera"] += 1
+        else:
+            yield frame
 
 
 def _scene(frame: RecordedFrame, truth: RecordedTruth | None, body: EhmBody) -> RecordedScene:

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import os
+import re
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..body.joints import JOINT_NAMES
 from ..datasets.base import ReferencePerson, Sample
-from ..errors import ConfigError, MissingFile
+from ..errors import BadFile, ConfigError, MissingFile
 from ..sources import open_source
-from ..sources.bag_reader import is_bag
+from ..sources.bag_reader import METADATA, SUFFIXES, is_bag
 from ..types import Array, Frame
 
+if TYPE_CHECKING:
+    from ..sources.bag import BagSource
+
 TRUTH_TOPIC = "/synth/truth"
-CLOSE_S = 1e-3
+CLOSE_NS = 1_000_000
 """A reference belongs to the image whose stamp it has, as far as clocks have digits."""
+ANEW_NS = 1_000_000_000
+"""Stamps that go back so far are a new beginning; less is a message that was late."""
+EARLIER_NS = 1_000_000_000
+"""A reference may have been received so much earlier than its image."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +64,13 @@ class Recording:
 class Part:
     """A stretch of a recording; everything where all are None.
 
+    All by time of receipt, which puts an image into one part and no other whatever its stamp says: stamps repeat, go
+    back, and begin anew in a recording that was played in a loop.
+
     Attributes:
-        start_ns, stop_ns: What is read, by time of receipt.
-        first_ns, end_ns: What is scored, by stamps: the first one, and the first one of the next part. What is read
-            before tells tracker and filters of the person.
+        start_ns, stop_ns: What is read.
+        first_ns, end_ns: Images that are scored: from the first on, before the end. What is read before tells tracker
+            and filters of the person, what is read behind completes the last images.
     """
 
     start_ns: int | None = None
@@ -66,17 +78,14 @@ class Part:
     first_ns: int | None = None
     end_ns: int | None = None
 
-    def scores(self, stamp_ns: int) -> bool:
-        """Return whether a frame belongs to this part."""
-        return (self.first_ns is None or stamp_ns >= self.first_ns) and (self.end_ns is None or stamp_ns < self.end_ns)
-
 
 @dataclass(eq=False)
 class Opened:
     """A recording that is open.
 
     Attributes:
-        fps: Nominal. frames: Expected, or None.
+        fps: Nominal; 0 = the frames are no sequence, and there is no motion.
+        scored: Whether the sample that was given last is to be scored; else it belongs to the part before.
         has_reference: Whether there is any truth to score against.
         gender, dataset, split: Of the reference, for the protocol record.
         metric: Places of the reference are in metres. notes: What cannot be scored, and why.
@@ -85,8 +94,8 @@ class Opened:
 
     samples: Iterator[Sample]
     fps: float
-    frames: int | None
     has_reference: bool
+    scored: Callable[[], bool] = lambda: True
     gender: str = ""
     dataset: str = ""
     split: str = ""
@@ -103,7 +112,7 @@ class Opened:
 def nominal_fps(measured: float) -> float:
     """Return the rate that was meant: stamps jitter, and two parts of a recording must not differ by it."""
     whole = round(measured)
-    return float(whole) if abs(measured - whole) < 0.015 * measured else round(measured, 1)
+    return float(whole) if abs(measured - whole) < 0.015 * measured else float(f"{measured:.3g}")
 
 
 @contextmanager
@@ -125,12 +134,11 @@ def _open_dataset(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     dataset = open_dataset(recording.dataset, recording.path, split=recording.split, body_models=recording.body_models)
     sequence = dataset.open(recording.sequence)
     stack.callback(sequence.close)
-    opened = Opened(
-        iter(sequence), sequence.fps, sequence.frame_count, True, dataset.conventions.gender, recording.dataset,
-        dataset.split, dataset.conventions.unit == "m", dataset.notes,
+    facts = dataset.conventions
+    return Opened(
+        iter(sequence), sequence.fps if facts.fps else 0.0, True, gender=facts.gender, dataset=recording.dataset,
+        split=dataset.split, metric=facts.unit == "m", notes=dataset.notes, diagnosis=_Skipped(sequence),
     )  # fmt: skip
-    opened.diagnosis = _Skipped(sequence)
-    return opened
 
 
 class _Skipped:
@@ -146,7 +154,7 @@ class _Skipped:
 def _open_source(recording: Recording, part: Part, stack: ExitStack) -> Opened:
     source = stack.enter_context(open_source(recording.path, camera=_camera(recording)))
     samples = (Sample(frame, ()) for frame in source)
-    return Opened(samples, source.fps, source.frame_count, False, diagnosis=_Skipped(source))
+    return Opened(samples, source.fps, False, diagnosis=_Skipped(source))
 
 
 def _camera(recording: Recording) -> Any:
@@ -165,12 +173,24 @@ def _open_bag(recording: Recording, part: Part, stack: ExitStack) -> Opened:
         )
     )  # fmt: skip
     topic = reference_topic(recording, source.reader.topics)
-    if not topic:
-        samples: Iterator[Sample] = (Sample(frame, ()) for frame in source)
-        return Opened(samples, source.fps, source.frame_count, False, diagnosis=source.diagnosis)
-    truth = stack.enter_context(RecordedTruth(recording.path, topic, part.start_ns))
-    samples = (truth.sample(frame) for frame in source)
-    return Opened(samples, source.fps, source.frame_count, True, diagnosis=source.diagnosis)
+    samples: Iterator[Sample]
+    if topic:
+        truth = stack.enter_context(RecordedTruth(recording.path, topic, part.start_ns))
+        samples = (truth.sample(frame) for frame in _until_end(source, part))
+    else:
+        samples = (Sample(frame, ()) for frame in _until_end(source, part))
+
+    def scored() -> bool:
+        return part.first_ns is None or source.received_ns >= part.first_ns
+
+    return Opened(samples, source.fps, bool(topic), scored, diagnosis=source.diagnosis)
+
+
+def _until_end(source: BagSource, part: Part) -> Iterator[Frame]:
+    for frame in source:
+        if part.end_ns is not None and source.received_ns >= part.end_ns:
+            return
+        yield frame
 
 
 def reference_topic(recording: Recording, topics: Any) -> str:
@@ -187,14 +207,19 @@ def reference_topic(recording: Recording, topics: Any) -> str:
 
 
 class RecordedTruth:
-    """People messages of a bag as the reference of its images, paired by stamp; both streams are read as they come."""
+    """People messages of a bag as the reference of its images, paired by stamp; both streams are read as they come.
+
+    Args:
+        start_ns: Time of receipt of the first image; None = the recording's first.
+    """
 
     def __init__(self, path: str, topic: str, start_ns: int | None) -> None:
         from ..sources.bag_people import read_people
 
-        self._people = read_people(path, topic, start_ns=start_ns)
+        self._people = read_people(path, topic, start_ns=None if start_ns is None else start_ns - EARLIER_NS)
         self._frames = iter(self._people)
         self._waiting: Any = None
+        self._asked_ns: int | None = None
 
     def __enter__(self) -> RecordedTruth:
         return self
@@ -208,7 +233,10 @@ class RecordedTruth:
         return Sample(frame, people, T_world_cam)
 
     def people(self, stamp_ns: int) -> tuple[tuple[ReferencePerson, ...], Array | None]:
-        """Return the truth of a moment, later than that of the last call, and the pose of the camera where known."""
+        """Return the truth of a moment, and the pose of the camera where known.
+
+        Moments come in order. Where one goes back, the recording has begun anew, and its truth with it.
+        """
         found = self._at(stamp_ns)
         if found is None:
             return (), None
@@ -222,11 +250,15 @@ class RecordedTruth:
         return people, found.T_world_cam
 
     def _at(self, stamp_ns: int) -> Any:
-        while self._waiting is None or self._waiting.stamp_ns < stamp_ns - CLOSE_S * 1e9:
+        back = self._asked_ns is not None and stamp_ns < self._asked_ns - ANEW_NS
+        self._asked_ns = stamp_ns
+        while back and self._waiting is not None and self._waiting.stamp_ns > stamp_ns + CLOSE_NS:
+            self._waiting = next(self._frames, None)
+        while self._waiting is None or self._waiting.stamp_ns < stamp_ns - CLOSE_NS:
             self._waiting = next(self._frames, None)
             if self._waiting is None:
                 return None
-        return self._waiting if abs(self._waiting.stamp_ns - stamp_ns) <= CLOSE_S * 1e9 else None
+        return self._waiting if abs(self._waiting.stamp_ns - stamp_ns) <= CLOSE_NS else None
 
 
 def find_recordings(inputs: list[str], **options: str) -> list[Recording]:
@@ -239,6 +271,8 @@ def find_recordings(inputs: list[str], **options: str) -> list[Recording]:
         MissingFile: An input does not exist, or a folder holds no recording.
     """
     found = [path for text in inputs for path in _expand(text)]
+    if options.get("cameras"):
+        options["cameras"] = os.path.abspath(options["cameras"])
     return _named([(path, Recording("", "bag" if is_bag(path) else "source", path, **options)) for path in found])
 
 
@@ -255,8 +289,11 @@ def dataset_recordings(name: str, folder: str, sequences: list[str], **options: 
     unknown = [sequence for sequence in sequences if sequence not in known]
     if unknown:
         raise ConfigError(f"no sequence {', '.join(unknown)} in {folder}; it has {', '.join(known)}")
+    folder = os.path.abspath(folder)
+    if options.get("body_models"):
+        options["body_models"] = os.path.abspath(options["body_models"])
     return [
-        Recording(sequence, "dataset", str(folder), dataset=name, sequence=sequence, **options)
+        Recording(sequence, "dataset", folder, dataset=name, sequence=sequence, **options)
         for sequence in (sequences or known)
     ]
 
@@ -264,19 +301,33 @@ def dataset_recordings(name: str, folder: str, sequences: list[str], **options: 
 VIDEOS = (".mp4", ".mkv", ".mov", ".avi", ".webm")
 
 
-def _expand(text: str) -> list[str]:
+def _expand(text: str, *, listed: bool = False) -> list[str]:
     if text in ("clip", "synthetic"):
         return [text]
-    path = Path(text)
-    if path.suffix == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        return [p for line in lines if line and not line.startswith("#") for p in _expand(str(path.parent / line))]
-    if is_bag(path) or path.is_file():
-        return [text]
+    path = Path(os.path.abspath(text))  # a name of its own also in the working folder of another process
+    if path.suffix == ".txt" and path.is_file() and not listed:
+        return [p for line in _lines(path) for p in _expand(str(path.parent / line), listed=True)]
+    if path.is_file() or (is_bag(path) and not _loose_files(path)):
+        return [str(path)]
     if not path.is_dir():
         raise MissingFile(f"no recording {text}; give a bag, a video, a folder of them, or a .txt with one path a line")
     inside = [child for child in sorted(path.iterdir()) if is_bag(child) or child.suffix.lower() in VIDEOS]
-    return [str(child) for child in inside] or [text]  # a folder of images is one recording
+    return [str(child) for child in inside] or [str(path)]  # a folder of images is one recording
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except UnicodeDecodeError as error:
+        raise BadFile(f"{path} is no list of recordings, one path a line: {error}") from error
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _loose_files(folder: Path) -> bool:
+    """Return whether a folder's bag files are recordings of their own, not the numbered files of one."""
+    if not folder.is_dir() or (folder / METADATA).is_file():
+        return False
+    return len({re.sub(r"_\d+$", "", path.stem) for path in folder.iterdir() if path.suffix in SUFFIXES}) > 1
 
 
 def _named(found: list[tuple[str, Recording]]) -> list[Recording]:
@@ -285,7 +336,7 @@ def _named(found: list[tuple[str, Recording]]) -> list[Recording]:
     depth = 1
     while depth < 8 and len({part[-depth:] for part in parts}) < len(parts):
         depth += 1
-    names = ["/".join(part[-depth:]) for part in parts]
+    names = [os.fsencode("/".join(part[-depth:])).decode(errors="replace") for part in parts]
     return [
         replace(recording, name=name if names.count(name) == 1 else f"{name}#{names[:i].count(name) + 1}")
         for i, (name, (_, recording)) in enumerate(zip(names, found, strict=True))

@@ -70,8 +70,9 @@ def write_report(
     except (KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"{run.path / 'summary.json'} is not whole: {error!r}") from error
     path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     with written_whole(path) as file:
-        file.write(html.encode())
+        file.write(html.encode(errors="replace"))
     return path
 
 
@@ -120,7 +121,7 @@ def _context(run: ResultFolder, compare: Mapping[str, Any] | None, outcomes: Seq
         "occupied": stream.occupied / stream.frames if stream.frames else None,
         "references": stream.references,
         "charts": stream.charts,
-        "uncharted": max(0, len(recordings) - MOST_CHARTED),
+        "uncharted": len(recordings) - len(stream.charts) if len(recordings) > MOST_CHARTED else 0,
         "events": stream.events,
         "timing": timing,
         "stages": _stages(timing),

@@ -22,7 +22,7 @@ from .metrics import annotated, joint_errors, shifted, vertex_errors
 from .motion_stream import MotionStream
 from .protocol import Protocol, differences
 from .tracking_metrics import TrackingCounts, TrackingLog, position_similarity
-from .world_metrics import rte_percent, w_mpjpe_mm, wa_mpjpe_mm
+from .world_metrics import CHUNK, rte_percent, w_mpjpe_mm, wa_mpjpe_mm
 
 MIN_IOU = 0.1
 MATCHING = f"greedy by the IoU of the boxes of the protocol's joints, at least {MIN_IOU:g}"
@@ -33,11 +33,18 @@ PCK_SHARES = {"pck_005": 0.05, "pck_010": 0.1}
 FLUSH_FRAMES = 512
 LAG_S = 0.5
 """The longest delay looked for: walking repeats itself after a second."""
+MOST_LAG_FRAMES = 120
+"""So that stamps that mean nothing, a nanosecond apart, ask for no gigabytes."""
+LICENSED = "EHMS"
+"""Family of the body models whose 22 body joints are those of SMPL-X."""
 OWN_MOTION = ("accel_mm_frame2", "jitter_10m_s3")
 """What can be said of a motion without a reference."""
+LAG = "lag_ms"
 OF_PLACE = ("abs_mpjpe_mm", "abs_pve_mm", "root_error_mm", "root_ray_error_mm")
 OF_MOTION = (*OWN_MOTION, "accel_error_mm_frame2", "accel_error_m_s2")
 DECIMALS = 4
+_ANEW = 1_000_000
+"""Steps of a stamp that goes back: more than any memory."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +92,7 @@ def rule_for(person: ReferencePerson, body_family: str, topology: str) -> Rule |
         return None
     known = set(person.joint_names)
     same = bool(person.topology) and person.topology == topology
-    smpl = body_family == "smplx" and person.topology in ("smpl", "smplx")
+    smpl = body_family == LICENSED and person.topology in ("smpl", "smplx")
     if (same or smpl) and known.issuperset(BODY_NAMES):
         name = "body-22" if same else "smpl-22"
         return Rule(name, BODY_NAMES, tuple(range(22)), SMPL_PELVIS, same)
@@ -123,23 +130,35 @@ class Scores:
             self.figures[name] = figure if known is None else known + figure
             return
         del self.figures[name]
-        self.mixed.append(name)
-        fields = ", ".join(differences(known.protocol, figure.protocol))
-        self.note(f"{name} has no common figure: its recordings differ in {fields}")
+        self._mix(name, ", ".join(differences(known.protocol, figure.protocol)))
+
+    def add_lag(self, lag: LagMeter | None) -> None:
+        """Add another lag to that of the same frame rate."""
+        if lag is None or LAG in self.mixed:
+            return
+        if self.lag is None or self.lag.fps == lag.fps:
+            self.lag = lag if self.lag is None else self.lag.merge(lag)
+            return
+        self.lag = None
+        self._mix(LAG, "fps")
+
+    def _mix(self, metric: str, fields: str) -> None:
+        self.mixed.append(metric)
+        self.note(f"{metric} has no common figure: its recordings differ in {fields}")
 
     def note(self, text: str) -> None:
         if text not in self.notes:
             self.notes.append(text)
 
     def __add__(self, other: Scores) -> Scores:
-        out = replace(
-            self, figures=dict(self.figures), mixed=[*self.mixed], notes=[*self.notes], lag=_lags(self.lag, other.lag)
-        )
+        out = replace(self, figures=dict(self.figures), mixed=[*self.mixed], notes=[*self.notes])
         for name in other.mixed:
             out.figures.pop(name, None)
             out.mixed += [name] if name not in out.mixed else []
+        out.lag = None if LAG in out.mixed else out.lag
         for figure in other.figures.values():
             out.add_figure(figure)
+        out.add_lag(other.lag)
         if other.tracking is not None:
             out.tracking = other.tracking if out.tracking is None else out.tracking + other.tracking
         for text in other.notes:
@@ -166,21 +185,15 @@ class Scores:
         )  # fmt: skip
 
 
-def _lags(a: LagMeter | None, b: LagMeter | None) -> LagMeter | None:
-    """Return both, or the first of two frame rates, which cannot be added."""
-    if a is None or b is None or a.fps != b.fps:
-        return a or b
-    return a.merge(b)
-
-
 class FrameScorer:
     """Scores the frames of one part of one recording, in order.
 
     Args:
-        protocol: What all figures share: data set, split, fps, mode.
+        protocol: What all figures share: data set, split, fps, mode. Without a rate nothing is said of motion.
         body_family, topology: Of the predictions' body model.
         reference_vertices: Poses a reference of the same body model, (V, 3) [m].
         metric: The reference's place is in metres; False: its scale is unknown, and nothing that needs it is scored.
+        part_s: Usual length of the parts of a recording that was cut; 0 = these are all its frames.
     """
 
     def __init__(
@@ -191,7 +204,9 @@ class FrameScorer:
         reference_vertices: Callable[[ReferencePerson], Array] | None = None,
         *,
         metric: bool = True,
+        part_s: float = 0.0,
     ) -> None:
+        self._whole = {"trajectory": f"parts of {part_s:g} s"} if part_s else {}
         self._base, self._family, self._topology = protocol, body_family, topology
         self._reference_vertices, self._metric = reference_vertices, metric
         self._rules: dict[tuple[str, ...], Rule | None] = {}
@@ -203,7 +218,8 @@ class FrameScorer:
         self._detected, self._counted = [0, 0], 0
         self._motion: dict[Any, MotionStream] = {}
         self._lag: dict[Any, LagMeter] = {}
-        self._index = -1
+        self._index, self._stamp_ns = -1, None
+        self._annotated = 0
         self._tracking = TrackingLog()
         self._world: dict[int, list[tuple[Array, Array]]] = defaultdict(list)
         self.scores = Scores()
@@ -214,6 +230,7 @@ class FrameScorer:
         reference: Sequence[ReferencePerson],
         camera: Camera,
         *,
+        stamp_ns: int | None = None,
         scored: bool = True,
         has_reference: bool = True,
         T_world_cam: Array | None = None,
@@ -224,14 +241,16 @@ class FrameScorer:
             predicted: Who was seen.
             reference: Everybody who is known of.
             camera: Of the image.
+            stamp_ns: Of the image: motion begins anew where frames are missing. None = it is the next one.
             scored: False in the warm-up: motion takes note of the frame, nothing else.
             has_reference: False: the recording has no truth, and motion is measured by itself.
             T_world_cam: For world metrics, where known.
         """
-        self._index += 1
+        self._index += self._steps(stamp_ns)
         if not has_reference:
             return [self._alone(person, scored) for person in predicted], []
         usable = [person for person in reference if self._rule_of(person) is not None]
+        self._annotated += len(reference)
         pairs = self._match(predicted, usable, camera) if usable else []
         partner = {row: usable[column] for row, column in pairs}
         found = {column for _, column in pairs}
@@ -239,7 +258,7 @@ class FrameScorer:
         for i, person in enumerate(predicted):
             values = self._pair(person, partner[i], scored, T_world_cam) if i in partner else {}
             rows.append(_row(person, partner[i].id if i in partner else None, values))
-        missed = [person for column, person in enumerate(usable) if column not in found and person.valid]
+        missed = [person for column, person in enumerate(usable) if column not in found and self._asked(person)]
         for person in missed:
             self._missed(person, scored, T_world_cam)
         if scored and usable:
@@ -251,18 +270,31 @@ class FrameScorer:
         self.scores.frames += scored
         if scored and self.scores.frames % FLUSH_FRAMES == 0:
             self._flush()
+            self._motion = {who: motion for who, motion in self._motion.items() if motion.index == self._index}
 
     def finish(self) -> Scores:
         """Return the scores of all frames."""
         self._world_figures()
         self._flush()
         for meter in self._lag.values():
-            self.scores.lag = _lags(self.scores.lag, meter)
+            self.scores.add_lag(meter)
         if self._counted:
             self.scores.tracking = self._tracking.counts()
         return self.scores
 
+    @property
+    def annotated(self) -> int:
+        """How many people the references had, scored or not."""
+        return self._annotated
+
     # One frame
+
+    def _steps(self, stamp_ns: int | None) -> int:
+        """Return how many frames of the nominal rate have gone by since the last one."""
+        last, self._stamp_ns = self._stamp_ns, stamp_ns
+        if last is None or stamp_ns is None:
+            return 1
+        return max(1, round((stamp_ns - last) * 1e-9 * self._base.fps)) if stamp_ns > last else _ANEW
 
     def _rule_of(self, person: ReferencePerson) -> Rule | None:
         key = (person.topology, *person.joint_names) if person.joints is not None else ()
@@ -304,16 +336,15 @@ class FrameScorer:
         assert rule is not None
         joints, true = person.joints[list(rule.predicted)].astype(np.float64), self._joints(truth)
         root = rule.pelvis.indices
-        known = truth.valid and bool(annotated(true, root))
+        known = self._asked(truth)
         moved = shifted(joints, root), shifted(true, root) if known else None
         values = self._move(("ref", truth.id), *moved)
-        if truth.id not in self._lag:
-            self._lag[truth.id] = LagMeter(self._base.fps, max(2, round(LAG_S * self._base.fps)))
-        self._lag[truth.id].push(*moved, scored=scored, index=self._index)
+        self._follow(truth.id, *moved, scored)
         if not known:
             return {}
         errors = joint_errors(joints, true, root)
-        self._degenerate += scored and bool(errors.pop("degenerate"))
+        degenerate = bool(errors.pop("degenerate"))
+        self._degenerate += scored and degenerate
         values |= {name: float(value) for name, value in errors.items()}
         if rule.same_body and person.vertices is not None:
             values |= self._vertices(person, truth, joints, true, root)
@@ -353,12 +384,15 @@ class FrameScorer:
         reference = np.array([given.get(name, np.zeros(3)) for name in self._rule.names], np.float64)
         return pck_hits(keypoints2d[list(self._rule.predicted), :2], reference, share)
 
+    def _asked(self, person: ReferencePerson) -> bool:
+        """Return whether somebody should have been found: known to be there, and where."""
+        assert self._rule is not None
+        return person.valid and bool(annotated(self._joints(person), self._rule.pelvis.indices))
+
     def _missed(self, truth: ReferencePerson, scored: bool, T_world_cam: Array | None) -> None:
         """A person who was not found has no value, and is asked for all the same."""
         assert self._rule is not None
         true, root = self._joints(truth), self._rule.pelvis.indices
-        if not annotated(true, root):
-            return
         values = self._move(("ref", truth.id), None, shifted(true, root))
         nothing = joint_errors(np.full_like(true, np.nan), true, root)
         nothing.pop("degenerate")
@@ -382,7 +416,18 @@ class FrameScorer:
         kept = self._keep({name: value for name, value in values.items() if name in OWN_MOTION}, scored)
         return _row(person, None, kept)
 
+    def _follow(self, person_id: int, predicted: Array, reference: Array | None, scored: bool) -> None:
+        """Take note of how late the prediction is."""
+        fps = self._base.fps
+        if not fps:
+            return
+        if person_id not in self._lag:
+            self._lag[person_id] = LagMeter(fps, min(max(2, round(LAG_S * fps)), MOST_LAG_FRAMES))
+        self._lag[person_id].push(predicted, reference, scored=scored, index=self._index)
+
     def _move(self, who: Any, predicted: Array | None, reference: Array | None) -> dict[str, float]:
+        if not self._base.fps:
+            return {}
         stream = self._motion.setdefault(who, MotionStream(self._base.fps))
         return stream.push(predicted, reference, index=self._index)
 
@@ -401,7 +446,7 @@ class FrameScorer:
     ) -> None:
         """Take note of who was found, and under which id."""
         assert self._rule is not None
-        asked = [column for column, person in enumerate(reference) if person.valid]
+        asked = [column for column, person in enumerate(reference) if self._asked(person)]
         matched = sum(column in asked for _, column in pairs)
         excused = {row for row, column in pairs if column not in asked}  # they found somebody who does not count
         predicted = [person for row, person in enumerate(predicted) if row not in excused]
@@ -414,10 +459,12 @@ class FrameScorer:
         places = [person.joints[list(self._rule.predicted)][root].mean(0) for person in predicted]
         true = [self._joints(reference[column])[root].mean(0) for column in asked]
         similarity = position_similarity(np.reshape(places, (-1, 3)), np.reshape(true, (-1, 3)))
-        self._tracking.push(
-            [reference[column].id for column in asked], [person.track_id for person in predicted],
-            np.nan_to_num(similarity),
-        )  # fmt: skip
+        ids = [reference[column].id for column in asked]
+        tracks = [person.track_id for person in predicted]
+        if len(set(ids)) < len(ids) or len(set(tracks)) < len(tracks):
+            self.scores.note("an id occurs twice in a frame: such frames are left out of what is said of tracking")
+            return
+        self._tracking.push(ids, tracks, np.nan_to_num(similarity))
 
     # Figures
 
@@ -443,14 +490,14 @@ class FrameScorer:
         for pairs in self._world.values():
             predicted, reference = (np.stack(points) for points in zip(*pairs, strict=True))
             root = list(self._rule.pelvis.indices) if self._rule else [0]
-            values = {
-                "w_mpjpe_mm": w_mpjpe_mm(predicted, reference),
-                "wa_mpjpe_mm": wa_mpjpe_mm(predicted, reference),
-                "rte_percent": rte_percent(predicted[:, root].mean(1), reference[:, root].mean(1)),
-            }
-            for name, value in values.items():
+            chunks = {"chunk": CHUNK, "tail": "dropped"}
+            for name, value, details in (
+                ("w_mpjpe_mm", w_mpjpe_mm(predicted, reference), chunks),
+                ("wa_mpjpe_mm", wa_mpjpe_mm(predicted, reference), chunks),
+                ("rte_percent", rte_percent(predicted[:, root].mean(1), reference[:, root].mean(1)), self._whole),
+            ):
                 if np.isfinite(value).any():
-                    self.scores.add_figure(Figure.of(value, self._protocol_of(name, chunk=100, tail="dropped")))
+                    self.scores.add_figure(Figure.of(value, self._protocol_of(name, **details)))
         self._world.clear()
 
     def _protocol_of(self, metric: str, **details: str | int) -> Protocol:
@@ -464,5 +511,5 @@ def _row(person: Prediction, reference: int | None, values: dict[str, float]) ->
     return {
         "track": person.track_id, "ref": reference, "score": round(float(person.score), DECIMALS),
         "primary": person.primary, "state": person.state,
-        "pelvis": [round(float(x), 6) for x in person.joints[0]], "values": values,
+        "pelvis": [round(float(x), 6) if np.isfinite(x) else None for x in person.joints[0]], "values": values,
     }  # fmt: skip

@@ -32,6 +32,8 @@ MAX_WAITING = 128
 """Images held at once, whatever they wait for."""
 PEEKED = 12
 """Images whose stamps give the frame rate."""
+FEW_INFOS = 64
+"""So many camera infos in a recording or fewer: each of them counts until the next one."""
 NEWEST_INFO_BYTES = 12
 """Encapsulation header and stamp: what differs between two messages of the same camera."""
 
@@ -116,13 +118,14 @@ class BagSource(Closing):
         camera_info_topic: None = `camera_info` beside the image topic, if recorded; "" = none.
         depth_topic: 16UC1 [mm] or 32FC1 [m], registered to the image; None = the only one with a camera info beside
             it, if any; "" = none.
-        start_ns, stop_ns: Part of the recording, by time of receipt.
+        start_ns, stop_ns: Part of the recording, by time of receipt. A camera info from before it counts in it.
         max_depth_offset_s: Most time between an image and its depth image [s].
 
     Attributes:
         diagnosis: What was found so far.
         reader: The recording itself.
-        start_ns, stop_ns: Time of receipt of the first image of the part that is read; as given.
+        start_ns, stop_ns: As given.
+        received_ns: When the image of the frame that was given last was received.
 
     Raises:
         MissingPackage: `rosbags` is not installed.
@@ -153,6 +156,7 @@ class BagSource(Closing):
             found.raw_and_compressed = topics.both_ways(found.image_topic)
             self._given, self._max_offset_s = camera, max_depth_offset_s
             self.start_ns, self.stop_ns = start_ns, stop_ns
+            self.received_ns = 0
             self._peek()
         except BaseException:
             self.reader.close()
@@ -169,20 +173,31 @@ class BagSource(Closing):
     def __iter__(self) -> Iterator[Frame]:
         found = self.diagnosis
         assembly = _Assembly(self.reader, found, self._given, self._max_offset_s)
-        if self.start_ns is not None and found.camera_info_topic:
-            # Latched or sent once a second, it may not lie in this part, which must not differ from the whole for that.
-            for receive_ns, data in self.reader.first(found.camera_info_topic):
-                yield from assembly.put(found.camera_info_topic, receive_ns, data)
         wanted = [topic for topic in (found.image_topic, found.camera_info_topic, found.depth_topic) if topic]
+        for data in self._earlier_infos():
+            assembly.put_info(data)
         for topic, receive_ns, data in self.reader.messages(wanted, self.start_ns, self.stop_ns):
-            yield from assembly.put(topic, receive_ns, data)
-        yield from assembly.flush()
+            for self.received_ns, frame in assembly.put(topic, receive_ns, data):
+                yield frame
+        for self.received_ns, frame in assembly.flush():
+            yield frame
         found.truncated, found.damage = self.reader.truncated, self.reader.damage
         if problems := found.problems():
             log.warning("%s: %s", self.name, ", ".join(f"{name} {value}" for name, value in problems.items()))
 
     def close(self) -> None:
         self.reader.close()
+
+    def _earlier_infos(self) -> Iterator[bytes]:
+        """Yield camera infos from before the part: drivers that latch them send one, at the start."""
+        topic = self.diagnosis.camera_info_topic
+        if self.start_ns is None or not topic:
+            return
+        few = self.reader.topics[topic].count <= FEW_INFOS
+        for _, _, data in self.reader.messages([topic], None, self.start_ns):
+            yield data
+            if not few:  # then the next one is near
+                return
 
     def _peek(self) -> None:
         """Learn size and rate from the first images, which also refuses a recording without a usable one."""
@@ -331,11 +346,14 @@ class _Assembly:
         self._last_ns: int | None = None
         self._waiting: deque[_Waiting] = deque()
 
-    def put(self, topic: str, receive_ns: int, data: bytes) -> Iterator[Frame]:
-        """Take a message; yield the frames that are complete by it."""
+    def put_info(self, data: bytes) -> None:
+        self._infos.put(data)
+
+    def put(self, topic: str, receive_ns: int, data: bytes) -> Iterator[tuple[int, Frame]]:
+        """Take a message; yield the frames that are complete by it, each with the time of receipt of its image."""
         found = self._found
         if topic == found.camera_info_topic:
-            self._infos.put(data)
+            self.put_info(data)
         else:
             try:
                 msg = self._reader.decode(topic, data)
@@ -349,7 +367,7 @@ class _Assembly:
         while self._waiting and (len(self._waiting) > MAX_WAITING or self._complete(self._waiting[0], receive_ns)):
             yield from self._frame(self._waiting.popleft())
 
-    def flush(self) -> Iterator[Frame]:
+    def flush(self) -> Iterator[tuple[int, Frame]]:
         while self._waiting:
             yield from self._frame(self._waiting.popleft())
 
@@ -397,7 +415,7 @@ class _Assembly:
         no_more = not self._found.depth_topic or self._newest_depth_ns >= item.stamp_ns
         return no_more or waited_ns > WAIT_FOR_DEPTH_NS
 
-    def _frame(self, item: _Waiting) -> Iterator[Frame]:
+    def _frame(self, item: _Waiting) -> Iterator[tuple[int, Frame]]:
         found = self._found
         try:
             frame = _decode(self._reader, found.image_topic, item.msg, item.stamp_ns)
@@ -412,7 +430,7 @@ class _Assembly:
         camera = given or self._infos.camera(frame.frame_id, frame.image_hw)
         found.no_camera += camera is None
         depth_m = self._depth(item, frame) if found.depth_topic else None
-        yield replace(frame, camera=camera, depth_m=depth_m, index=found.frames)
+        yield item.receive_ns, replace(frame, camera=camera, depth_m=depth_m, index=found.frames)
         found.frames += 1
 
     def _depth(self, item: _Waiting, frame: Frame) -> Array | None:

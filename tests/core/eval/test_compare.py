@@ -67,8 +67,8 @@ def test_long_recordings_have_longer_blocks_so_that_memory_stays_small(tmp_path)
 
 
 def test_one_block_has_no_interval(tmp_path):
-    frames = frames_of("s", 30, float)
-    result = compare(*two(tmp_path, frames, frames))
+    frames, others = frames_of("s", 30, float), frames_of("s", 30, lambda i: i + 1.0)
+    result = compare(*two(tmp_path, frames, others))
     assert any("too little for intervals" in note for note in result["notes"])
     row = result["metrics"]["pa_mpjpe_mm"]
     assert row["interval"] is None
@@ -261,3 +261,11 @@ def test_what_is_missing_or_foreign_is_named(tmp_path):
     other = write_folder(tmp_path / "other", frames_of("t", 9, float))
     with pytest.raises(ConfigError, match=r"no frame is in both.* s, .* t$"):
         compare(good, other)
+
+
+@pytest.mark.parametrize("count", [1, 30, 400])
+def test_a_run_against_itself_is_the_same_however_short(tmp_path, count):
+    run = two(tmp_path, frames_of("s", count, float), [])[0]
+    result = compare(run, run)
+    for row in result["metrics"].values():
+        assert (row["difference"], row["verdict"]) == (0, "same")

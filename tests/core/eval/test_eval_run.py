@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import cv2
@@ -21,10 +28,11 @@ from hsr_core.config import Settings
 from hsr_core.errors import ConfigError, MissingFile
 from hsr_core.eval import jobs as jobs_module
 from hsr_core.eval.command import evaluate
-from hsr_core.eval.jobs import TRIES, UnitFailed, run_units
+from hsr_core.eval.jobs import TRIES, NoSpace, run_units
 from hsr_core.eval.plan import plan_units
 from hsr_core.eval.recordings import dataset_recordings, find_recordings
 from hsr_core.eval.refine_metrics import pose_errors
+from hsr_core.eval.unit import UnitResult
 from hsr_core.refine.frames import read_folder
 
 FRAMES = 24
@@ -157,7 +165,7 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(first, bag, tmp_path, mo
         lambda unit, folder: worked.append((folder / "unit.json").is_file()) or inner(unit, folder),
     )
     assert without_timing(run(find_recordings([bag]), copy)) == without_timing(summary)
-    assert worked == [True, False]  # the first was there
+    assert worked == [False]  # the first was there
 
 
 def test_another_setting_is_another_run(first, bag):
@@ -186,8 +194,118 @@ def test_what_fails_by_chance_is_tried_again_and_what_always_fails_is_named(bag,
     assert len(calls) == TRIES
     calls.clear()
     monkeypatch.setattr(jobs_module, "run_unit", fails(TRIES))
-    with pytest.raises(UnitFailed, match=r"bag.*failed 3 times.*out of luck"):
-        run_units(units, tmp_path)
+    (result,) = run_units(units, tmp_path)
+    assert result.error == "failed 3 times, the last time with RuntimeError: out of luck"
+
+
+def bad_settings(unit, folder):
+    raise ConfigError("no such thing")
+
+
+def full_disk(unit, folder):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+@pytest.mark.parametrize(
+    ("work", "error", "jobs"), [(bad_settings, ConfigError, 1), (full_disk, NoSpace, 1), (full_disk, NoSpace, 2)]
+)
+def test_what_no_other_try_can_mend_ends_the_run(bag, tmp_path, monkeypatch, work, error, jobs):
+    monkeypatch.setattr(jobs_module, "run_unit", work)
+    units = plan_units(find_recordings([bag]), Settings(), chunk_s=1.2)
+    with pytest.raises(error):
+        run_units(units, tmp_path, jobs=jobs)
+
+
+def kills_itself_once(unit, folder):
+    """Unit 1 kills its process, always; the others are done."""
+    if unit.index == 1:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return UnitResult.failed(f"done {unit.index}")
+
+
+def test_a_killed_process_costs_its_own_unit_alone(bag, tmp_path, monkeypatch):
+    monkeypatch.setattr(jobs_module, "run_unit", kills_itself_once)
+    units = plan_units(find_recordings([bag]), Settings(), chunk_s=0.5)
+    results = run_units(units, tmp_path, jobs=2)
+    assert len(results) > 3
+    assert "killed" in results[1].error
+    assert [r.error for r in results[:1] + results[2:]] == [f"done {u.index}" for u in units if u.index != 1]
+
+
+def test_a_part_that_fails_costs_itself_alone_and_the_exit_status_says_so(bag, tmp_path, monkeypatch, capsys):
+    inner = jobs_module.run_unit
+
+    def second_fails(unit, folder):
+        if unit.index == 1:
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / "rows.jsonl").write_text('{"kind":"frame"')
+            raise MemoryError
+        return inner(unit, folder)
+
+    monkeypatch.setattr(jobs_module, "run_unit", second_fails)
+    arguments = ["eval", bag, "--out", str(tmp_path), "--regressor", "landmarks", "--chunk", "1.2", "--json"]
+    assert main(arguments) == 1
+    answer = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert answer["errors"] == {"bag": "part 1 failed 3 times, the last time with MemoryError"}
+    assert answer["frames"] == len(frames_of(tmp_path)) == FRAMES // 2
+    monkeypatch.setattr(jobs_module, "run_unit", inner)
+    assert main(arguments) == 0  # what failed is tried again
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["frames"] == FRAMES
+
+
+def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(bag, tmp_path):
+    """As a terminal does it: the signal goes to all processes of the group. Then the run goes on."""
+    arguments = [sys.executable, "-m", "hsr_core.cli", "eval", bag, "--out", str(tmp_path), "--regressor", "fake"]
+    arguments += ["--jobs", "2", "--chunk", "0.2", "--json"]
+    process = subprocess.Popen(
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (finished := list(tmp_path.glob(".units/*/unit.json"))):
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.02)
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    assert all(path.is_file() for path in finished)
+    await_end_of_group(process.pid, deadline)
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_parent_that_was_killed(bag, tmp_path):
+    arguments = [sys.executable, "-m", "hsr_core.cli", "eval", bag, "--out", str(tmp_path), "--regressor", "fake"]
+    process = subprocess.Popen(
+        [*arguments, "--jobs", "2", "--chunk", "0.2"], stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.glob(".units/*")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    await_end_of_group(process.pid, deadline)
+
+
+def await_end_of_group(group: int, deadline: float) -> None:
+    while left := group_members(group):
+        assert time.monotonic() < deadline, f"processes {left} go on without their parent"
+        time.sleep(0.05)
+
+
+def group_members(group: int) -> list[str]:
+    """Processes of a group that are no zombies."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[2]) == group and fields[0] != "Z":
+                found.append(path.parent.name)
+    return found
 
 
 def test_a_bad_recording_among_good_ones_costs_itself_alone(bag, tmp_path):

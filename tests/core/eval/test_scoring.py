@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 
@@ -164,14 +166,16 @@ def test_vertices_are_scored_where_both_have_the_same_body():
     assert "pve_mm" not in rows[0]["values"]
 
 
-def test_the_protocol_follows_what_both_sides_are():
+def test_the_protocol_follows_what_both_sides_are(synthetic_body):
     joints = skeleton()
     limbs = tuple(JOINT_NAMES[j] for j in LIMB_12)
     assert rule_for(truth(joints), "ehm", BODY).name == "body-22"
-    assert rule_for(truth(joints, topology="smpl"), "smplx", "ehm:licensed").name == "smpl-22"
+    licensed = synthetic_body.family  # of a body made of SMPL-X files
+    assert rule_for(truth(joints, topology="smpl"), licensed, "ehm:licensed").name == "smpl-22"
+    assert rule_for(truth(joints, topology="smplx"), licensed, "ehm:licensed").name == "smpl-22"
     assert rule_for(truth(joints, topology="smpl"), "ehm", BODY).name == "limb-12"  # other joints than SMPL's
     twelve = ReferencePerson(0, joints=joints[list(LIMB_12)], joint_names=limbs)
-    assert rule_for(twelve, "smplx", BODY).name == "limb-12"
+    assert rule_for(twelve, licensed, BODY).name == "limb-12"
     assert rule_for(ReferencePerson(0, joints=joints[:3], joint_names=JOINT_NAMES[:3]), "ehm", BODY) is None
     assert rule_for(ReferencePerson(0), "ehm", BODY) is None
 
@@ -266,3 +270,71 @@ def test_a_prediction_three_frames_late_has_that_lag():
     for t in range(3, len(poses)):
         frame(score, [predicted(poses[t - 3])], [truth(poses[t])])
     assert score.finish().lag.lag_ms == pytest.approx(100, abs=10)
+
+
+def test_motion_begins_anew_where_frames_are_missing():
+    """x = 0, 1, 4, 9, .. mm at 10 Hz; after frame 5 one is missing: twice the step, but no acceleration of 6 mm."""
+    score = scorer()
+    rows = {}
+    for t in (0, 1, 2, 3, 4, 5, 7, 8, 9):
+        joints = skeleton(seed=4)
+        joints[J["left_wrist"], 0] += 1e-3 * t**2
+        rows[t], _ = frame(score, [predicted(joints)], [], has_reference=False, stamp_ns=t * 100_000_000 + 7_000_000)
+    values = {t: row[0]["values"] for t, row in rows.items()}
+    assert values[7] == values[8] == {}
+    assert values[9]["accel_mm_frame2"] == pytest.approx(2 / 12, abs=1e-4)
+    assert score.finish().figures["accel_mm_frame2"].value == pytest.approx(2 / 12)
+
+
+def test_images_that_are_no_sequence_have_no_motion():
+    score, joints = FrameScorer(Protocol("", fps=0.0), "ehm", BODY), skeleton()
+    for t in range(6):
+        frame(score, [predicted(joints)], [truth(joints)], stamp_ns=t * 10**10)
+    scores = score.finish()
+    assert scores.lag is None
+    assert not [name for name in scores.figures if "accel" in name or "jitter" in name]
+    assert scores.figures["mpjpe_mm"].count == 6
+
+
+def test_who_is_nowhere_was_not_asked_for():
+    """A reference of NaN says that somebody is there and not where: nobody can be missed."""
+    score, joints = scorer(), skeleton()
+    _, missed = frame(score, [predicted(joints)], [truth(np.full_like(joints, np.nan)), truth(joints, 1)])
+    assert missed == []
+    scores = score.finish()
+    assert scores.figures["detection_rate"].value == 1
+    assert scores.figures["mpjpe_mm"].coverage == 1
+    assert scores.tracking.scores()["detection_rate"] == 1
+
+
+def test_ids_that_occur_twice_cost_tracking_alone():
+    score, joints = scorer(), skeleton()
+    frame(score, [predicted(joints), predicted(skeleton(1.0))], [truth(joints), truth(skeleton(1.0))])
+    scores = score.finish()
+    assert scores.figures["mpjpe_mm"].count == 2
+    assert "twice" in scores.notes[0]
+
+
+def test_lags_of_two_rates_have_no_common_figure():
+    joints, parts = skeleton(), []
+    for fps in (10.0, 30.0):
+        score = FrameScorer(Protocol("", fps=fps), "ehm", BODY)
+        for _ in range(5):
+            frame(score, [predicted(joints)], [truth(joints)])
+        parts.append(score.finish())
+    for total in (parts[0] + parts[1], parts[0] + parts[1] + parts[0], parts[1] + (parts[0] + parts[1])):
+        assert total.lag is None
+        assert "lag_ms has no common figure: its recordings differ in fps" in total.notes
+
+
+def test_people_who_come_and_go_do_not_grow_memory():
+    score = scorer()
+    for track in range(1500):
+        frame(score, [predicted(skeleton(), track)], [], has_reference=False)
+    assert len(score._motion) < 1000
+
+
+def test_nan_joints_leave_valid_json():
+    score, joints = scorer(), np.full((55, 3), np.nan)
+    rows, _ = frame(score, [predicted(joints)], [], has_reference=False)
+    json.loads(json.dumps(rows), parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
