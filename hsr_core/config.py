@@ -94,7 +94,17 @@ class PearSettings:
 
 @dataclass(frozen=True)
 class TrackSettings:
-    keep_s: float = setting(0.4, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
+    keep_s: float = setting(1.0, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
+
+
+@dataclass(frozen=True)
+class PrimarySettings:
+    mode: str = setting(
+        "largest",
+        "Who is the primary person unless somebody was selected; locked: nobody",
+        choices=("largest", "nearest", "centre", "locked"),
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -162,6 +172,7 @@ class Settings:
     parts: PartsSettings = field(default_factory=PartsSettings)
     pear: PearSettings = field(default_factory=PearSettings)
     track: TrackSettings = field(default_factory=TrackSettings)
+    primary: PrimarySettings = field(default_factory=PrimarySettings)
     subject: SubjectSettings = field(default_factory=SubjectSettings)
     smoothing: SmoothingSettings = field(default_factory=SmoothingSettings)
     mesh: MeshSettings = field(default_factory=MeshSettings)

@@ -82,6 +82,7 @@ class _Memory:
     velocity: Array | None = None
     surface: TrunkSurface | None = None
     heights: list[float] = field(default_factory=list)
+    height_m: float | None = None
 
 
 class HumanStream:
@@ -111,7 +112,9 @@ class HumanStream:
         self.counters = StreamCounters()
         self._rest_pelvis = _rest_pelvis_map(body)
         use_one_blas_thread()
-        self._tracker = Tracker(self.settings.track.keep_s, self.settings.people.max)
+        self._tracker = Tracker(self.settings.track.keep_s, self.settings.people.max, self.settings.primary.mode)
+        self._attend = getattr(self.regressor, "attend", lambda person: None)
+        self._set_height = getattr(self.regressor, "set_height", None)
         self._subject_height_m = self.settings.subject.height_m
         self._cameras = _CameraChoice()
         self._meshes: WeakKeyDictionary[HumanEstimate, Array] = WeakKeyDictionary()
@@ -139,6 +142,7 @@ class HumanStream:
             pelvises = [person.params.transl + self._rest_pelvis(person.params.betas) for person in found]
             tracks = self._tracker.update(frame.stamp_ns, [person.bbox_xyxy for person in found], pelvises)
             memories = [self._memory(track) for track in tracks]
+            self._tell_of_people(found, tracks)
             if frame.depth_m is not None and camera.source is not IntrinsicsSource.ASSUMED_FOV:
                 found = [self._place(*pair, frame, camera) for pair in zip(found, memories, strict=True)]
         with self._timed("smooth"):
@@ -163,11 +167,11 @@ class HumanStream:
 
     @property
     def primary(self) -> int | None:
-        """Track id of the person that was locked, else of the largest."""
+        """Track id of the person that was locked, else by `primary.mode`."""
         return self._tracker.primary
 
     def set_primary(self, track_id: int | None) -> None:
-        """Lock the primary person by track id; None: the largest again."""
+        """Lock the primary person by track id; None: by `primary.mode` again."""
         self._tracker.set_primary(track_id)
 
     def lock_shape(self, track_id: int, locked: bool) -> None:
@@ -179,7 +183,7 @@ class HumanStream:
     def configure(self, settings: Settings) -> None:
         """Take changed live settings between two frames."""
         old, self.settings = self.settings, settings
-        self._tracker.keep_s = settings.track.keep_s
+        self._tracker.keep_s, self._tracker.rule = settings.track.keep_s, settings.primary.mode
         if settings.subject.height_m != old.subject.height_m:
             self._subject_height_m = settings.subject.height_m
         for track in self._tracker.tracks:
@@ -187,6 +191,7 @@ class HumanStream:
             if settings.subject.height_m != old.subject.height_m:
                 track.memory.smoother.forget_shape()
                 track.memory.heights.clear()
+                track.memory.height_m = None
             if settings.smoothing.enabled and not old.smoothing.enabled:
                 track.memory.smoother = self._new_smoother()
         self._tell_regressor()
@@ -243,16 +248,29 @@ class HumanStream:
 
     def _learn_height(self, memory: _Memory, ratio: float) -> None:
         """At the wrong distance the person has the wrong size: correct the height that the regressor assumes."""
-        memory.heights.append(ratio * self._subject_height_m)
+        assumed = memory.height_m or self._subject_height_m
+        memory.heights.append(ratio * assumed)
         if len(memory.heights) < HEIGHT_FRAMES:
             return
         height = float(np.clip(np.median(memory.heights), 0.5, 2.5))
         memory.heights.clear()
-        if abs(height / self._subject_height_m - 1) > HEIGHT_CHANGE:
+        if abs(height / assumed - 1) <= HEIGHT_CHANGE:
+            return
+        memory.surface = None
+        memory.smoother.forget_shape()
+        if self._set_height is not None:
+            memory.height_m = height
+        else:
             self._subject_height_m = height
-            memory.surface = None
-            memory.smoother.forget_shape()
             self._tell_regressor()
+
+    def _tell_of_people(self, found: list[Regression], tracks: list[Track]) -> None:
+        """Tell the regressor which person of its answer is primary, and everybody's measured height."""
+        primary = self._tracker.primary
+        self._attend(next((person for person, track in zip(found, tracks, strict=True) if track.id == primary), None))
+        for person, track in zip(found, tracks, strict=True):
+            if track.memory.height_m is not None:
+                self._set_height(person, track.memory.height_m)
 
     def _smooth(self, person: Regression, memory: _Memory, stamp_ns: int) -> HumanParams:
         return memory.smoother.update(person, stamp_ns) if self.settings.smoothing.enabled else person.params

@@ -14,6 +14,11 @@ class Regressor(Protocol):
     A factory registered under the kind `regressor` is called as `create(settings, body)`, where `body` is the
     `hsr_core.body.EhmBody` whose coefficients the parameters are for. Called from one thread at a time.
 
+    A regressor of several people may have two methods more, which are called after each frame where they are there:
+    `attend(person: Regression | None)`, who of its last answer is the primary person and deserves the most work, and
+    `set_height(person: Regression, height_m: float)`, whose stature was measured. Without the latter a measured height
+    comes as `subject.height_m` of `configure`, for everybody.
+
     Attributes:
         name: The registry name.
         stage_ms: Duration of each stage of the last call [ms].

@@ -14,13 +14,13 @@ import numpy as np
 
 from ..types import Array
 
-SIGMA = np.array([0.01, 0.01, 0.05])
-"""Standard deviation of a measured direction (x, y) [rad] and of the logarithm of a distance."""
-ACCELERATION = 1.0
-"""Spectral density of a walking person's acceleration [m²/s³]: within a second their speed changes by 1 m/s."""
+SIGMA = np.array([0.015, 0.015, 0.05])
+"""Standard deviations: of a measured direction (x, y) [rad], with the sway of a walk, and of the logarithm of z."""
+ACCELERATION = 0.1
+"""Spectral density of a walking person's acceleration [m²/s³]: within a second their speed changes by 0.3 m/s."""
 START_SPEED = 1.5
 """Standard deviation of the speed of somebody just found [m/s]."""
-COAST_S = 0.7
+COAST_S = 1.5
 """The speed of somebody who is not seen is believed for about this long."""
 _MIN_Z = 0.1
 
