@@ -112,6 +112,8 @@ def _failed(unit: Unit, failure: str) -> UnitResult:
 def _raise_hopeless(error: BaseException, folder: Path) -> None:
     """Raise what another try, or another unit, would meet too."""
     raise_if_full(error, folder)
+    if isinstance(error, ImportError):
+        raise MissingPackage(f"the installation is not whole: {error}") from error
     if isinstance(error, HsrError) and not isinstance(error, DeviceError):
         raise error
 

@@ -311,8 +311,11 @@ def _expand(text: str, *, listed: bool = False) -> list[str]:
         return [str(path)]
     if not path.is_dir():
         raise MissingFile(f"no recording {text}; give a bag, a video, a folder of them, or a .txt with one path a line")
-    inside = [child for child in sorted(path.iterdir()) if is_bag(child) or child.suffix.lower() in VIDEOS]
-    return [str(child) for child in inside] or [str(path)]  # a folder of images is one recording
+    return [str(child) for child in _inside(path)] or [str(path)]  # a folder of images is one recording
+
+
+def _inside(folder: Path) -> list[Path]:
+    return [child for child in sorted(folder.iterdir()) if is_bag(child) or child.suffix.lower() in VIDEOS]
 
 
 def _lines(path: Path) -> list[str]:
@@ -324,10 +327,12 @@ def _lines(path: Path) -> list[str]:
 
 
 def _loose_files(folder: Path) -> bool:
-    """Return whether a folder's bag files are recordings of their own, not the numbered files of one."""
+    """Return whether a folder's bag files are recordings of their own, not the numbered files of a single one."""
     if not folder.is_dir() or (folder / METADATA).is_file():
         return False
-    return len({re.sub(r"_\d+$", "", path.stem) for path in folder.iterdir() if path.suffix in SUFFIXES}) > 1
+    inside = _inside(folder)
+    files = [child for child in inside if child.suffix in SUFFIXES]
+    return len(inside) > len(files) or len({re.sub(r"_\d+$", "", file.stem) for file in files}) > 1
 
 
 def _named(found: list[tuple[str, Recording]]) -> list[Recording]:

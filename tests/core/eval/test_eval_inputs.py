@@ -103,6 +103,9 @@ def test_files_in_a_folder_are_recordings_unless_they_are_numbered(tmp_path):
         shutil.copy(next(bag.glob("*.mcap")), tmp_path / "split" / f"run_{int(name == 'evening')}.mcap")
     assert [r.name for r in find_recordings([str(tmp_path / "loose")])] == ["evening.mcap", "morning.mcap"]
     assert [r.name for r in find_recordings([str(tmp_path / "split")])] == ["split"]
+    shutil.copy(tmp_path / "loose" / "morning.mcap", tmp_path / "noon.mcap")  # beside folders of bags
+    names = [r.name for r in find_recordings([str(tmp_path)])]
+    assert names == ["evening", "loose", "morning", "noon.mcap", "split"]
 
 
 def test_lists_that_are_none(tmp_path):
