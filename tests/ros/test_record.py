@@ -101,12 +101,14 @@ def test_inputs_and_outputs_are_recorded_as_they_were_sent(rig, perception, tmp_
     assert min(counts.values()) >= 25
 
     with read_people(tmp_path / "run") as people:
-        for frame in people:
-            message = sent[frame.stamp_ns]
-            assert (frame.seq, frame.frame_id) == (message.seq, message.header.frame_id)
-            (person,) = frame.people
-            np.testing.assert_array_equal(person.joints.reshape(-1), message.humans[0].joints)
-            assert person.letters == message.humans[0].id
+        heard = [frame for frame in people if frame.stamp_ns in sent]  # a busy test may miss what the recorder has
+    assert len(heard) >= 25
+    for frame in heard:
+        message = sent[frame.stamp_ns]
+        assert (frame.seq, frame.frame_id) == (message.seq, message.header.frame_id)
+        (person,) = frame.people
+        np.testing.assert_array_equal(person.joints.reshape(-1), message.humans[0].joints)
+        assert person.letters == message.humans[0].id
 
     with BagSource(tmp_path / "run") as source:
         frames = list(source)
@@ -291,8 +293,8 @@ def test_what_ends_hsr_record_ends_the_recording_in_order(rig, perception, tmp_p
     command = [sys.executable, "-m", "hsr_core.cli", "record", str(tmp_path / "run")]
     process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True)
     try:
-        perception.feed(lambda: rig.node.count_subscribers("/human/stats") > 1, "the recorder")
-        perception.feed_until_more(perception.people, "people", n=10)
+        file = tmp_path / "run" / "run.mcap"
+        perception.feed(lambda: file.exists() and file.stat().st_size > 10_000, "the first chunks")
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
     finally:
