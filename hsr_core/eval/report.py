@@ -116,6 +116,7 @@ def _context(run: ResultFolder, compare: Mapping[str, Any] | None, outcomes: Seq
             "frames": sum(entry.get("frames", 0) for entry in recordings) or stream.frames,
             "duration_s": sum(entry.get("duration_s") or 0.0 for entry in recordings),
         },
+        "failed": [entry["name"] for entry in recordings if entry.get("error")],
         "no_reference": stream.frames > 0 and not stream.references,
         "found": stream.found,
         "occupied": stream.occupied / stream.frames if stream.frames else None,

@@ -306,3 +306,15 @@ def test_metrics_have_readable_names():
     assert label_of("accel_error_mm_frame2") == "Acceleration error"
     assert len({(label_of(name), METRICS[name].unit) for name in METRICS}) == len(METRICS)
     assert [number(x) for x in (None, 3, 41.23456, 1e-5, 12345.6, 0.0)] == ["–", "3", "41.23", "1.00e-05", "12346", "0"]
+
+
+def test_recordings_that_failed_are_named_at_the_top(tmp_path):
+    folder = write_folder(tmp_path / "run", [row for i in range(12) for row in frames_of(f"s{i}", 5, float)])
+    summary = json.loads((folder / "summary.json").read_text())
+    for entry in summary["recordings"][1:]:
+        entry["error"] = "it burnt"
+    (folder / "summary.json").write_text(json.dumps(summary))
+    text = page_of(folder, tmp_path).text
+    assert "11 of 12 recordings could not be evaluated to the end:" in text
+    assert "s7, s8 and 3 more" in text
+    assert text.index("could not be evaluated") < text.index("it burnt")
