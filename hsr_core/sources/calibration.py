@@ -116,7 +116,7 @@ def load_cameras(path: str | os.PathLike[str]) -> dict[str, CalibratedCamera]:
             found = [_from_toml(name, table) for name, table in _read_toml(path).items() if "matrix" in table]
         else:
             found = [_from_json(entry) for entry in json.loads(path.read_text())["cameras"]]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, OverflowError, KeyError, TypeError, AttributeError) as error:
         raise BadFile(f"cannot read cameras from {path}: {type(error).__name__}: {error}") from error
     if not found:
         raise BadFile(f"{path} holds no camera")
