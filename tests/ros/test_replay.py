@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import rclpy
 
 pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
@@ -21,7 +22,7 @@ from hsr.replay import spread
 from hsr.replay_meter import BY_CAMERA_INFO, BY_PLAYER, ProcessUse, ReplayMeter, node_processes
 from hsr_msgs.msg import FrameStats, Human, HumanArray
 from scripted_node import Command
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Int64MultiArray
 
 IMAGE = "/camera/image_raw"
@@ -146,7 +147,10 @@ def test_the_meter_as_a_node_ends_with_the_player_and_writes_its_result(rig, tmp
 def test_a_result_that_cannot_be_written_is_printed(rig, tmp_path):
     arguments = ["--ros-args", "-r", "__ns:=/alone", "-p", f"out:={tmp_path / 'nowhere' / 'out.json'}"]
     meter = rig.start("meter", "hsr.replay_meter", *arguments)
-    rig.wait(lambda: rig.node.count_subscribers("/alone/stats"), "the meter")
+    perception = rclpy.create_node("perception", context=rig.context)
+    perception.create_subscription(Image, "/alone/image", lambda msg: None, 1)
+    rig.wait(lambda: "ready" in meter.tail(100), "the meter sees who takes images")
+    perception.destroy_node()
     assert rig.stop(meter) == 1
     *_, result, reason = meter.tail().splitlines()
     assert json.loads(result)["sent"] == 0
