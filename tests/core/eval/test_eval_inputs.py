@@ -224,3 +224,12 @@ def test_stamps_that_mean_nothing_ask_for_no_gigabytes():
     for t in range(3):
         score.score([predicted(joints)], [truth(joints)], CAMERA, stamp_ns=t)
     assert score.finish().lag.sums.size < 10_000
+
+
+def test_a_licensed_body_is_scored_by_the_joints_of_smpl(model_folder, tmp_path, capsys):
+    """3DPW has SMPL's 24 joints; a body of SMPL-X files has 22 of them."""
+    made = dataset_layouts.make("3dpw", tmp_path / "3dpw")
+    body = f"body_model.path={model_folder[0]}"
+    status, answer = run(capsys, "--dataset", "3dpw", str(made.root), "--out", str(tmp_path / "out"), "--set", body)
+    assert status == 0
+    assert answer["protocol"]["name"] == "smpl-22"
