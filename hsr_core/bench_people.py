@@ -27,7 +27,7 @@ _USED = slice(8, 88)
 _HEIGHT = 420
 """Of the cut-outs [px]."""
 _WARM_UP_FRAMES = 20
-_SPEEDS = (90.0, -70.0, 110.0, -60.0)
+_SPEEDS = (220.0, -180.0, 200.0, -160.0)
 """Of the people who cross, to and fro [px/s]."""
 
 
@@ -80,7 +80,10 @@ def crowd(people: int, frames: int, *, crossing: bool = False, rate_hz: float = 
                 center = _to_and_fro(center + _SPEEDS[i % len(_SPEEDS)] * n / rate_hz, 130, width - 130)
             layers.append(_paste(canvas, owner, i + 1, cutout, scale, center))
             boxes.append(layers[-1][0])
-        shown = [np.count_nonzero(owner == i + 1) / size for i, (_, size) in zip(reversed(range(people)), layers)]
+        shown = [
+            np.count_nonzero(owner == i + 1) / size
+            for i, (_, size) in zip(reversed(range(people)), layers, strict=True)
+        ]
         stamp = round((n + 1) * 1e9 / rate_hz)
         yield Crowd(Frame(canvas, stamp, index=n), np.array(boxes[::-1], np.float64), np.array(shown[::-1]))
 

@@ -22,6 +22,8 @@ ones, and when somebody is waited for."""
 _SAME_LANDMARKS = 0.06
 """Bodies whose landmarks are nearer than this part of their size are one body in two regions. Neighbours who touch are
 a shoulder's width apart, 0.2 of it; the network's answers for one person in two crops differ by 0.01 to 0.03."""
+_OVERLAP = 0.5
+"""Squares whose centres are nearer than this part of the sum of their sides may share pixels of people."""
 _MIDDLES = np.array([[L[f"{s}_{n}"] for s in SIDES] for n in ("ear", "shoulder", "hip", "knee", "ankle")])
 """Pairs of landmarks whose middles do not change when left and right are confused."""
 
@@ -134,3 +136,13 @@ def is_among(pose: PoseLandmarks, others: Iterable[PoseLandmarks]) -> bool:
         if apart < _SAME_LANDMARKS * max(size, other.next_roi.size_px):
             return True
     return False
+
+
+def overlapping(roi: Roi, others: Iterable[PoseLandmarks]) -> list[PoseLandmarks]:
+    """Return those of the others who can be seen in this square: theirs overlaps it."""
+    return [
+        other
+        for other in others
+        if np.hypot(roi.center[0] - other.roi.center[0], roi.center[1] - other.roi.center[1])
+        < _OVERLAP * (roi.size_px + other.roi.size_px)
+    ]

@@ -24,6 +24,7 @@ from .follow import (
     Followed,
     FollowedPeople,
     is_among,
+    overlapping,
 )
 from .hand_network import HandLandmarks, HandNetwork
 from .person_search import PersonSearch
@@ -111,11 +112,11 @@ class Observer:
     # Bodies
 
     def _follow(self, frame: Frame, people: PeopleSettings) -> dict[Followed, PoseLandmarks]:
-        """Return those who are still there."""
-        seen = {}
-        for followed in self._followed.people:
+        """Return those who are still there. The larger first: they hide the others."""
+        seen: dict[Followed, PoseLandmarks] = {}
+        for followed in sorted(self._followed.people, key=lambda followed: -followed.roi.size_px):
             if followed.roi.usable(frame.image_hw):
-                pose = self._pose.run(frame, followed.roi)
+                pose = self._pose.run(frame, followed.roi, overlapping(followed.roi, seen.values()))
                 if pose.score >= max(people.min_score, _FOLLOW_MIN):
                     seen[followed] = pose
         return self._followed.without_doubles(seen, frame.stamp_ns) if len(seen) > 1 else seen
@@ -133,7 +134,6 @@ class Observer:
             found = self._search_for_anybody(frame, people)
             self._looked_ns = None if people.max > 1 else frame.stamp_ns  # is there anybody else? the next frame tells
         else:
-            self._looked_ns = frame.stamp_ns
             found = self._search_for_others(frame, people, seen)
         for pose in found:
             if is_among(pose, seen.values()):
@@ -155,17 +155,14 @@ class Observer:
     def _search_for_others(
         self, frame: Frame, people: PeopleSettings, seen: dict[Followed, PoseLandmarks]
     ) -> list[PoseLandmarks]:
-        """Search one region: where somebody was lost, else the next part of the frame."""
-        known = [pose.next_roi for pose in seen.values()]
-        lost = [followed for followed in self._followed.people if followed not in seen]
+        """Search for people beside those seen; when all places are taken, for somebody much larger."""
+        first_look, self._looked_ns = self._looked_ns is None, frame.stamp_ns
+        known = list(seen.values())
         if len(seen) < people.max:
             self._larger_looks = 0
-            near = lost[0].roi if lost else None
-            return self._search.others(
-                frame, known, most=people.max - len(seen), near=near, near_score=max(people.min_score, _FOLLOW_MIN)
-            )
+            return self._search.others(frame, known, most=people.max - len(seen), everywhere=first_look)
         smallest = min(seen, key=lambda followed: seen[followed].next_roi.size_px)
-        larger = self._search.larger(frame, seen[smallest].next_roi, known)
+        larger = self._search.larger(frame, seen[smallest].next_roi, [pose.next_roi for pose in known])
         self._larger_looks = self._larger_looks + 1 if larger is not None else 0
         if self._larger_looks < _TAKE_OVER_LOOKS:
             return []

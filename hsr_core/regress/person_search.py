@@ -13,6 +13,7 @@ import numpy as np
 
 from ..types import Frame
 from .crop import Roi
+from .follow import is_among, overlapping
 from .person_detector import PersonDetector
 from .pose_network import PoseLandmarks, PoseNetwork
 
@@ -22,10 +23,9 @@ _LARGER = 1.5
 """A person who is this much larger than the one followed takes over."""
 _SAME = 0.3
 """Squares whose centres are nearer than this part of their size hold the same person."""
-_SAME_SIZE_KNOWN = 1.6
-"""Nobody is looked for where somebody is followed, even if the detector is less sure of the size than the landmarks."""
-_AROUND = 2.0
-"""Side of the region in which somebody is looked for who was just lost, relative to their own."""
+_SAME_KNOWN, _SAME_SIZE_KNOWN = 0.12, 1.6
+"""The same for somebody who is followed. Nearer in place, since their pixels are hidden from who else is looked for;
+wider in size, of which the detector is less sure than the landmarks."""
 
 
 class PersonSearch:
@@ -59,28 +59,30 @@ class PersonSearch:
         return best
 
     def others(
-        self, frame: Frame, known: Sequence[Roi], *, most: int, near: Roi | None = None, near_score: float = _SURE
+        self, frame: Frame, known: Sequence[PoseLandmarks], *, most: int, everywhere: bool
     ) -> list[PoseLandmarks]:
-        """Return people who are not known yet. One look at one part of the frame, another one at each call.
+        """Return people beside those who are known.
 
         Args:
             frame: The image.
-            known: Where people are followed.
-            most: Most people to verify, and to return.
-            near: Where somebody was lost: look around there. None: at the whole frame and its squares in turn.
-            near_score: Least body score at that very place; elsewhere only people who are sure count.
+            known: Who is seen already; their pixels are hidden from the body network.
+            most: Most people to return.
+            everywhere: Search all squares of the frame; else one, the next one at each call.
         """
-        if near is not None:
-            region = Roi(near.center, _AROUND * near.size_px)
-        else:
-            regions = (None, *_squares(frame.image_hw))
-            self._turn += 1
-            region = regions[self._turn % len(regions)]
-        found = [p.roi for p in self._detector.detect(frame, region=region)]
-        found = [roi for roi in found if not any(_same(roi, old, _SAME_SIZE_KNOWN) for old in known)]
-        poses = [self._pose.run(frame, roi) for roi in found[:most]]
-        lost = [near is not None and _same(roi, near) for roi in found[:most]]
-        return [pose for pose, there in zip(poses, lost, strict=True) if pose.score >= (near_score if there else _SURE)]
+        regions = _squares(frame.image_hw) or [None]
+        self._turn += 1
+        chosen = regions if everywhere else [regions[self._turn % len(regions)]]
+        found = [p.roi for region in chosen for p in self._detector.detect(frame, region=region)]
+        people: list[PoseLandmarks] = []
+        for roi in sorted(found, key=lambda roi: -roi.size_px):
+            there = [*known, *people]
+            if len(people) < most and not any(
+                _same(roi, pose.next_roi, _SAME_KNOWN, _SAME_SIZE_KNOWN) for pose in there
+            ):
+                pose = self._pose.run(frame, roi, overlapping(roi, there))
+                if pose.score >= _SURE and not is_among(pose, there):
+                    people.append(pose)
+        return people
 
     def larger(self, frame: Frame, than: Roi, known: Sequence[Roi]) -> PoseLandmarks | None:
         """Return a person clearly larger than `than` who is not one of the `known`, or None."""
@@ -109,8 +111,8 @@ def _squares(image_hw: tuple[int, int]) -> list[Roi]:
     return [Roi(center, float(short)) for center in centers]
 
 
-def _same(a: Roi, b: Roi, ratio: float = 1.3) -> bool:
-    """True when two squares, whose sizes differ by less than this ratio, hold the same person."""
+def _same(a: Roi, b: Roi, near: float = _SAME, ratio: float = 1.3) -> bool:
+    """True when two squares hold the same person: nearer than this part of their size, sizes within this ratio."""
     apart = math.hypot(a.center[0] - b.center[0], a.center[1] - b.center[1])
     smaller, larger = sorted((a.size_px, b.size_px))
-    return apart < _SAME * larger and larger < ratio * smaller
+    return apart < near * larger and larger < ratio * smaller

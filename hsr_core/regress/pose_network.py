@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 
+from ..geometry.camera import invert_affine
 from ..threads import network_threads
 from ..types import Array, Frame
 from .crop import Roi, crop_rgb, to_image
@@ -16,6 +19,8 @@ _SIDE = 256
 _HEATMAP = 64
 _KERNEL = 7
 _MIN_HEAT = 0.5
+_HIDE = 0.5
+"""Mask probability over which a pixel belongs to another person."""
 
 NAMES = (
     "nose", "left_eye_inner", "left_eye", "left_eye_outer", "right_eye_inner", "right_eye", "right_eye_outer",
@@ -60,9 +65,17 @@ class PoseNetwork:
         path = model_path("pose_landmark/pose_landmark_full.tflite")
         self._network = LiteRtNetwork(path, threads=network_threads())
 
-    def run(self, frame: Frame, roi: Roi) -> PoseLandmarks:
-        """Return the landmarks of the person in `roi`."""
+    def run(self, frame: Frame, roi: Roi, others: Sequence[PoseLandmarks] = ()) -> PoseLandmarks:
+        """Return the landmarks of the person in `roi`.
+
+        Args:
+            frame: The image.
+            roi: Where the person is.
+            others: People who are not meant: their pixels are black. Of two in a crop the network prefers the larger.
+        """
         crop_rgb(frame, roi.transform(_SIDE), self._network.input)
+        for other in others:
+            self._network.input[_seen_in(other, roi) > _HIDE] = 0
         raw, score, mask, heatmap, world = self._network.run()
         points = raw.reshape(39, 5)
         xy = refine_by_heatmap(points[:, :2] / _SIDE, heatmap)
@@ -79,6 +92,13 @@ class PoseNetwork:
             next_roi=body_roi(uv[33], uv[34]),
             mask=_sigmoid(mask[..., 0]),
         )
+
+
+def _seen_in(other: PoseLandmarks, roi: Roi) -> Array:
+    """Return another person's mask in the crop of `roi`."""
+    to_other = np.vstack([invert_affine(roi.transform(_SIDE)), [0, 0, 1]])
+    A_other_crop = other.roi.transform(other.mask.shape[0]) @ to_other
+    return cv2.warpAffine(other.mask, A_other_crop, (_SIDE, _SIDE), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP)
 
 
 def refine_by_heatmap(xy: Array, heatmap: Array) -> Array:

@@ -219,8 +219,8 @@ def test_swapped_labels_do_not_turn_the_body(regressor, clip, monkeypatch):
     run = regressor._observer._pose.run
     confused = {5, 6}
 
-    def confuse(frame, roi):
-        pose = run(frame, roi)
+    def confuse(frame, roi, others=()):
+        pose = run(frame, roi, others)
         if frame.index - clip[0].index not in confused:
             return pose
         index = fit_person._MIRROR
