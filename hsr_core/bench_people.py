@@ -7,14 +7,17 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
 from .config import Settings
+from .errors import ConfigError
 from .eval.tracking_metrics import TrackingLog
 from .run import Timing
+from .settings_options import add_settings_options, settings_of
 from .sources import open_source
 from .stream import HumanStream
 from .track.track import box_iou
@@ -132,12 +135,36 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--people", type=int, default=4, metavar="N", help="walkers in the picture (default 4)")
     parser.add_argument("--crossing", action="store_true", help="they walk before each other")
     parser.add_argument("--frames", type=int, default=200, metavar="N", help="pictures (default 200)")
+    parser.add_argument("--video", type=Path, metavar="FILE.mp4", help="write the pictures and measure nothing")
+    add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 
 
-def run(args: argparse.Namespace, settings: Settings) -> dict[str, Any]:
-    """Measure and return what there is to show."""
-    return measure_people(settings, args.people, args.frames, crossing=args.crossing)
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Measure and return what there is to show.
+
+    Raises:
+        ConfigError: Nobody, more than fit beside each other, or too few pictures.
+    """
+    if not 1 <= args.people <= 6:
+        raise ConfigError(f"--people must lie in 1..6, not {args.people}")
+    if args.frames <= _WARM_UP_FRAMES:
+        raise ConfigError(f"--frames must be more than {_WARM_UP_FRAMES}, not {args.frames}")
+    if args.video is not None:
+        return _write(args.video, crowd(args.people, args.frames, crossing=args.crossing))
+    return measure_people(settings_of(args), args.people, args.frames, crossing=args.crossing)
+
+
+def _write(path: Path, pictures: Iterator[Crowd]) -> dict[str, Any]:
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), 30.0, HW[::-1])
+    if not writer.isOpened():
+        raise ConfigError(f"cannot write {path}")
+    count = 0
+    for picture in pictures:
+        writer.write(picture.frame.image)
+        count += 1
+    writer.release()
+    return {"video": str(path), "frames": count}
 
 
 def _cut(image: Array, person: Any) -> Array:

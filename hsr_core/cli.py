@@ -31,6 +31,7 @@ LAZY = {
     "refine": ("hsr_core.refine.command", "refine one person of a clip by rendering an avatar of them"),
     "eval": ("hsr_core.eval.command", "score recordings and data sets, compare results, write a report"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
+    "people": ("hsr_core.bench_people", "speed and ids with several people in 1280x720 pictures"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
 """Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called. The last
@@ -72,6 +73,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     benches = bench.add_subparsers(required=True, metavar="WHAT")
     _add_speed(benches)
     _add_smoothing(benches)
+    _add_lazy(benches, "people", argv)
     _add_lazy(benches, "accuracy", argv)
     _add_lazy(benches, "regressor", argv)
     _add_lazy(benches, "render", argv)

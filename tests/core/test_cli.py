@@ -130,6 +130,8 @@ def test_a_truncated_video_is_processed_and_flagged(capsys, tmp_path):
         (["run", "synthetic", "--out", "no/folder/p.npz", *FAKE], "no folder"),
         (["bench", "speed", "--frames", "3"], "at least 40"),
         (["bench", "smoothing", "--rate", "1"], "5..240"),
+        (["bench", "people", "--people", "0"], "1..6"),
+        (["bench", "people", "--frames", "3"], "more than 20"),
     ],
 )
 def test_wrong_input_is_one_line_and_status_2(capsys, arguments, message):

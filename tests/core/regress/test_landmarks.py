@@ -19,6 +19,7 @@ from hsr_core.sources import clip_camera, open_source
 from hsr_core.types import Camera, Frame, MetricSource, Part
 
 DATA = Path(__file__).parents[2] / "data"
+ONE = Settings().with_values({"people.max": 1})
 CLIP = Path(__file__).parents[3] / "hsr_core" / "data" / "walking.mp4"
 
 
@@ -35,7 +36,7 @@ def clip():
 
 @pytest.fixture
 def regressor(body):
-    out = LandmarkRegressor(Settings(), body)
+    out = LandmarkRegressor(ONE, body)
     yield out
     out.close()
 
@@ -57,14 +58,14 @@ def test_the_walker_is_followed_with_body_and_hands(regressor, clip):
 
 
 def test_hands_and_face_can_be_switched_off_and_on(regressor, clip):
-    regressor.configure(Settings().with_values({"parts.hands": False, "parts.face": False}))
+    regressor.configure(ONE.with_values({"parts.hands": False, "parts.face": False}))
     for frame in clip[:5]:
         (person,) = regressor.regress(frame, frame.camera)
         assert person.parts == Part.BODY
         params = person.params
         for part in (params.left_hand_pose, params.right_hand_pose, params.expression, params.jaw_pose):
             assert not part.any()
-    regressor.configure(Settings())
+    regressor.configure(ONE)
     seen = [regressor.regress(frame, frame.camera)[0].parts for frame in clip[5:15]]
     assert any(parts & (Part.LEFT_HAND | Part.RIGHT_HAND) for parts in seen)
 
@@ -91,7 +92,7 @@ def limb_names():
 def test_a_person_twice_as_tall_is_twice_as_far(body, clip):
     distance = {}
     for height in (1.2, 2.0):
-        regressor = LandmarkRegressor(Settings().with_values({"subject.height_m": height}), body)
+        regressor = LandmarkRegressor(ONE.with_values({"subject.height_m": height}), body)
         distance[height] = np.median([regressor.regress(f, f.camera)[0].params.transl[2] for f in clip[:6]])
         regressor.close()
     # Children's proportions differ, so the ratio is near that of the heights and not equal to it.
@@ -206,7 +207,7 @@ def test_a_person_cut_by_the_frame_is_kept(regressor, clip):
 def test_same_frames_same_numbers(body, clip):
     answers = []
     for _ in range(2):
-        regressor = LandmarkRegressor(Settings(), body)
+        regressor = LandmarkRegressor(ONE, body)
         answers.append([regressor.regress(f, f.camera)[0].params for f in clip[:5]])
         regressor.close()
     for a, b in zip(*answers, strict=True):
@@ -238,7 +239,7 @@ def test_swapped_labels_do_not_turn_the_body(regressor, clip, monkeypatch):
 def test_threads_end_with_the_regressor(body):
     import threading
 
-    regressor = LandmarkRegressor(Settings(), body)
+    regressor = LandmarkRegressor(ONE, body)
     frame = Frame(np.zeros((64, 64, 3), np.uint8), 0)
     regressor.regress(frame, Camera.from_hfov(60, (64, 64)))
     regressor.close()
