@@ -62,7 +62,7 @@ class CameraSettings:
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    max: int = setting(4, "Most people per frame", low=1, high=16)
+    max: int = setting(1, "Most people per frame; each costs time (docs/landmarks.md)", low=1, high=16)
     min_score: float = setting(0.4, "Least confidence of a person", low=0, high=1, live=True)
     min_height_px: int = setting(64, "Least height of a person in the image [px]", low=16, high=2000, live=True)
 

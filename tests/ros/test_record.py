@@ -20,6 +20,7 @@ pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 
 import yaml
 from harness import Perception, best_effort, image
+from heeding import heed_signals
 from hsr import convert
 from hsr.images import image_to_compressed_msg
 from hsr.processes import SESSION_NICE
@@ -291,7 +292,7 @@ def test_raw_images_become_jpegs_with_the_right_colours(rig, perception, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_ends_hsr_record_ends_the_recording_in_order(rig, perception, tmp_path, number):
     command = [sys.executable, "-m", "hsr_core.cli", "record", str(tmp_path / "run")]
-    process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals)
     try:
         file = tmp_path / "run" / "run.mcap"
         perception.feed(lambda: file.exists() and file.stat().st_size > 10_000, "the first chunks")

@@ -21,6 +21,7 @@ pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 
 from bags import camera, write_bag
+from heeding import heed_signals
 
 from hsr_core.body import load_body
 from hsr_core.cli import main
@@ -258,8 +259,9 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_is_finished(bag, tmp_path):
     arguments = [sys.executable, "-m", "hsr_core.cli", "eval", bag, "--out", str(tmp_path), "--regressor", "fake"]
     arguments += ["--jobs", "2", "--chunk", "0.2", "--json"]
     process = subprocess.Popen(
-        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+        arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_signals,
+    )  # fmt: skip
     try:
         deadline = time.monotonic() + 60
         while not (finished := list(tmp_path.glob(".units/*/unit.json"))):
