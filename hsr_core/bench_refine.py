@@ -91,9 +91,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--height", type=float, default=1.70, metavar="M", help="of the clip's subject [m]")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="of the noise (default 3)")
     parser.add_argument("--modes", nargs="+", choices=list(MODES), default=list(MODES), metavar="MODE")
-    parser.add_argument(
-        "--steps", type=int, metavar="N", help=f"of each run (default {STEPS}, of a clip {CLIP_STEPS})"
-    )
+    parser.add_argument("--steps", type=int, metavar="N", help=f"of each run (default {STEPS}, of a clip {CLIP_STEPS})")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, metavar="N", help="processes (default: cores)")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 

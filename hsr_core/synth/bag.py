@@ -90,9 +90,7 @@ class BagWriter:
             self._write("/camera/depth/image_raw", stamp_ns, self._image(header, "16UC1", depth))
             self._write("/camera/depth/camera_info", stamp_ns, info)
         self._write("/synth/mask", stamp_ns, self._image(header, "16UC1", _instances(people)))
-        self._write_people(
-            "/synth/initial", header, stamp_ns, [p.params for p in people], EstimateSource.REGRESSED
-        )
+        self._write_people("/synth/initial", header, stamp_ns, [p.params for p in people], EstimateSource.REGRESSED)
         if frame.truth is not None:
             truth = [p.truth for p in people if p.truth is not None]
             self._write_people("/synth/truth", header, stamp_ns, truth, EstimateSource.REFINED)

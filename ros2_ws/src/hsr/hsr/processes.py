@@ -101,9 +101,7 @@ def yield_to_other_sessions() -> None:
     Where the kernel shares the processor out between sessions (sched_autogroup), the niceness of a thread counts
     only within its own: the nicest thread of one would get as much as all threads of another.
     """
-    if (
-        os.getsid(0) == os.getpid()
-    ):  # else others are in it, which it would slow
+    if os.getsid(0) == os.getpid():  # else others are in it, which it would slow
         with contextlib.suppress(OSError):
             Path("/proc/self/autogroup").write_text(str(SESSION_NICE))
 

@@ -59,7 +59,9 @@ class Clip:
         self._fits = not self.live and frames is not None and 3 * height * width * frames <= cache_mb * 1e6
         if back_and_forth and not self._fits:
             self._source.close()
-            raise SourceError(f"back_and_forth needs a clip of known length that fits into cache_mb={cache_mb:g}; {text!r} does not")
+            raise SourceError(
+                f"back_and_forth needs a clip of known length that fits into cache_mb={cache_mb:g}; {text!r} does not"
+            )
         self._back = back_and_forth
 
     def __iter__(self) -> Iterator[tuple[Image, Camera | None]]:
