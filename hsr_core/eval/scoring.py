@@ -212,6 +212,7 @@ class FrameScorer:
         self._rules: dict[tuple[str, ...], Rule | None] = {}
         self._protocol: Protocol | None = None
         self._rule: Rule | None = None
+        self._places: dict[tuple[str, ...], list[int]] = {}
         self._values: dict[str, list[float]] = defaultdict(list)
         self._hits: dict[str, list[Array]] = defaultdict(list)
         self._degenerate = 0
@@ -326,8 +327,11 @@ class FrameScorer:
     def _joints(self, person: ReferencePerson) -> Array:
         assert self._rule is not None
         assert person.joints is not None
-        by_name = {name: i for i, name in enumerate(person.joint_names)}
-        return np.asarray(person.joints, np.float64)[[by_name[name] for name in self._rule.names]]
+        places = self._places.get(person.joint_names)
+        if places is None:
+            places = [person.joint_names.index(name) for name in self._rule.names]
+            self._places[person.joint_names] = places
+        return np.asarray(person.joints, np.float64)[places]
 
     def _pair(
         self, person: Prediction, truth: ReferencePerson, scored: bool, T_world_cam: Array | None

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from ..types import HumanParams
 from . import losses
 from .avatar import Avatar, FreeAvatar
 from .avatar_terms import AvatarTerms
-from .density import ScreenStats, grow, prune, reseed
+from .density import DensitySettings, ScreenStats, grow, prune, reseed
 from .gaussian_adam import gaussian_adam
 from .online_settings import OnlineSettings
 from .render import render
@@ -52,7 +53,7 @@ class Learner:
         self, view: View, person: HumanParams, settings: OnlineSettings, generator: torch.Generator
     ) -> None:
         """Add and remove Gaussians by what a frame shows; nothing for avatars whose Gaussians are not free."""
-        avatar, optimiser = self.avatar, self.optimiser
+        avatar = self.avatar
         if not isinstance(avatar, FreeAvatar):
             return
         gaussians = avatar.pose_person(person)
@@ -60,11 +61,25 @@ class Learner:
         visible = losses.visible_set(
             gaussians.means, drawn.means2d, drawn.radii, drawn.depth, (view.mask > 0.5)[None]
         )  # fmt: skip
-        gradient = self.stats.mean_gradient()
-        grow(avatar, optimiser, gradient, settings.density, generator=generator, allowed=visible[0])
-        prune(avatar, optimiser, settings.density, settings.losses.delta_m)
+        self._grow_and_prune(settings.density, settings.losses.delta_m, generator, allowed=visible[0])
         waiting = torch.nonzero(self.terms.uncovered_steps > UNCOVERED_STEPS)[:, 0]
         room = max(1, int(settings.density.grow_fraction * avatar.n_gaussians))
-        reseed(avatar, optimiser, waiting[:room], settings.density)
+        reseed(avatar, self.optimiser, waiting[:room], settings.density)
+        self._begin_anew()
+
+    def densify(self, density: DensitySettings, delta_m: float, generator: torch.Generator) -> None:
+        """Add and remove Gaussians by what all frames have shown; nothing for avatars whose Gaussians are not free."""
+        if isinstance(self.avatar, FreeAvatar):
+            self._grow_and_prune(density, delta_m, generator)
+            self._begin_anew()
+
+    def _grow_and_prune(
+        self, density: DensitySettings, delta_m: float, generator: torch.Generator, allowed: Tensor | None = None
+    ) -> None:
+        gradient = self.stats.mean_gradient()
+        grow(self.avatar, self.optimiser, gradient, density, generator=generator, allowed=allowed)
+        prune(self.avatar, self.optimiser, density, delta_m)
+
+    def _begin_anew(self) -> None:
         self.terms.refresh()
-        self.stats.restart(avatar.n_gaussians)
+        self.stats.restart(self.avatar.n_gaussians)

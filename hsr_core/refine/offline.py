@@ -15,14 +15,15 @@ from ..errors import ShapeError
 from ..geometry.camera import project
 from ..threads import few_torch_threads
 from ..types import Camera, HumanParams
-from .avatar import Avatar, AvatarSettings, FreeAvatar, build_avatar
+from .avatar import Avatar, AvatarSettings, build_avatar
 from .avatar_init import ColorView, vertex_colors
 from .avatar_terms import AvatarTerms
-from .density import DensitySettings, ScreenStats, grow, prune
+from .density import DensitySettings, ScreenStats
 from .frames import RefineFrame
 from .gates import large_hands
 from .gaussian_adam import gaussian_adam, raise_sh_degree
 from .judge import Verdict, judge
+from .learner import Learner
 from .optimise import Carried, Refinement, RefineSettings
 from .pose import joint_rates
 from .shape import SHAPE_FRAMES, OneShape
@@ -100,9 +101,13 @@ def refine_clip(
         for f, p, w in zip(frames, start, windows, strict=True)
     ]
     rates = torch.stack([joint_rates(large_hands=large) for large in hands]).to(avatar.opacity_logits.device)
-    optimiser, terms = gaussian_adam(avatar, settings.refine.rates), AvatarTerms(avatar, settings.refine.losses)
-    stats = ScreenStats(avatar.n_gaussians, rates.device)
-    carried = Carried(optimiser, terms, joint_rates=rates, stats=stats)
+    learner = Learner(
+        avatar,
+        gaussian_adam(avatar, settings.refine.rates),
+        AvatarTerms(avatar, settings.refine.losses),
+        ScreenStats(avatar.n_gaussians, rates.device),
+    )
+    carried = Carried(learner.optimiser, learner.terms, joint_rates=rates, stats=learner.stats)
     refinement = Refinement(avatar, views, start, settings.refine, carried=carried)
     generator = torch.Generator().manual_seed(settings.refine.seed)
     curves: dict[str, list[float]] = {}
@@ -112,28 +117,21 @@ def refine_clip(
             for name, value in terms.items():
                 curves.setdefault(name, []).append(value)
             on_step(step, terms)
-            _change(step + 1, settings, avatar, carried, generator)
+            _change(step + 1, settings, learner, generator)
         candidate = refinement.people()
-        exposure = refinement.exposure.values.detach()
+        exposure = refinement.exposure.values.detach() if settings.refine.exposure else None
         verdict = judge(avatar, views, incoming, candidate, exposure=exposure, backend=settings.refine.backend)
     people = candidate if verdict.accepted else incoming
     return RefinedClip(people, incoming, candidate, avatar, views, windows, verdict, curves)
 
 
-def _change(step: int, settings: OfflineSettings, avatar: Avatar, carried: Carried, generator: torch.Generator) -> None:
+def _change(step: int, settings: OfflineSettings, learner: Learner, generator: torch.Generator) -> None:
     """Between two steps: more Gaussians where the image asks for them, and colours of a higher degree."""
     steps, every = settings.refine.steps, settings.density_every
-    optimiser, terms, stats = carried.optimiser, carried.terms, carried.stats
-    assert optimiser is not None
-    assert terms is not None
-    assert stats is not None
     if settings.sh_degree and step == steps // 2:
-        raise_sh_degree(avatar, optimiser)
-    if every and step % every == 0 and step <= LAST_GROWTH * steps and isinstance(avatar, FreeAvatar):
-        grow(avatar, optimiser, stats.mean_gradient(), settings.density, generator=generator)
-        prune(avatar, optimiser, settings.density, settings.refine.losses.delta_m)
-        terms.refresh()
-        stats.restart(avatar.n_gaussians)
+        raise_sh_degree(learner.avatar, learner.optimiser)
+    if every and step % every == 0 and step <= LAST_GROWTH * steps:
+        learner.densify(settings.density, settings.refine.losses.delta_m, generator)
 
 
 def with_one_shape(people: Sequence[HumanParams], body: EhmBody) -> list[HumanParams]:

@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-import rclpy
 from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
@@ -26,7 +25,7 @@ from hsr_core.types import Camera, Frame
 
 from . import qos
 from .convert import camera_to_info, image_to_msg
-from .signals import ros
+from .signals import ros, spin_until
 
 DECODED_AHEAD = 4
 """Frames that a clip too long for memory is decoded ahead, so that its pace stays even."""
@@ -220,8 +219,7 @@ def main() -> None:
         except HsrError as error:
             sys.exit(f"source: {error}")
         try:
-            while rclpy.ok() and not node.finished.is_set():
-                rclpy.spin_once(node, timeout_sec=0.5)
+            spin_until(node, node.finished.is_set, look_s=0.5)
         finally:
             node.stop()
             node.destroy_node()
