@@ -61,6 +61,19 @@ class CameraSettings:
 
 
 @dataclass(frozen=True)
+class DepthTopicSettings:
+    mode: str = setting(
+        "auto",
+        "Depth camera beside the image; auto: when the depth topic has a publisher",
+        choices=("off", "topic", "auto"),
+    )
+    unit_scale: float = setting(0.0, "Metres per depth unit; 0: by the encoding (16UC1 mm, 32FC1 m)", low=0, high=1)
+    max_offset_s: float = setting(
+        0.015, "Largest distance of the stamps of image and depth [s]", low=0, high=0.1, live=True
+    )
+
+
+@dataclass(frozen=True)
 class PeopleSettings:
     max: int = setting(1, "Most people per frame; each costs time (docs/landmarks.md)", low=1, high=16)
     min_score: float = setting(0.4, "Least confidence of a person", low=0, high=1, live=True)
@@ -145,6 +158,26 @@ class CompactSettings:
 
 
 @dataclass(frozen=True)
+class TfSettings:
+    mode: str = setting(
+        "root",
+        "Frames per person; root: body_<id> and head_<id>; rep155: and its 20 joints; full: and all 55 joints",
+        choices=("none", "root", "rep155", "full"),
+    )
+    timeout_s: float = setting(
+        0.03, "How long to wait for the camera's pose in the world [s]", low=0, high=0.5, live=True
+    )
+
+
+@dataclass(frozen=True)
+class Rep155Settings:
+    enabled: bool = setting(True, "Publish ROS4HRI topics under /humans where hri_msgs is installed")
+    faces: bool = setting(False, "Publish faces too; false where a face detector does")
+    cropped: bool = setting(True, "Publish each person's picture while somebody listens")
+    id_pool: bool = setting(True, "Topics of people who left are used again for those who come")
+
+
+@dataclass(frozen=True)
 class OverlaySettings:
     max_rate_hz: float = setting(10.0, "Most overlay images per second [Hz]", low=0, high=60, live=True)
     scale: float = setting(0.5, "Size of the overlay relative to the image", low=0.1, high=1, live=True)
@@ -165,9 +198,13 @@ class Settings:
         "auto", "auto: fp16 on a GPU, fp32 on the CPU", choices=("auto", "fp32", "tf32", "fp16", "bf16", "int8")
     )
     data_dir: str = setting("~/.local/share/hsr", "Where snapshots go")
+    world_frame: str = setting(
+        "", "Fixed frame that TF ties the camera to, such as odom; empty: the camera's frame only"
+    )
     body_model: BodyModelSettings = field(default_factory=BodyModelSettings)
     input: InputSettings = field(default_factory=InputSettings)
     camera: CameraSettings = field(default_factory=CameraSettings)
+    depth: DepthTopicSettings = field(default_factory=DepthTopicSettings)
     people: PeopleSettings = field(default_factory=PeopleSettings)
     parts: PartsSettings = field(default_factory=PartsSettings)
     pear: PearSettings = field(default_factory=PearSettings)
@@ -178,6 +215,8 @@ class Settings:
     mesh: MeshSettings = field(default_factory=MeshSettings)
     marker: MarkerSettings = field(default_factory=MarkerSettings)
     compact: CompactSettings = field(default_factory=CompactSettings)
+    tf: TfSettings = field(default_factory=TfSettings)
+    rep155: Rep155Settings = field(default_factory=Rep155Settings)
     overlay: OverlaySettings = field(default_factory=OverlaySettings)
 
     def with_values(self, values: Mapping[str, Any]) -> Settings:
