@@ -6,7 +6,7 @@ what it depends on: an unchanged step is skipped, an interrupted one starts agai
     1. a Python 3.10 to 3.12 is found and .venv is made from it
     2. the library and the ROS wheels are installed at the versions of requirements/constraints.txt
     3. the wheels' exported CMake targets, which name their build machine's folders, are pointed at .venv
-    4. colcon builds hsr_msgs and hsr into ros2_ws/install
+    4. colcon builds hsr_msgs and hsr into ros2_ws/install, and interfaces that the wheels lack (ros2_ws/stand_ins)
     5. a .pth file in .venv lets each of its processes find that overlay without sourcing anything
 """
 
@@ -184,13 +184,13 @@ def patch_venv() -> None:
 # --- 4. overlay -----------------------------------------------------------------------------------------------
 
 
-def build_package(name: str, *options: str) -> None:
-    """Build one package of ros2_ws/src into ros2_ws/install."""
+def build_package(name: str, *options: str, base: str = "src") -> None:
+    """Build one package under ros2_ws/`base` into ros2_ws/install, unless the options name another folder."""
     environ = clean_environ()
     environ["PATH"] = f"{VENV / 'bin'}{os.pathsep}{environ.get('PATH', '')}"
     environ["AMENT_PREFIX_PATH"] = environ["CMAKE_PREFIX_PATH"] = str(VENV)
     environ["CMAKE_BUILD_PARALLEL_LEVEL"] = str(os.cpu_count() or 1)
-    command = [str(PYTHON), "-m", "colcon", "--log-base", "log", "build", "--base-paths", "src", "--merge-install"]
+    command = [str(PYTHON), "-m", "colcon", "--log-base", "log", "build", "--base-paths", base, "--merge-install"]
     command += ["--packages-select", name, "--event-handlers", "console_direct+", *options]
     command += ["--cmake-args", "-DBUILD_TESTING=OFF", f"-DPython3_EXECUTABLE={PYTHON}"]
     cache = WS / "build" / name / "CMakeCache.txt"
@@ -208,6 +208,80 @@ def check_overlay() -> None:
     run([str(PYTHON), "-c", code], "checking the messages", cwd=ROOT)
 
 
+# --- 4. stand-ins --------------------------------------------------------------------------------------------
+
+STAND_IN_PREFIX = Path("install") / "stand_ins"
+"""Under ros2_ws. A prefix of its own, last on every search path: a real package always comes first."""
+
+STAND_IN_CMAKE = """cmake_minimum_required(VERSION 3.16)
+project({name})
+find_package(ament_cmake REQUIRED)
+find_package(rosidl_default_generators REQUIRED)
+{find}
+rosidl_generate_interfaces(${{PROJECT_NAME}} {files} DEPENDENCIES {needs})
+ament_export_dependencies(rosidl_default_runtime)
+ament_package()
+"""
+STAND_IN_MANIFEST = """<package format="3">
+  <name>{name}</name>
+  <version>0.0.0</version>
+  <description>Interfaces of {name} for an environment that lacks the package.</description>
+  <maintainer email="maintainers@hsr-perception.org">HSR maintainers</maintainer>
+  <license>Apache-2.0</license>
+  <buildtool_depend>ament_cmake</buildtool_depend>
+  <buildtool_depend>rosidl_default_generators</buildtool_depend>
+  {depends}
+  <member_of_group>rosidl_interface_packages</member_of_group>
+  <export><build_type>ament_cmake</build_type></export>
+</package>
+"""
+
+
+def stand_ins() -> list[str]:
+    """Return the packages whose interfaces lie in ros2_ws/stand_ins."""
+    return sorted(folder.name for folder in (WS / "stand_ins").glob("*/") if folder.is_dir())
+
+
+def is_installed(name: str) -> bool:
+    """Whether .venv has the real package."""
+    sites = (VENV / "lib").glob("python3.*/site-packages")
+    return any(path.exists() for path in (VENV / "share" / name, *(site / name for site in sites)))
+
+
+def write_stand_in(name: str) -> Path:
+    """Make a ROS package of the interfaces of a stand-in; return its folder."""
+    package = WS / "build" / "stand_ins" / name
+    shutil.rmtree(package, ignore_errors=True)
+    shutil.copytree(WS / "stand_ins" / name, package)
+    files = sorted(file for kind in ("msg", "srv") for file in package.glob(f"{kind}/*.{kind}"))
+    fields = "\n".join(file.read_text() for file in files)
+    needs = sorted(set(re.findall(r"^(\w+)/\w+", fields, re.MULTILINE)) - {name})
+    (package / "CMakeLists.txt").write_text(
+        STAND_IN_CMAKE.format(
+            name=name,
+            find="\n".join(f"find_package({need} REQUIRED)" for need in needs),
+            files=" ".join(f'"{file.relative_to(package)}"' for file in files),
+            needs=" ".join(needs),
+        )
+    )
+    depends = "\n  ".join(f"<depend>{need}</depend>" for need in needs)
+    (package / "package.xml").write_text(STAND_IN_MANIFEST.format(name=name, depends=depends))
+    return package
+
+
+def build_stand_ins() -> None:
+    """Build the stand-ins of packages that are not installed; none is left of those that are."""
+    shutil.rmtree(WS / STAND_IN_PREFIX, ignore_errors=True)
+    for name in stand_ins():
+        if is_installed(name):
+            print(f"-- {name} is installed: no stand-in")
+            continue
+        package = write_stand_in(name)
+        build_package(name, "--install-base", str(STAND_IN_PREFIX), base=str(package))
+        code = f"import {name}.msg as m; all_ = [v() for v in vars(m).values() if isinstance(v, type)]; assert all_"
+        run([str(PYTHON), "-c", code], f"checking {name}", cwd=ROOT)
+
+
 # --- 5. finding the overlay -----------------------------------------------------------------------------------
 
 # The live source, the build's metadata (the node scripts look up their entry points), the messages. The file sorts
@@ -215,6 +289,7 @@ def check_overlay() -> None:
 PTH = """{ws}/src/hsr
 {ws}/build/hsr
 {overlay}
+{stand_ins}
 import hsr_overlay
 """
 OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: every process of this venv finds the ROS packages in ros2_ws."""
@@ -245,10 +320,12 @@ if prepend("LD_LIBRARY_PATH", [prefix + "/lib" for prefix in PREFIXES]):
 def write_pth() -> None:
     """Put the overlay and the live source of `hsr` on the venv's path."""
     site = next((VENV / "lib").glob("python3.*/site-packages"))
-    overlay = WS / "install" / "lib" / site.parent.name / "site-packages"
-    prefixes = [str(WS / "install"), str(VENV)]
+    overlay, stand_ins = (
+        prefix / "lib" / site.parent.name / "site-packages" for prefix in (WS / "install", WS / STAND_IN_PREFIX)
+    )
+    prefixes = [str(WS / "install"), str(VENV), str(WS / STAND_IN_PREFIX)]
     (site / "hsr_overlay.py").write_text(OVERLAY_MODULE.format(prefixes=prefixes))
-    (site / "hsr_overlay.pth").write_text(PTH.format(ws=WS, overlay=overlay))
+    (site / "hsr_overlay.pth").write_text(PTH.format(ws=WS, overlay=overlay, stand_ins=stand_ins))
 
 
 # --- running steps --------------------------------------------------------------------------------------------
@@ -372,6 +449,10 @@ def setup(wanted: str) -> None:
     src = WS / "src"
     messages = fingerprint(toolchain, PTH, OVERLAY_MODULE, src / "hsr_msgs")
     step("hsr_msgs", messages, [write_pth, lambda: build_package("hsr_msgs"), check_overlay])
+    real = " ".join(filter(is_installed, stand_ins()))
+    step(
+        "stand_ins", fingerprint(messages, STAND_IN_CMAKE, STAND_IN_MANIFEST, WS / "stand_ins", real), [build_stand_ins]
+    )
     hsr = src / "hsr"
     parts = [hsr / name for name in ("package.xml", "setup.py", "setup.cfg", "config", "rviz")]
     # Links, not copies: an edited file of the package needs no new build.
