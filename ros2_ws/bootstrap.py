@@ -297,20 +297,20 @@ OVERLAY_MODULE = '''"""Written by ros2_ws/bootstrap.py: every process of this ve
 import os
 
 PREFIXES = {prefixes!r}
+STAND_INS = {stand_ins!r}
 GUARD = "_ROS_WHEELS_BOOTSTRAP_COMPLETE"
 
 
-def prepend(variable, values):
-    """Put `values` in front of a path variable; return False when they were all there."""
+def add(variable, first, last):
+    """Put `first` in front of a path variable and `last` at its end; return False when they were there."""
     old = [part for part in os.environ.get(variable, "").split(os.pathsep) if part]
-    missing = [value for value in values if value not in old]
-    if missing:
-        os.environ[variable] = os.pathsep.join(missing + old)
-    return bool(missing)
+    new = [part for part in first if part not in old] + old + [last] * (last not in old)
+    os.environ[variable] = os.pathsep.join(new)
+    return new != old
 
 
-prepend("AMENT_PREFIX_PATH", PREFIXES)
-if prepend("LD_LIBRARY_PATH", [prefix + "/lib" for prefix in PREFIXES]):
+add("AMENT_PREFIX_PATH", PREFIXES, STAND_INS)
+if add("LD_LIBRARY_PATH", [prefix + "/lib" for prefix in PREFIXES], STAND_INS + "/lib"):
     # The loader reads this at start only: have the ROS wheels' own bootstrap restart the interpreter, also when
     # this process was started by another environment that has such a bootstrap.
     os.environ.pop(GUARD, None)
@@ -323,8 +323,9 @@ def write_pth() -> None:
     overlay, stand_ins = (
         prefix / "lib" / site.parent.name / "site-packages" for prefix in (WS / "install", WS / STAND_IN_PREFIX)
     )
-    prefixes = [str(WS / "install"), str(VENV), str(WS / STAND_IN_PREFIX)]
-    (site / "hsr_overlay.py").write_text(OVERLAY_MODULE.format(prefixes=prefixes))
+    prefixes = [str(WS / "install"), str(VENV)]
+    module = OVERLAY_MODULE.format(prefixes=prefixes, stand_ins=str(WS / STAND_IN_PREFIX))
+    (site / "hsr_overlay.py").write_text(module)
     (site / "hsr_overlay.pth").write_text(PTH.format(ws=WS, overlay=overlay, stand_ins=stand_ins))
 
 

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -164,15 +165,67 @@ def test_the_path_file_runs_before_the_wheels_own_and_sets_the_library_path(boot
         "import hsr_overlay, os; print(os.environ['LD_LIBRARY_PATH'], '_ROS_WHEELS_BOOTSTRAP_COMPLETE' in os.environ)"
     )
     guard = {"_ROS_WHEELS_BOOTSTRAP_COMPLETE": "1"}
-    for before, restart in (("/other", True), (f"{tmp_path}/ros2_ws/install/lib:{tmp_path}/.venv/lib", False)):
+    ws = f"{tmp_path}/ros2_ws/install"
+    for before, restart in (("/other", True), (f"{ws}/lib:{tmp_path}/.venv/lib:{ws}/stand_ins/lib", False)):
         environ = {"PATH": os.environ["PATH"], "LD_LIBRARY_PATH": before, "PYTHONPATH": str(site), **guard}
         # -S: without this environment's own path files
         out = subprocess.run(
             [sys.executable, "-S", "-c", code], env=environ, capture_output=True, text=True, check=True
         )
         path, guarded = out.stdout.split()
-        assert path.split(":")[0] == f"{tmp_path}/ros2_ws/install/lib"
+        assert path.split(":")[0] == f"{ws}/lib"
+        assert path.split(":")[-1] == f"{ws}/stand_ins/lib"  # after a sourced ROS, too
         assert (guarded == "False") is restart
+
+
+@pytest.fixture
+def stand_in(bootstrap, tmp_path, monkeypatch):
+    """A package `x_msgs` with a message; returns what was built."""
+    folder = tmp_path / "ros2_ws" / "stand_ins" / "x_msgs"
+    (folder / "msg").mkdir(parents=True)
+    (folder / "msg" / "A.msg").write_text(
+        "# a b/Comment\nstd_msgs/Header header\ngeometry_msgs/Pose[] poses\nB other\n"
+    )
+    (folder / "msg" / "B.msg").write_text("std_msgs/Header header\nx_msgs/C c\n")
+    built = []
+    monkeypatch.setattr(bootstrap, "build_package", lambda name, *options, base: built.append((name, options, base)))
+    monkeypatch.setattr(bootstrap, "run", lambda *args, **options: None)
+    return built
+
+
+def test_a_missing_package_gets_a_stand_in_that_needs_what_its_fields_need(bootstrap, stand_in) -> None:
+    bootstrap.build_stand_ins()
+    [(name, options, base)] = stand_in
+    assert (name, options) == ("x_msgs", ("--install-base", "install/stand_ins"))
+    cmake = (Path(base) / "CMakeLists.txt").read_text()
+    assert '"msg/A.msg" "msg/B.msg" DEPENDENCIES geometry_msgs std_msgs)' in cmake
+    manifest = ElementTree.parse(Path(base) / "package.xml")
+    assert [entry.text for entry in manifest.iter("depend")] == ["geometry_msgs", "std_msgs"]
+
+
+@pytest.mark.parametrize("place", ["share/x_msgs", "lib/python3.11/site-packages/x_msgs"])
+def test_a_real_package_has_no_stand_in_and_an_old_one_goes(bootstrap, stand_in, tmp_path, place) -> None:
+    old = tmp_path / "ros2_ws" / "install" / "stand_ins" / "lib"
+    old.mkdir(parents=True)
+    (tmp_path / ".venv" / place).mkdir(parents=True)
+    bootstrap.build_stand_ins()
+    assert not stand_in
+    assert not old.exists()
+
+
+def test_stand_ins_are_not_seen_by_colcon_in_a_workspace() -> None:
+    assert not list((ROOT / "ros2_ws" / "stand_ins").rglob("package.xml"))
+
+
+def test_the_stand_in_of_tf2_msgs_is_the_real_message() -> None:
+    """By the type hash that ROS compares: of `rosbags`, which has it from the real definition."""
+    typesys = pytest.importorskip("rosbags.typesys")
+    text = (ROOT / "ros2_ws" / "stand_ins" / "tf2_msgs" / "msg" / "TFMessage.msg").read_text()
+    real = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    ours = typesys.get_typestore(typesys.Stores.ROS2_JAZZY)
+    ours.fielddefs.pop("tf2_msgs/msg/TFMessage")
+    ours.register(typesys.get_types_from_msg(text, "tf2_msgs/msg/TFMessage"))
+    assert ours.hash_rihs01("tf2_msgs/msg/TFMessage") == real.hash_rihs01("tf2_msgs/msg/TFMessage")
 
 
 def test_constraints_pin_each_package_once_per_python() -> None:
