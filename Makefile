@@ -1,6 +1,7 @@
 # make setup | run | test | test-all | lint | clean
 #   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
 #   REFINE=1 start the refiner too
+#   INTERFACE=eth0  network for ROS beside this machine's own; all: every one; empty: none
 #   FOR=     stop after so many seconds, print a JSON summary     VIEW=0  no web view     ARGS=  options of hsr.bringup
 #   PYTHON=  the Python (3.10 to 3.12) that .venv is made from            PIP_ARGS=  more options of pip install
 
@@ -12,16 +13,19 @@ SOURCE ?=
 FOR ?=
 VIEW ?= 1
 REFINE ?=
+INTERFACE ?=
 ARGS ?=
 PYTHON ?=
 PIP_ARGS ?=
 TESTS ?=
+# Most tests of nodes wait for other processes: two at a time take little more than half as long.
+PARALLEL ?= -n 2 --dist loadfile
 
 # A sourced ROS installation would mix its packages with those of .venv.
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 
 help:
-	@sed -n '1,5p' Makefile
+	@sed -n '1,6p' Makefile
 
 setup:
 	@for python in "$(PYTHON)" python3 python3.11 python3.12 python3.10; do \
@@ -31,13 +35,14 @@ setup:
 
 run: setup
 	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" $(if $(FOR),--for $(FOR) --json) \
-	  $(if $(filter 0,$(VIEW)),--no-view) $(if $(filter 1,$(REFINE)),--refine) $(ARGS)
+	  $(if $(filter 0,$(VIEW)),--no-view) $(if $(filter 1,$(REFINE)),--refine) \
+	  $(if $(INTERFACE),--interface $(INTERFACE)) $(ARGS)
 
 test: setup
-	.venv/bin/python -m pytest $(TESTS)
+	.venv/bin/python -m pytest $(PARALLEL) $(TESTS)
 
 test-all: setup
-	.venv/bin/python -m pytest -m "slow or not slow" $(TESTS)
+	.venv/bin/python -m pytest -m "slow or not slow" $(PARALLEL) $(TESTS)
 
 lint: setup
 	.venv/bin/ruff check .

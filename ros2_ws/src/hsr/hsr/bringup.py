@@ -25,11 +25,12 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from hsr_core.config import describe
+from hsr_core.errors import ConfigError
 
 from . import qos
-from .environment import transport_environment
 from .lifecycle import LifecycleClient
 from .meter import Meter
+from .network import network_environment
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 from .refine_params import DEFAULTS as REFINER_DEFAULTS
 
@@ -110,8 +111,8 @@ class Bringup:
         self._start_up = ""
         self._windows: list[WindowQuality] = []
         self._processes: dict[str, NodeProcess] = {}
-        os.environ.update(transport_environment(options.dds_profile))
         self._log_dir = _new_log_dir(options.log_dir)
+        os.environ.update(network_environment(options.dds_profile, options.interface, self._log_dir))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
@@ -437,6 +438,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--params", default="", help="parameter file for the perception node")
     parser.add_argument("--set", action="append", default=[], metavar="NAME:=VALUE", help="a perception parameter")
     parser.add_argument("--dds-profile", default="auto", help="auto, none, or the path of a Fast DDS profile")
+    parser.add_argument("--interface", default="", help="network interface (name or address) for DDS beside the "
+                        "loopback; all; empty: the loopback alone")  # fmt: skip
     parser.add_argument("--log-dir", default="", help="where log folders go")
     parser.add_argument("--refine", action="store_true", help="start the refiner")
     parser.add_argument("--refine-set", action="append", default=[], metavar="NAME:=VALUE", help="a refiner parameter")
@@ -448,7 +451,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     try:
         return Bringup(_arguments(argv)).run()
-    except (BringupError, FileNotFoundError) as error:
+    except (BringupError, ConfigError, FileNotFoundError) as error:
         print(f"bringup: {error}", file=sys.stderr)
         return 2
 
