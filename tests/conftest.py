@@ -16,9 +16,13 @@ DATA = ROOT / "tests" / "data"
 MISSING_ROS = [name for name in ("rclpy", "hsr_msgs", "hsr") if find_spec(name) is None]
 collect_ignore_glob = ["ros/*"] if MISSING_ROS else []
 
-# Discovery stays on this machine; domains up to 101 have their ports below Linux' ephemeral ones.
+# Discovery stays on this machine; domains up to 101 have their ports below Linux' ephemeral ones. Workers of one run
+# (pytest-xdist) share the domains among them: worker k of n takes k, k + n, ...
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-_domains = (1 + (os.getpid() * 7 + i) % 100 for i in itertools.count())
+_workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_run = os.getppid() if _workers > 1 else os.getpid()
+_domains = (1 + (_run * 7 + i) % (100 // _workers) * _workers + _worker for i in itertools.count())
 os.environ["ROS_DOMAIN_ID"] = str(next(_domains))
 
 
