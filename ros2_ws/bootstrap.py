@@ -132,7 +132,7 @@ def install_packages() -> None:
     extra = os.environ.get("PIP_ARGS", "").split()
     run([*pip, *pins, *extra, "setuptools", "wheel"], "installing the build tools")
     # The build tools above are pinned too, so no second copy is fetched for an isolated build.
-    library = f"{ROOT}[view,test,onnx,rtx,bag,agora,ray]"
+    library = f"{ROOT}[view,test,onnx,rtx,bag,agora,ray,retarget,robots]"
     everything = ["--requirement", str(ROOT / "requirements" / "ros.txt"), "--editable", library]
     run([*pip, *pins, *extra, "--no-build-isolation", *everything], "installing the library and the ROS wheels")
 
