@@ -45,3 +45,31 @@ class DeviceError(HsrError):
 
 class ParityError(HsrError):
     """A network's outputs differ from the reference by more than the stated tolerance; the message gives both."""
+
+
+class TransformError(HsrError):
+    """The pose of one frame in another is not known at a time; the message says why."""
+
+
+class BadTransform(TransformError):
+    """A transform cannot be used: no name, a frame that is its own parent, NaN, or no unit quaternion."""
+
+
+class UnknownFrame(TransformError):
+    """Nobody has published this frame; the message lists those that are known."""
+
+
+class NotConnected(TransformError):
+    """Both frames are known but hang on different roots; the message names these."""
+
+
+class TransformLoop(TransformError):
+    """A frame is its own ancestor; the message names the circle."""
+
+
+class ExtrapolationPast(TransformError):
+    """The time lies before the oldest transform that is kept; the message says by how much."""
+
+
+class ExtrapolationFuture(TransformError):
+    """The time lies after the newest transform so far; it may come yet. The message says by how much."""
