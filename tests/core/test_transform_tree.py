@@ -268,27 +268,3 @@ def test_waiting_ends_with_the_limit_with_a_jump_and_at_once_where_it_is_useless
     result = in_background(lambda: tree.lookup("odom", "camera", 6 * S, timeout_s=1e4), lambda: tree._waiting)
     tree.clear()
     assert isinstance(result(), UnknownFrame)
-
-
-def test_it_agrees_with_another_implementation() -> None:
-    """pytransform3d's manager of moving frames, on a tree of static and moving edges."""
-    transformations = pytest.importorskip("pytransform3d.transformations")
-    from pytransform3d.transform_manager import NumpyTimeseriesTransform, TemporalTransformManager
-
-    rng = np.random.default_rng(2)
-    tree, manager = TransformTree(), TemporalTransformManager()
-    stamps = np.arange(0, 2, 0.125)
-    for parent, child in (("map", "odom"), ("odom", "base"), ("base", "head"), ("head", "camera"), ("odom", "tag")):
-        static = child == "camera"
-        poses = [random_pose(rng) for _ in stamps[: 1 if static else None]]
-        for stamp, pose in zip(stamps, poses, strict=False):
-            tree.put(parent, child, round(stamp * S), pose, static=static)
-        pqs = np.array([(*pose[:3], pose[6], *pose[3:6]) for pose in poses])
-        if static:
-            manager.add_transform(child, parent, transformations.transform_from_pq(pqs[0]))
-        else:
-            manager.add_transform(child, parent, NumpyTimeseriesTransform(stamps, pqs))
-    for t in (0.0, 0.0625, 0.5, 1.03125, 1.875):
-        for target, source in (("map", "camera"), ("camera", "tag"), ("tag", "map")):
-            theirs = manager.get_transform_at_time(source, target, t)
-            np.testing.assert_allclose(tree.lookup(target, source, round(t * S)), theirs, atol=1e-8)
