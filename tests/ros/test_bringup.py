@@ -233,3 +233,14 @@ def test_where_images_come_from_is_read_from_the_option():
     assert Camera.parse("topic:/cam/image/compressed") == Camera("/cam/image", "/cam/camera_info", "", compressed=True)
     with pytest.raises(BringupError, match="in full"):
         Camera.parse("topic:image")
+
+
+def test_a_typo_refuses_the_start_and_names_the_nearest_parameter(bring_up, tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("/**:\n  ros__parameters: {peopel: {max: 4}}\n")
+    for arguments in (("--params", str(path)), ("--set", "peopel.max:=4")):
+        process = bring_up(*arguments)
+        _, err = process.communicate(timeout=30)
+        assert process.returncode == 2
+        assert "did you mean 'people.max'?" in err
+        assert "Traceback" not in err

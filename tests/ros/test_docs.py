@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
-from hsr.source_node import PARAMETERS
+from hsr.node_parameters import SOURCE
 
 from hsr_core.config import describe
 
@@ -54,7 +54,7 @@ def check(spec, cells):
     assert description == spec.description
 
 
-@pytest.mark.parametrize("parameter", PARAMETERS, ids=lambda parameter: parameter[0])
+@pytest.mark.parametrize("parameter", SOURCE, ids=lambda parameter: parameter[0])
 def test_a_parameter_of_the_source_is_documented_as_it_is(parameter):
     name, default, description, span = parameter
     _, _, limits, shown_default, text = row(name)

@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 
-from hsr import play_node, record_node
+from hsr.node_parameters import PLAYER, RECORDER
 
 from hsr_core.sources.bag import BagDiagnosis
 
@@ -21,7 +21,7 @@ def row(name: str) -> list[str]:
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
 
 
-@pytest.mark.parametrize("parameter", [*record_node.PARAMETERS, *play_node.PARAMETERS], ids=lambda p: p[0])
+@pytest.mark.parametrize("parameter", [*RECORDER, *PLAYER], ids=lambda p: p[0])
 def test_a_parameter_is_documented_as_it_is(parameter):
     name, default, text = parameter[:3]
     shown = str(default).lower() if isinstance(default, bool) else str(default)

@@ -31,6 +31,7 @@ from . import qos
 from .lifecycle import LifecycleClient
 from .meter import Meter
 from .network import network_environment
+from .parameter_files import check_file, check_pairs
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 from .refine_params import DEFAULTS as REFINER_DEFAULTS
 
@@ -106,6 +107,10 @@ class Bringup:
     def __init__(self, options: argparse.Namespace) -> None:
         self._options = options
         self._camera = Camera.parse(options.source)
+        if options.params:
+            check_file(options.params)
+        check_pairs(options.set, "perception")
+        check_pairs(options.refine_set, "refiner")
         self._stop = False
         self._gave_up = False
         self._start_up = ""

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from hsr_core.errors import HsrError
 
 from .lifecycle import GuardedLifecycleNode
 from .notices import Notices
+from .parameter_files import refuse_unknown
+from .params import declare_common
 from .signals import ros
 from .startup import Startup
 
@@ -72,12 +73,9 @@ class GuardedNode(GuardedLifecycleNode):
         return (startup.step, startup.elapsed_s) if startup else (None, 0.0)
 
     def declare_common_parameters(self) -> None:
-        for name, default, low, high, text in (
-            ("diagnostic_updater.period", 1.0, 0.1, 10.0, "Time between two diagnostics messages [s]"),
-            ("service_timeout_s", 5.0, 0.1, 60.0, "Longest time until a service answers [s]"),
-        ):
-            span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
-            self.declare_parameter(name, default, ParameterDescriptor(description=text, floating_point_range=[span]))
+        """Declare what these nodes have beside their settings; refuse what was given and none of them declares."""
+        declare_common(self)
+        refuse_unknown(self)
 
     def diagnostics_period_s(self) -> float:
         return self.get_parameter("diagnostic_updater.period").value

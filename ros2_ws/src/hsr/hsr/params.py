@@ -13,6 +13,12 @@ from hsr_core.errors import ConfigError
 
 DEFAULTS = Settings()
 
+COMMON = (
+    SettingSpec("diagnostic_updater.period", 1.0, "Time between two diagnostics messages [s]", 0.1, 10.0, (), True),
+    SettingSpec("service_timeout_s", 5.0, "Longest time until a service answers [s]", 0.1, 60.0, (), True),
+)
+"""Of the perception node and the refiner, beside their settings."""
+
 _TYPES = {
     bool: ParameterType.PARAMETER_BOOL,
     int: ParameterType.PARAMETER_INTEGER,
@@ -65,12 +71,23 @@ def declare_fixed(node: Any, rows: Iterable[tuple[str, Any, str, tuple | None]])
     Raises:
         ConfigError: A given value has the wrong type, lies out of range or is not one of the choices.
     """
-    for name, default, text, allowed in rows:
-        choices = allowed if allowed and isinstance(default, str) else ()
-        low, high = allowed if allowed and not choices else (None, None)
-        spec = SettingSpec(name, default, text, low, high, choices, live=False)
+    for spec in map(fixed_spec, rows):
         _declare(node, spec)
-        spec.check(node.get_parameter(name).value)
+        spec.check(node.get_parameter(spec.name).value)
+
+
+def fixed_spec(row: tuple[str, Any, str, tuple | None]) -> SettingSpec:
+    """Return a row of `declare_fixed` as a setting that cannot change while running."""
+    name, default, text, allowed = row
+    choices = allowed if allowed and isinstance(default, str) else ()
+    low, high = allowed if allowed and not choices else (None, None)
+    return SettingSpec(name, default, text, low, high, choices, live=False)
+
+
+def declare_common(node: Any) -> None:
+    """Declare what the perception node and the refiner have beside their settings."""
+    for spec in COMMON:
+        _declare(node, spec)
 
 
 def _declare(node: Any, spec: SettingSpec) -> None:

@@ -30,6 +30,8 @@ from hsr_core.sources.bag_reader import BagReader, BagTopic
 
 from . import qos
 from .environment import prepare_process
+from .node_parameters import PLAYER
+from .parameter_files import refuse_unknown
 from .params import declare_fixed
 from .record_topics import message_class
 from .signals import ros, spin_until
@@ -50,21 +52,6 @@ _STAMP = {1: struct.Struct("<iI"), 0: struct.Struct(">iI")}
 _CDR_HEADER_BYTES = 4
 _LEAST_BYTES = 12
 """Encapsulation and stamp."""
-
-PARAMETERS = (
-    ("path", "", "Folder of the bag, or its .mcap or .db3 file", None),
-    (
-        "mode",
-        "paced",
-        "paced: at recorded intervals; stepped: each image after the answer to the last",
-        ("paced", "stepped"),
-    ),
-    ("rate", 1.0, "Speed of paced playing; 1 = as recorded", (0.01, 100.0)),
-    ("answer_timeout_s", 10.0, "stepped: longest wait for an answer [s]", (0.01, 3600.0)),
-    ("image_topic", "", "Topic whose messages are answered; empty: the only image topic that is played", None),
-    ("wait_for_subscriber_s", 10.0, "Wait so long for somebody who listens to the images [s]", (0.0, 3600.0)),
-    ("clock", True, "Publish the recording's time on /clock", None),
-)
 
 
 def stamp_of(data: bytes) -> int:
@@ -106,10 +93,11 @@ class PlayNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("player", namespace="human", **kwargs)
-        declare_fixed(self, PARAMETERS)
+        declare_fixed(self, PLAYER)
         text = "Topics to play; none: all but what the stack itself publishes"
         names = ParameterDescriptor(description=text, read_only=True, type=ParameterType.PARAMETER_STRING_ARRAY)
         self.declare_parameter("topics", [""], names)
+        refuse_unknown(self)
         if not self.value("path"):
             raise ConfigError("set the parameter path: the recording to play")
         self._reader = BagReader(self.value("path"))

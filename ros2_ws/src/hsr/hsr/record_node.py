@@ -26,6 +26,8 @@ from hsr_core.sources.bag_writer import Recording
 
 from . import qos
 from .environment import prepare_process
+from .node_parameters import RECORDER
+from .parameter_files import refuse_unknown
 from .params import declare_fixed
 from .processes import cpu_s, yield_to_other_sessions
 from .record_topics import deep, kind_of, message_class, offered, outputs
@@ -35,21 +37,6 @@ from .signals import ros, spin_until
 WATCH_S = 0.25
 """Time between two looks for new publishers."""
 SLOW_START_S = 5.0
-
-PARAMETERS = (
-    ("path", "", "Folder of the bag; must not exist", None),
-    ("seconds", 0.0, "Stop after so many seconds; 0 = when told to [s]", (0.0, 1e6)),
-    (
-        "transport",
-        "auto",
-        "Images: auto (compressed where the camera sends it, else raw), compressed or raw",
-        ("auto", "compressed", "raw"),
-    ),
-    ("jpeg_quality", 90, "Of JPEGs made of raw images, 1 to 100", (1, 100)),
-    ("flush_s", 0.5, "Longest time that a message is only in memory [s]", (0.01, 60.0)),
-    ("queue_mb", 64.0, "Messages that wait for a slow disk; more are dropped and counted [MB]", (1.0, 65536.0)),
-    ("print_summary", False, "Print a JSON object at the end", None),
-)
 
 
 class RecordNode(Node):
@@ -61,10 +48,11 @@ class RecordNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("recorder", namespace="human", **kwargs)
-        declare_fixed(self, PARAMETERS)
+        declare_fixed(self, RECORDER)
         text = "Full names of more topics to record, such as /human/refined/people"
         names = ParameterDescriptor(description=text, read_only=True, type=ParameterType.PARAMETER_STRING_ARRAY)
         self.declare_parameter("extra_topics", [""], names)
+        refuse_unknown(self)
         self.finished = threading.Event()
         self._begin_s, self._begin_cpu_s = time.monotonic(), cpu_s(os.getpid())
         if not self.value("path"):

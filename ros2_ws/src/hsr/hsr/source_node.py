@@ -15,7 +15,6 @@ import threading
 import time
 from collections.abc import Iterator
 
-from rcl_interfaces.msg import FloatingPointRange, ParameterDescriptor
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
@@ -25,20 +24,13 @@ from hsr_core.types import Camera, Frame
 
 from . import qos
 from .convert import camera_to_info, image_to_msg
+from .node_parameters import SOURCE
+from .parameter_files import refuse_unknown
+from .params import declare_fixed
 from .signals import ros, spin_until
 
 DECODED_AHEAD = 4
 """Frames that a clip too long for memory is decoded ahead, so that its pace stays even."""
-
-PARAMETERS = (
-    ("source", "clip", "Video file, folder of images, webcam:N, synthetic, or clip (the bundled recording)", None),
-    ("rate_hz", 0.0, "Images per second; 0 = the source's own rate [Hz]", (0.0, 1000.0)),
-    ("loop", True, "Play again from the start; false: stop at the end", None),
-    ("back_and_forth", False, "Play every second time backwards: a short clip has no cut", None),
-    ("frame_id", "camera_color_optical_frame", "frame_id of the images", None),
-    ("hfov_deg", 0.0, "Publish camera info with this field of view; 0 = only a calibrated one [deg]", (0.0, 150.0)),
-    ("cache_mb", 1024.0, "A clip that fits into this is kept decoded [MB]", (0.0, 65536.0)),
-)
 
 
 class Clip:
@@ -141,11 +133,8 @@ class SourceNode(Node):
 
     def __init__(self, **kwargs) -> None:
         super().__init__("source", namespace="human", **kwargs)
-        for name, default, text, span in PARAMETERS:
-            ranges = [FloatingPointRange(from_value=span[0], to_value=span[1], step=0.0)] if span else []
-            # Read once, at the start.
-            described = ParameterDescriptor(description=text, read_only=True, floating_point_range=ranges)
-            self.declare_parameter(name, default, described)
+        declare_fixed(self, SOURCE)
+        refuse_unknown(self)
         self.finished = threading.Event()
         self.error = ""
         self._clip = Clip(*map(self._value, ("source", "frame_id", "loop", "back_and_forth", "cache_mb")))

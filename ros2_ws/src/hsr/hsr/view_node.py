@@ -16,7 +16,6 @@ import cv2
 import numpy as np
 import rclpy
 from hsr_msgs.msg import BodyModel, FrameStats, HumanArray, HumanMesh
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
@@ -28,10 +27,12 @@ from hsr_core.errors import BadFrame, ConfigError
 from hsr_core.viz.web import WebView
 
 from . import convert, qos
+from .node_parameters import VIEW
+from .parameter_files import refuse_unknown
+from .params import declare_fixed
 from .signals import ros
 from .view_feed import ViewFeed
 
-PICTURES = ("overlay", "camera", "none")
 CAMERA_HZ = 5.0
 """How often a raw image is taken: each costs several milliseconds to copy and encode."""
 
@@ -65,13 +66,9 @@ class ViewNode(Node):
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__("view", namespace="human", **kwargs)
-        host = self._declare("host", "127.0.0.1", "Address to listen on; 0.0.0.0 shows the camera to the network")
-        port = self._declare("port", 8080, "First port to try; 0 = any", low=0, high=65535)
-        rate_hz = self._declare("max_rate_hz", 15.0, "Most drawings per second", low=0.5, high=60.0)
-        self._picture = self._declare("picture", "overlay", "Picture in the camera: overlay, camera or none")
-        perception = self._declare("perception", "perception", "Name of the node that the sliders set")
-        if self._picture not in PICTURES:
-            raise ConfigError(f"picture must be one of {', '.join(PICTURES)}, not {self._picture!r}")
+        declare_fixed(self, VIEW)
+        refuse_unknown(self)
+        host, port, rate_hz, self._picture, perception = (self.get_parameter(name).value for name, *_ in VIEW)
         self._feed = ViewFeed()
         self._perception = AsyncParameterClient(self, perception)
         self.view = WebView(host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing)
@@ -79,16 +76,6 @@ class ViewNode(Node):
         self._asked = self._moved = False
         self._wanted: SmoothingSettings | None = None
         self.create_timer(0.5, self._follow_visitors)
-
-    def _declare(
-        self, name: str, default: Any, text: str, *, low: float | None = None, high: float | None = None
-    ) -> Any:
-        descriptor = ParameterDescriptor(description=text, read_only=True)
-        if isinstance(default, float) and low is not None:
-            descriptor.floating_point_range = [FloatingPointRange(from_value=low, to_value=high)]
-        elif isinstance(default, int) and low is not None:
-            descriptor.integer_range = [IntegerRange(from_value=int(low), to_value=int(high))]
-        return self.declare_parameter(name, default, descriptor).value
 
     def _follow_visitors(self) -> None:
         """Subscribe when the first browser comes, unsubscribe when the last one leaves; refresh the numbers."""
