@@ -17,6 +17,8 @@ from ..types import Array
 UNITS = {"16UC1": 0.001, "32FC1": 1.0}
 """Encodings, and metres per unit."""
 _DTYPES = {"16UC1": "u2", "32FC1": "f4"}
+_ALIASES = {"mono16": "16UC1"}
+"""What a driver calls its depth (ZED in its OpenNI mode)."""
 MEDIAN_M = (0.2, 20.0)
 """Where the median of a depth image lies, with people in it; outside the unit is wrong."""
 
@@ -54,16 +56,17 @@ def to_metres(raw: RawDepth, unit_scale: float = 0.0) -> Array:
     Raises:
         BadFrame: Another encoding, or data too short for the size.
     """
-    if raw.encoding not in UNITS:
+    encoding = _ALIASES.get(raw.encoding, raw.encoding)
+    if encoding not in UNITS:
         raise BadFrame(f"depth encoding {raw.encoding!r} is not accepted; accepted: 16UC1 (mm), 32FC1 (m)")
-    dtype = np.dtype((">" if raw.big_endian else "<") + _DTYPES[raw.encoding])
+    dtype = np.dtype((">" if raw.big_endian else "<") + _DTYPES[encoding])
     (height, width), step = raw.hw, raw.step
     if step < width * dtype.itemsize:
         raise BadFrame(f"depth step {step} is too short: {width} pixels take {width * dtype.itemsize} bytes")
     if len(raw.data) < step * height:
         raise BadFrame(f"{len(raw.data)} bytes of depth, but {height} rows with step {step} take {step * height}")
     values = np.ndarray((height, width), dtype, buffer=raw.data, strides=(step, dtype.itemsize))
-    depth_m = np.multiply(values, np.float32(unit_scale or UNITS[raw.encoding]), dtype=np.float32)
+    depth_m = np.multiply(values, np.float32(unit_scale or UNITS[encoding]), dtype=np.float32)
     if dtype.kind == "f":
         depth_m[~(np.isfinite(depth_m) & (depth_m > 0))] = 0
     return depth_m

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from ..errors import BadFrame
+from ..geometry.camera import resize_intrinsics
 from ..geometry.view import FrameView
 from ..pairing import StampRing
 from ..types import Array, Camera, MetricSource
 from .base import DepthFrame, DepthSettings
+from .compressed import CompressedDepth
 from .decode import RawDepth, check_plausible, to_metres
 from .registration import Registration, check_registered
 
 SIGMA_REL = 0.005
 _NOISE = {"stereo": (0.0, 0.0025), "tof": (0.006, 0.0)}
 """By sensor: constant [m] and per squared distance [1/m]; stereo's grows with the square, time of flight's hardly."""
+_LATE_S = 0.1
+"""A depth image so much older than the image is no matter of pairing any more."""
 
 
 class MeasuredDepth:
@@ -34,21 +40,21 @@ class MeasuredDepth:
 
     def __init__(self, settings: DepthSettings) -> None:
         self._settings = settings
-        self._ring: StampRing[RawDepth] = StampRing()
+        self._ring: StampRing[RawDepth | CompressedDepth] = StampRing()
         self._depth_camera: Camera | None = None
         self._T_color_depth: Array | None = None
         self._registration: Registration | None = None
         self.status = "no depth image has come"
         self.counts: Counter[str] = Counter()
 
-    def put(self, raw: RawDepth) -> None:
+    def put(self, raw: RawDepth | CompressedDepth) -> None:
         """Take a depth image."""
         self._ring.put(raw.stamp_ns, raw)
 
-    def set_camera(self, depth_camera: Camera) -> None:
-        """Take the depth camera's intrinsics."""
+    def set_camera(self, depth_camera: Camera | None) -> None:
+        """Take the depth camera's intrinsics; None = not known."""
         known = self._depth_camera
-        if known is None or known.image_hw != depth_camera.image_hw or not np.array_equal(known.K, depth_camera.K):
+        if known is not depth_camera and not _same_camera(known, depth_camera):
             self._registration = None
         self._depth_camera = depth_camera
 
@@ -58,21 +64,39 @@ class MeasuredDepth:
             self._registration = None
         self._T_color_depth = T_color_depth
 
+    def configure(self, settings: DepthSettings) -> None:
+        """Take changed settings between two frames."""
+        self._settings = settings
+
     def depth_for(self, view: FrameView) -> DepthFrame | None:
         if view.frame.depth_m is not None:  # a source that delivers both together
-            return self._attempt(view, lambda: _given(view))
-        paired = self._ring.nearest(view.stamp_ns, self._settings.max_offset_s)
+            return self._attempt(view.stamp_ns, view.camera, view.frame.frame_id, lambda: _given(view))
+        found = self.depth_at(view.stamp_ns, view.camera, view.frame.frame_id)
+        if found is None or found.depth_m.shape == view.camera.image_hw:
+            return found
+        depth_m = cv2.resize(found.depth_m, view.camera.image_hw[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+        return replace(found, depth_m=depth_m, K=view.camera.K)
+
+    def depth_at(
+        self, stamp_ns: int, camera: Camera, frame_id: str, *, original_id: str | None = None, max_wait_s: float = 0.0
+    ) -> DepthFrame | None:
+        """Return the depth that belongs to an image, in the depth image's own resolution, or None (`status` says why).
+
+        Args:
+            stamp_ns, frame_id: Of the colour image.
+            camera: Of the colour image; distortion included.
+            original_id: The colour image's frame_id as its driver sent it, where it was renamed.
+            max_wait_s: Wait at most so long for an image that is about to come; see `StampRing.nearest`.
+        """
+        paired = self._ring.nearest(stamp_ns, self._settings.max_offset_s, max_wait_s)
         if paired is None:
-            newest = self._ring.newest_ns()
             self.counts["unpaired"] += 1
-            self.status = (
-                "no depth image has come"
-                if newest is None
-                else f"no depth within {self._settings.max_offset_s * 1e3:.0f} ms of the image; "
-                f"the newest is {(newest - view.stamp_ns) / 1e6:+.0f} ms away"
-            )
+            self.status = self._why_unpaired(stamp_ns)
             return None
-        return self._attempt(view, lambda: self._in_image(paired[1], view.camera))
+        raw = paired[1]
+        if original_id is not None:
+            camera = replace(camera, frame_id=original_id)
+        return self._attempt(stamp_ns, camera, frame_id, lambda: self._in_image(raw, camera))
 
     def reset(self) -> None:
         self._ring.clear()
@@ -80,7 +104,18 @@ class MeasuredDepth:
     def close(self) -> None:
         self._ring.clear()
 
-    def _attempt(self, view: FrameView, read: Callable[[], Array]) -> DepthFrame | None:
+    def _why_unpaired(self, stamp_ns: int) -> str:
+        newest = self._ring.newest_ns()
+        if newest is None:
+            return "no depth image has come"
+        apart_ms = (newest - stamp_ns) / 1e6
+        most_ms = self._settings.max_offset_s * 1e3
+        text = f"no depth within {most_ms:.0f} ms of the image; the newest is {apart_ms:+.0f} ms away"
+        if apart_ms < -1000 * _LATE_S:
+            text += ": depth has stopped, comes too late, or has the stamps of another clock"
+        return text
+
+    def _attempt(self, stamp_ns: int, camera: Camera, frame_id: str, read: Callable[[], Array]) -> DepthFrame | None:
         try:
             depth_m = read()
         except BadFrame as error:
@@ -92,9 +127,9 @@ class MeasuredDepth:
         constant, per_m = _NOISE[self._settings.sensor]
         return DepthFrame(
             depth_m,
-            view.camera.K,
-            view.stamp_ns,
-            view.frame.frame_id,
+            resize_intrinsics(camera.K, camera.image_hw, depth_m.shape),
+            stamp_ns,
+            frame_id,
             MetricSource.DEPTH_CAMERA,
             SIGMA_REL,
             constant,
@@ -102,7 +137,9 @@ class MeasuredDepth:
             provider=self.name,
         )
 
-    def _in_image(self, raw: RawDepth, camera: Camera) -> Array:
+    def _in_image(self, raw: RawDepth | CompressedDepth, camera: Camera) -> Array:
+        if isinstance(raw, CompressedDepth):
+            raw = raw.decoded()
         register = self._registration_for(raw, camera) if self._settings.register else None
         if register is None:
             check_registered(raw.hw, raw.frame_id, self._depth_camera, camera)
@@ -122,9 +159,15 @@ class MeasuredDepth:
         else:
             return None
         known = self._registration
-        if known is None or known.camera.image_hw != camera.image_hw or not np.array_equal(known.camera.K, camera.K):
+        if known is None or not _same_camera(known.camera, camera):
             self._registration = Registration(self._depth_camera, camera, self._T_color_depth)
         return self._registration
+
+
+def _same_camera(a: Camera | None, b: Camera | None) -> bool:
+    if a is None or b is None:
+        return a is b
+    return a.image_hw == b.image_hw and np.array_equal(a.K, b.K) and np.array_equal(a.dist, b.dist)
 
 
 def _given(view: FrameView) -> Array:

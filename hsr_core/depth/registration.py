@@ -5,12 +5,15 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..errors import BadFrame, ShapeError
+from ..errors import BadFrame, InvalidIntrinsics, ShapeError
 from ..geometry.camera import project, undistort_points
 from ..types import Array, Camera
 from .base import K_TOLERANCE, same_intrinsics
 
-_REMEDY = "publish aligned depth, or set depth.register to true and provide tf between the two cameras"
+_REMEDY = (
+    "let the driver align depth to colour (docs/cameras.md), or set depth.register to true and provide tf between the "
+    "two cameras"
+)
 _SAME_SURFACE = 0.02
 """A hole is filled from neighbours within this share of the nearest one's depth: those of one surface."""
 _NEIGHBOURS = 4
@@ -18,21 +21,19 @@ _NEIGHBOURS = 4
 
 
 def check_registered(hw: tuple[int, int], frame_id: str, depth_camera: Camera | None, camera: Camera) -> None:
-    """Refuse a depth image that is not in the colour image's grid.
+    """Refuse a depth image that is not in the colour image's grid, or the same picture at another size.
 
     Args:
         hw: Size of the depth image.
         frame_id: Of the depth image; "" = not known.
-        depth_camera: From its camera info; None when there is none: size and frame decide.
+        depth_camera: From its camera info; None when there is none: size and frame decide, and the sizes must be equal.
         camera: Colour camera.
 
     Raises:
         BadFrame: Size, frame or intrinsics differ; the message gives both and the remedy.
     """
     if hw != camera.image_hw:
-        raise BadFrame(
-            f"depth is {hw[1]}x{hw[0]}, the image {camera.image_hw[1]}x{camera.image_hw[0]}: not registered; {_REMEDY}"
-        )
+        depth_camera = _resized(hw, depth_camera, camera)
     if frame_id and camera.frame_id and frame_id != camera.frame_id:
         raise BadFrame(f"depth is in frame {frame_id!r}, the image in {camera.frame_id!r}: not registered; {_REMEDY}")
     if depth_camera is not None and not same_intrinsics(depth_camera.K, camera.K):
@@ -41,6 +42,17 @@ def check_registered(hw: tuple[int, int], frame_id: str, depth_camera: Camera | 
             for what, c in (("depth", depth_camera), ("colour", camera))
         )
         raise BadFrame(f"intrinsics differ by more than {K_TOLERANCE:.1%} ({values}): not registered; {_REMEDY}")
+
+
+def _resized(hw: tuple[int, int], depth_camera: Camera | None, camera: Camera) -> Camera:
+    """Return the depth camera at the colour image's size, where its images are the same picture at another."""
+    sizes = f"depth is {hw[1]}x{hw[0]}, the image {camera.image_hw[1]}x{camera.image_hw[0]}"
+    if depth_camera is None:
+        raise BadFrame(f"{sizes}: not registered, or depth_info is missing, which would tell; {_REMEDY}")
+    try:
+        return depth_camera.scaled(hw).scaled(camera.image_hw)
+    except InvalidIntrinsics as error:
+        raise BadFrame(f"{sizes}: not registered; {_REMEDY}") from error
 
 
 class Registration:

@@ -38,11 +38,15 @@ def test_row_padding_and_byte_order_are_respected():
     np.testing.assert_allclose(to_metres(record), SCENE_MM / 1000, atol=1e-6)
 
 
+def test_mono16_is_a_drivers_name_for_millimetres():
+    assert to_metres(raw(np.full((2, 3), 1500, np.uint16), "mono16"))[0, 0] == pytest.approx(1.5)
+
+
 def test_another_unit_can_be_given():
     np.testing.assert_allclose(to_metres(raw(SCENE_MM, "16UC1"), 1e-4), SCENE_MM * 1e-4, rtol=1e-6)
 
 
-@pytest.mark.parametrize("encoding", ["mono16", "rgb8", "64FC1", ""])
+@pytest.mark.parametrize("encoding", ["mono8", "rgb8", "64FC1", ""])
 def test_other_encodings_are_refused_with_those_that_work(encoding):
     with pytest.raises(BadFrame, match="accepted: 16UC1"):
         to_metres(raw(SCENE_MM, encoding))

@@ -5,11 +5,13 @@ from __future__ import annotations
 import threading
 from dataclasses import replace
 
+import cv2
 import numpy as np
 import pytest
 from analytic_scenes import camera, plane_depth, scene_depth, view
 
 from hsr_core.depth.base import DepthSettings
+from hsr_core.depth.compressed import CompressedDepth
 from hsr_core.depth.decode import RawDepth
 from hsr_core.depth.measured import MeasuredDepth
 from hsr_core.pairing import StampRing
@@ -130,3 +132,99 @@ def test_the_ring_is_safe_between_two_threads():
         ring.put(stamp, stamp)
     thread.join()
     assert errors == []
+
+
+def test_registered_depth_of_another_size_is_used_where_its_info_says_how():
+    half = COLOR.scaled((120, 160))
+    provider = MeasuredDepth(DepthSettings())
+    provider.set_camera(COLOR.scaled((240, 320)))  # an info of the full size describes the half one as well
+    provider.put(image_mm(scene_depth(half), 0))
+    native = provider.depth_at(0, COLOR, "color")
+    assert native.depth_m.shape == (120, 160)
+    np.testing.assert_allclose(native.K, half.K)
+    grown = provider.depth_for(view(COLOR))
+    assert grown.depth_m.shape == COLOR.image_hw
+    inside = np.abs(grown.depth_m - scene_depth(COLOR)) < 0.02  # outlines shift by a pixel
+    assert inside.mean() > 0.97
+    provider.set_camera(None)
+    assert provider.depth_at(0, COLOR, "color") is None
+    assert "depth_info is missing" in provider.status
+    provider.set_camera(replace(half, K=half.K * np.array([[1.1], [1.1], [1]])))
+    assert provider.depth_at(0, COLOR, "color") is None
+    assert "intrinsics differ" in provider.status
+
+
+def test_compressed_depth_is_decoded_when_it_is_used_and_not_before():
+    values = np.round(scene_depth(COLOR) * 1000).astype(np.uint16)
+    png = b"\0" * 12 + cv2.imencode(".png", values)[1].tobytes()
+    provider = MeasuredDepth(DepthSettings())
+    provider.put(CompressedDepth(png[:40], "16UC1; compressedDepth png", "color", 0))
+    provider.put(CompressedDepth(png, "16UC1; compressedDepth png", "color", 40 * MS))
+    np.testing.assert_allclose(provider.depth_at(40 * MS, COLOR, "color").depth_m, values / 1000, atol=1e-6)
+    assert provider.depth_at(0, COLOR, "color") is None
+    assert "does not decode" in provider.status
+
+
+def test_depth_that_has_stopped_is_told_from_depth_that_is_a_little_off():
+    provider = MeasuredDepth(DepthSettings())
+    provider.put(image_mm(scene_depth(COLOR), 0))
+    assert provider.depth_at(30 * MS, COLOR, "color") is None
+    assert "stopped" not in provider.status
+    assert provider.depth_at(500 * MS, COLOR, "color") is None
+    assert "-500 ms away: depth has stopped" in provider.status
+
+
+class Clock:
+    """Monotonic time of `hsr_core.pairing`, which the test sets."""
+
+    def __init__(self, monkeypatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr("hsr_core.pairing.time.monotonic", lambda: self.now)
+
+
+@pytest.fixture
+def stream(monkeypatch):
+    """Thirty depth images a second, each 20 ms after its stamp."""
+    ring, clock = StampRing(), Clock(monkeypatch)
+    for i in range(10):
+        clock.now = 100.0 + i / 30 + 0.02
+        ring.put(round(i * 1e9 / 30), i)
+    return ring, clock
+
+
+@pytest.mark.parametrize(
+    ("frames_on", "age_s", "most_s", "waits"),
+    [
+        (1, 0.005, 0.03, True),  # due in 15 ms
+        (1, 0.005, 0.01, False),  # longer than allowed
+        (2, 0.01, 0.03, True),  # one was lost
+        (1, 0.06, 0.03, False),  # it should have been here
+        (4, 0.005, 0.03, False),  # it has stopped
+        (1.5, 0.005, 0.03, False),  # no depth image belongs to this moment
+    ],
+)
+def test_only_what_is_about_to_come_is_waited_for(stream, frames_on, age_s, most_s, waits):
+    ring, clock = stream
+    stamp_ns = round((9 + frames_on) * 1e9 / 30)
+    clock.now = 100.0 + stamp_ns * 1e-9 + age_s
+    waited = []
+    ring._lock.wait_for = lambda condition, timeout: waited.append(timeout)
+    assert ring.nearest(stamp_ns, 0.015, most_s) is None
+    assert [0 < t <= most_s for t in waited] == [True] * waits
+
+
+def test_the_image_that_was_waited_for_is_returned(stream):
+    ring, clock = stream
+    stamp_ns = round(10 * 1e9 / 30)
+    clock.now = 100.0 + 10 / 30 + 0.005
+    ring._lock.wait_for = lambda condition, timeout: (ring._items.append((stamp_ns, "new")), condition())
+    assert ring.nearest(stamp_ns, 0.015, 0.03) == (stamp_ns, "new")
+
+
+def test_a_stream_of_which_little_is_known_is_not_waited_for():
+    ring = StampRing()
+    ring._lock.wait_for = lambda condition, timeout: pytest.fail("waited")
+    assert ring.nearest(0, 0.015, 1.0) is None
+    for stamp_ns in (0, 0, 0, 0, 0, 0, 0, 0, 0):  # a driver without stamps
+        ring.put(stamp_ns, None)
+    assert ring.nearest(20 * MS, 0.015, 1.0) is None
