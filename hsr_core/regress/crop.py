@@ -80,6 +80,11 @@ def to_image(roi: Roi, crop_points: Array, crop_px: int) -> Array:
     return apply_affine(invert_affine(roi.transform(crop_px)), crop_points[..., :2])
 
 
+def near(roi: Roi, uv: Array) -> bool:
+    """True when the point (2,) [px] lies within the square, or little outside."""
+    return bool(np.hypot(uv[0] - roi.center[0], uv[1] - roi.center[1]) < 0.75 * roi.size_px)
+
+
 def wrap_angle(angle_rad: float) -> float:
     """Return the angle in (-pi, pi]."""
     return float(angle_rad - 2 * np.pi * np.ceil((angle_rad - np.pi) / (2 * np.pi)))

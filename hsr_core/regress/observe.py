@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
 
 from ..config import PartsSettings, PeopleSettings
-from ..threads import network_threads
 from ..types import Array, Frame
-from .crop import Roi
-from .face_network import FaceLandmarks, FaceNetwork
-from .face_network import roi_from_pose as face_roi_from_pose
+from .details import NO_DETAILS, DetailFinder, Details
+from .face_network import FaceLandmarks
 from .follow import (
     LOOK_FREE_S,
     LOOK_FULL_S,
@@ -24,16 +21,13 @@ from .follow import (
     Followed,
     FollowedPeople,
     is_among,
+    is_covered,
     overlapping,
 )
-from .hand_network import HandLandmarks, HandNetwork
-from .person_search import PersonSearch
-from .pose_network import L, PoseLandmarks, PoseNetwork
+from .hand_network import HandLandmarks
+from .person_search import SURE, PersonSearch
+from .pose_network import PoseLandmarks, PoseNetwork
 
-_HAND_MIN, _FACE_MIN = 0.5, 0.5
-"""Scores under which a hand or a face counts as not seen."""
-_FACE_MIN_PX = 28
-"""Narrower faces hold no expression."""
 _FOLLOW_MIN = 0.5
 """Body score under which a person followed is searched for again."""
 _TAKE_OVER_LOOKS = 3
@@ -63,11 +57,10 @@ class Observer:
 
     def __init__(self) -> None:
         self.stage_ms: dict[str, float] = {}
-        self.face_network = FaceNetwork()
+        self._details = DetailFinder()
+        self.face_network = self._details.face_network
         self._pose = PoseNetwork()
         self._search = PersonSearch(self._pose)
-        self._hands = {side: HandNetwork() for side in SIDES}
-        self._beside = ThreadPoolExecutor(1, thread_name_prefix="landmarks") if network_threads() > 1 else None
         self._followed = FollowedPeople()
         self._looked_ns: int | None = None
         self._larger_looks = 0
@@ -76,19 +69,25 @@ class Observer:
         """Return what is seen of everybody followed, the largest first."""
         self.stage_ms = {}
         self._followed.forget_old(frame.stamp_ns)
-        with self._timed("pose"):
-            seen = self._follow(frame, people)
-        if not seen or self._look_is_due(frame, seen, people.max):
+        begun: dict[Followed, Callable[[], Details]] = {}
+        try:
+            with self._timed("pose"):
+                seen = self._follow(frame, people, parts, begun)
             with self._timed("detect"):
                 self._look(frame, people, seen)
-        seen = {f: pose for f, pose in seen.items() if _tall_enough(pose, frame.image_hw, people.min_height_px)}
-        for followed, pose in seen.items():
-            followed.see(pose, frame.stamp_ns)
-        self._followed.forget_lost(frame.stamp_ns)
-        order = sorted(seen, key=lambda followed: -followed.roi.size_px)
-        with self._timed("hands_face"):
-            detailed = self._followed.for_details(order)
-            return [self._details(frame, f, seen[f], parts, f in detailed) for f in order]
+            seen = {f: pose for f, pose in seen.items() if _tall_enough(pose, frame.image_hw, people.min_height_px)}
+            for followed in self._followed.people:
+                followed.lost = followed not in seen
+            for followed, pose in seen.items():
+                followed.see(pose, frame.stamp_ns)
+            self._followed.forget_lost(frame.stamp_ns)
+            order = sorted(seen, key=lambda followed: -followed.roi.size_px)
+            if order and not begun.keys() & seen.keys():  # nobody was there before
+                begun[order[0]] = self._details.start(frame, order[0], seen[order[0]], parts)
+        finally:
+            with self._timed("hands_face"):  # also of those who turned out to be somebody else: the image is not ours
+                found = {followed: answer() for followed, answer in begun.items()}
+        return [Observation(f.key, seen[f], *found.get(f, NO_DETAILS), detailed=f in found) for f in order]
 
     def attend(self, key: int | None) -> None:
         """Look at this person's hands and face in every frame; None: at the largest person's."""
@@ -105,28 +104,34 @@ class Observer:
         self._looked_ns, self._larger_looks = None, 0
 
     def close(self) -> None:
-        """End the thread."""
-        if self._beside is not None:
-            self._beside.shutdown(wait=True)
+        """End the threads."""
+        self._details.close()
 
-    # Bodies
-
-    def _follow(self, frame: Frame, people: PeopleSettings) -> dict[Followed, PoseLandmarks]:
-        """Return those who are still there. The larger first: they hide the others."""
+    def _follow(
+        self,
+        frame: Frame,
+        people: PeopleSettings,
+        parts: PartsSettings,
+        begun: dict[Followed, Callable[[], Details]],
+    ) -> dict[Followed, PoseLandmarks]:
+        """Return those who are still there, the larger first; hands and faces are begun while the next body is read."""
         seen: dict[Followed, PoseLandmarks] = {}
-        for followed in sorted(self._followed.people, key=lambda followed: -followed.roi.size_px):
-            if followed.roi.usable(frame.image_hw):
-                pose = self._pose.run(frame, followed.roi, overlapping(followed.roi, seen.values()))
-                if pose.score >= max(people.min_score, _FOLLOW_MIN):
-                    seen[followed] = pose
+        wanted = self._followed.for_details(frame.stamp_ns)
+        for followed in self._followed.largest_first():
+            roi = followed.expected(frame.stamp_ns)
+            if not roi.usable(frame.image_hw):
+                continue
+            if followed.lost and not followed.may_retry("body", frame.stamp_ns, LOOK_LOST_S):
+                continue
+            pose = self._pose.run(frame, roi, overlapping(roi, seen.values()))
+            if pose.score < (SURE if followed.lost else max(people.min_score, _FOLLOW_MIN)):
+                continue
+            if is_covered(pose, seen.values()) or (followed.lost and is_among(pose, seen.values())):
+                continue
+            seen[followed] = pose
+            if followed in wanted:
+                begun[followed] = self._details.start(frame, followed, pose, parts)
         return self._followed.without_doubles(seen, frame.stamp_ns) if len(seen) > 1 else seen
-
-    def _look_is_due(self, frame: Frame, seen: dict[Followed, PoseLandmarks], most: int) -> bool:
-        if self._looked_ns is None or len(seen) < len(self._followed):
-            wait = LOOK_LOST_S
-        else:
-            wait = LOOK_FREE_S if len(seen) < most else LOOK_FULL_S
-        return self._looked_ns is None or not 0 <= frame.stamp_ns - self._looked_ns < wait * 1e9
 
     def _look(self, frame: Frame, people: PeopleSettings, seen: dict[Followed, PoseLandmarks]) -> None:
         """Look for those who are lost and for others, and put whom we find into `seen`."""
@@ -134,11 +139,13 @@ class Observer:
             found = self._search_for_anybody(frame, people)
             self._looked_ns = None if people.max > 1 else frame.stamp_ns  # is there anybody else? the next frame tells
         else:
-            found = self._search_for_others(frame, people, seen)
+            found = self._search_for_lost(frame, seen)
+            if self._look_is_due(frame, len(self._followed) < people.max):
+                found += self._search_for_others(frame, people, [*seen.values(), *found], seen)
         for pose in found:
             if is_among(pose, seen.values()):
                 continue
-            lost = [f for f in self._followed.people if f not in seen and _near(f.roi, pose.uv.mean(0))]
+            lost = [f for f in self._followed.people if f not in seen and f.may_return_as(pose, frame.stamp_ns)]
             if lost:
                 person = min(lost, key=lambda followed: followed.surprise(pose, frame.stamp_ns))
                 person.hands, person.face = dict.fromkeys(SIDES), None
@@ -146,21 +153,36 @@ class Observer:
             elif len(self._followed) < people.max and _tall_enough(pose, frame.image_hw, people.min_height_px):
                 seen[self._followed.add(pose, frame.stamp_ns)] = pose
 
+    def _look_is_due(self, frame: Frame, free: bool) -> bool:
+        wait = LOOK_FREE_S if free else LOOK_FULL_S
+        return self._looked_ns is None or not 0 <= frame.stamp_ns - self._looked_ns < wait * 1e9
+
     def _search_for_anybody(self, frame: Frame, people: PeopleSettings) -> list[PoseLandmarks]:
         """Search thoroughly, near the person seen last first."""
         last = max(self._followed.people, key=lambda followed: followed.stamp_ns, default=None)
         pose = self._search.search(frame, min_score=people.min_score, near=last.roi if last else None)
         return [] if pose is None else [pose]
 
+    def _search_for_lost(self, frame: Frame, seen: dict[Followed, PoseLandmarks]) -> list[PoseLandmarks]:
+        """Search where one of those who are waited for should be."""
+        for followed in self._followed.waited_for:
+            if followed not in seen and followed.may_retry("search", frame.stamp_ns, LOOK_LOST_S):
+                return self._search.around(frame, followed.expected(frame.stamp_ns), list(seen.values()))
+        return []
+
     def _search_for_others(
-        self, frame: Frame, people: PeopleSettings, seen: dict[Followed, PoseLandmarks]
+        self,
+        frame: Frame,
+        people: PeopleSettings,
+        known: list[PoseLandmarks],
+        seen: dict[Followed, PoseLandmarks],
     ) -> list[PoseLandmarks]:
-        """Search for people beside those seen; when all places are taken, for somebody much larger."""
+        """Search for people beside those known; when all places are taken, for somebody much larger."""
         first_look, self._looked_ns = self._looked_ns is None, frame.stamp_ns
-        known = list(seen.values())
-        if len(seen) < people.max:
+        free = people.max - len(self._followed)
+        if free > 0:
             self._larger_looks = 0
-            return self._search.others(frame, known, most=people.max - len(seen), everywhere=first_look)
+            return self._search.others(frame, known, most=free, everywhere=first_look)
         smallest = min(seen, key=lambda followed: seen[followed].next_roi.size_px)
         larger = self._search.larger(frame, seen[smallest].next_roi, [pose.next_roi for pose in known])
         self._larger_looks = self._larger_looks + 1 if larger is not None else 0
@@ -170,56 +192,6 @@ class Observer:
         del seen[smallest]
         self._followed.forget(smallest)
         return [larger]
-
-    # Hands and face
-
-    def _details(
-        self, frame: Frame, followed: Followed, pose: PoseLandmarks, parts: PartsSettings, wanted: bool
-    ) -> Observation:
-        if not wanted:
-            return Observation(followed.key, pose, dict.fromkeys(SIDES), None, detailed=False)
-        right = self._right_hand(frame, followed, pose) if parts.hands else None
-        left = self._hand(frame, followed, pose, "left") if parts.hands else None
-        face = self._face(frame, followed, pose) if parts.face else None
-        return Observation(followed.key, pose, {"left": left, "right": right() if right else None}, face)
-
-    def _right_hand(self, frame: Frame, followed: Followed, pose: PoseLandmarks) -> Callable[[], HandLandmarks | None]:
-        """Look for the right hand, beside the left one where there is a thread for it; the answer gives the result."""
-        if self._beside is not None:
-            return self._beside.submit(self._hand, frame, followed, pose, "right").result
-        hand = self._hand(frame, followed, pose, "right")
-        return lambda: hand
-
-    def _hand(self, frame: Frame, followed: Followed, pose: PoseLandmarks, side: str) -> HandLandmarks | None:
-        network, rois = self._hands[side], followed.hands
-        wrist = L[f"{side}_wrist"]
-        roi, rois[side] = rois[side], None
-        if pose.presence[wrist] < 0.5:
-            return None
-        if roi is None or not _near(roi, pose.uv[wrist]):
-            roi = network.find(frame, pose, side)
-        if roi is None or not roi.usable(frame.image_hw):
-            return None
-        hand = network.run(frame, roi)
-        if hand.score < _HAND_MIN or not _near(hand.next_roi, pose.uv[wrist]):
-            return None
-        rois[side] = hand.next_roi
-        return hand
-
-    def _face(self, frame: Frame, followed: Followed, pose: PoseLandmarks) -> FaceLandmarks | None:
-        roi, followed.face = followed.face, None
-        nose = pose.uv[L["nose"]]
-        if pose.presence[L["nose"]] < 0.5:
-            return None
-        if roi is None or not _near(roi, nose):
-            roi = face_roi_from_pose(pose)
-        if not roi.usable(frame.image_hw):
-            return None
-        face = self.face_network.run(frame, roi)
-        if face.score < _FACE_MIN or np.ptp(face.points[:, 0]) < _FACE_MIN_PX or not _near(face.next_roi, nose):
-            return None
-        followed.face = face.next_roi
-        return face
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
@@ -246,8 +218,3 @@ def points_box(uv: Array, image_hw: tuple[int, int]) -> Array:
 def _tall_enough(pose: PoseLandmarks, image_hw: tuple[int, int], min_px: int) -> bool:
     x0, y0, x1, y1 = person_box(pose, image_hw)
     return bool(max(x1 - x0, y1 - y0) >= min_px)
-
-
-def _near(roi: Roi, uv: Array) -> bool:
-    """True when the point lies within the square, or little outside."""
-    return bool(np.hypot(uv[0] - roi.center[0], uv[1] - roi.center[1]) < 0.75 * roi.size_px)

@@ -13,14 +13,18 @@ import numpy as np
 
 from ..types import Frame
 from .crop import Roi
-from .follow import is_among, overlapping
+from .follow import is_among, is_covered, overlapping
 from .person_detector import PersonDetector
 from .pose_network import PoseLandmarks, PoseNetwork
 
-_SURE = 0.95
+SURE = 0.95
 """Body scores above this are people; a box over two people at once stays below."""
 _LARGER = 1.5
 """A person who is this much larger than the one followed takes over."""
+_AROUND = 2.0
+"""Side of the square in which somebody lost is looked for, over that of their own."""
+_STEADY = 0.15
+"""Two looks at one body differ by less than this part of its size."""
 _SAME = 0.3
 """Squares whose centres are nearer than this part of their size hold the same person."""
 _SAME_KNOWN, _SAME_SIZE_KNOWN = 0.12, 1.6
@@ -52,7 +56,7 @@ class PersonSearch:
                 tried.append(roi)
                 pose = self._pose.run(frame, roi)
                 known = near is not None and _same(roi, near) and pose.score >= min_score
-                if known or pose.score >= _SURE:  # the one who was followed need not be sure: they may be half hidden
+                if known or pose.score >= SURE:  # the one who was followed need not be sure: they may be half hidden
                     return pose
                 if pose.score >= min_score and (best is None or pose.score > best.score):
                     best = pose
@@ -67,21 +71,47 @@ class PersonSearch:
             frame: The image.
             known: Who is seen already; their pixels are hidden from the body network.
             most: Most people to return.
-            everywhere: Search all squares of the frame; else one, the next one at each call.
+            everywhere: Search all large squares of the frame; else one, the next one at each call, large ones and small
+                ones (which show people who are small) in turn.
         """
-        regions = _squares(frame.image_hw) or [None]
-        self._turn += 1
-        chosen = regions if everywhere else [regions[self._turn % len(regions)]]
-        found = [p.roi for region in chosen for p in self._detector.detect(frame, region=region)]
+        squares, small = _squares(frame.image_hw) or [None], _small_squares(frame.image_hw)
+        if everywhere:
+            regions = squares
+        else:
+            self._turn += 1
+            size, turn = (squares, small)[self._turn % 2], self._turn // 2
+            regions = [size[turn % len(size)]]
+        found = [p.roi for region in regions for p in self._detector.detect(frame, region=region)]
+        return self._verified(frame, found, known)[:most]
+
+    def around(self, frame: Frame, roi: Roi, known: Sequence[PoseLandmarks]) -> list[PoseLandmarks]:
+        """Return people near a place where somebody was lost, who are not among those known."""
+        found = [p.roi for p in self._detector.detect(frame, region=Roi(roi.center, _AROUND * roi.size_px))]
+        return self._verified(frame, found, known)
+
+    def _verified(self, frame: Frame, found: list[Roi], known: Sequence[PoseLandmarks]) -> list[PoseLandmarks]:
+        """Return the bodies of those found who are people, not known and not hidden, the largest first.
+
+        A look at the place that the body itself gives must find the same body: a chance likeness does not last.
+        """
         people: list[PoseLandmarks] = []
         for roi in sorted(found, key=lambda roi: -roi.size_px):
             there = [*known, *people]
-            if len(people) < most and not any(
-                _same(roi, pose.next_roi, _SAME_KNOWN, _SAME_SIZE_KNOWN) for pose in there
+            if any(_same(roi, pose.next_roi, _SAME_KNOWN, _SAME_SIZE_KNOWN) for pose in there):
+                continue
+            first = self._pose.run(frame, roi, overlapping(roi, there))
+            again = first.next_roi
+            if first.score < SURE or is_among(first, there) or not again.usable(frame.image_hw):
+                continue
+            pose = self._pose.run(frame, again, overlapping(again, there))
+            nearer = [other for other in there if other.next_roi.size_px > pose.next_roi.size_px]
+            if (
+                pose.score >= SURE
+                and is_among(pose, [first], _STEADY)
+                and not is_among(pose, there)
+                and not is_covered(pose, nearer)
             ):
-                pose = self._pose.run(frame, roi, overlapping(roi, there))
-                if pose.score >= _SURE and not is_among(pose, there):
-                    people.append(pose)
+                people.append(pose)
         return people
 
     def larger(self, frame: Frame, than: Roi, known: Sequence[Roi]) -> PoseLandmarks | None:
@@ -89,7 +119,7 @@ class PersonSearch:
         for person in self._detector.detect(frame):
             if person.roi.size_px > _LARGER * than.size_px and not any(_same(person.roi, old) for old in known):
                 pose = self._pose.run(frame, person.roi)
-                if pose.score >= _SURE and pose.next_roi.size_px > _LARGER * than.size_px:
+                if pose.score >= SURE and pose.next_roi.size_px > _LARGER * than.size_px:
                     return pose
         return None
 
@@ -109,6 +139,13 @@ def _squares(image_hw: tuple[int, int]) -> list[Roi]:
     starts = np.linspace(0, long - short, math.ceil(1.5 * long / short))
     centers = [(s + short / 2, short / 2) if width > height else (short / 2, s + short / 2) for s in starts]
     return [Roi(center, float(short)) for center in centers]
+
+
+def _small_squares(image_hw: tuple[int, int]) -> list[Roi]:
+    """Return overlapping squares of half the image's shorter side, row by row."""
+    side = min(image_hw) / 2
+    rows, columns = (np.linspace(0, size - side, math.ceil(1.5 * size / side)) + side / 2 for size in image_hw)
+    return [Roi((float(x), float(y)), side) for y in rows for x in columns]
 
 
 def _same(a: Roi, b: Roi, near: float = _SAME, ratio: float = 1.3) -> bool:
