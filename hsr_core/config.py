@@ -108,6 +108,9 @@ class PearSettings:
 @dataclass(frozen=True)
 class TrackSettings:
     keep_s: float = setting(1.0, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
+    first_id: int = setting(
+        1, "Number of the first person; another million for each camera keeps ids apart", low=1, high=10_000_000
+    )
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,10 @@ class HumanStream:
         self.counters = StreamCounters()
         self._rest_pelvis = _rest_pelvis_map(body)
         use_one_blas_thread()
-        self._tracker = Tracker(self.settings.track.keep_s, self.settings.people.max, self.settings.primary.mode)
+        track = self.settings.track
+        self._tracker = Tracker(
+            track.keep_s, self.settings.people.max, self.settings.primary.mode, first_id=track.first_id
+        )
         self._attend = getattr(self.regressor, "attend", lambda person: None)
         self._set_height = getattr(self.regressor, "set_height", None)
         self._subject_height_m = self.settings.subject.height_m

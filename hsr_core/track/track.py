@@ -78,6 +78,7 @@ class Tracker:
         keep_s: How long a person who is not seen stays PREDICTED before LOST [s].
         most: Most people at once; who has not been seen for longest gives way to somebody new.
         rule: Who is the primary person, one of `PRIMARY_RULES`.
+        first_id: Id of the first person; the next ones count on from there.
 
     Attributes:
         keep_s, most, rule: May be changed between two frames.
@@ -85,7 +86,8 @@ class Tracker:
         born, died: How many people so far.
     """
 
-    def __init__(self, keep_s: float, most: int = 16, rule: str = "largest") -> None:
+    def __init__(self, keep_s: float, most: int = 16, rule: str = "largest", first_id: int = 1) -> None:
+        self._first_id = first_id
         self.keep_s, self.most, self.rule = keep_s, most, rule
         self.tracks: list[Track] = []
         self.born = self.died = 0
@@ -136,8 +138,8 @@ class Tracker:
         self.tracks, self._locked, self._primary = [], None, None
 
     def _start(self, bbox_xyxy: Array, place: Array, stamp_ns: int) -> Track:
+        track = Track(self._first_id + self.born, bbox_xyxy, place, Motion(place, stamp_ns))
         self.born += 1
-        track = Track(self.born, bbox_xyxy, place, Motion(place, stamp_ns))
         self.tracks.append(track)
         return track
 

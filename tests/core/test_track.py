@@ -200,3 +200,9 @@ def test_the_primary_person_by_rule(rule, first):
     assert tracker.primary == (None if first is None else tracks[first].id)
     tracker.set_primary(tracks[2].id)
     assert tracker.primary == tracks[2].id
+
+
+def test_two_cameras_number_people_from_different_places():
+    front, rear = Tracker(keep_s=0.1), Tracker(keep_s=0.1, first_id=1_000_001)
+    ids = [[track.id for track in update(tracker, 0, 0.0, 1.0)] for tracker in (front, rear)]
+    assert ids == [[1, 2], [1_000_001, 1_000_002]]
