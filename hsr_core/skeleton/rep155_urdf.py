@@ -23,7 +23,7 @@ def rep155_urdf(body: Proportions, body_id: str) -> str:
 
 
 def rep155_joints(body: Proportions, body_id: str) -> list[Joint]:
-    """Return the joints of the tree, parents before children: 20 revolute ones and 6 fixed."""
+    """Return the joints of the tree, parents before children: 20 revolute ones in the order of `JOINTS`, 6 fixed."""
     end = "_" + body_id
 
     def joint(name: str, parent: str, child: str = "", **fields) -> Joint:
@@ -45,6 +45,7 @@ def rep155_joints(body: Proportions, body_id: str) -> list[Joint]:
             joint(f"{letter}_r_shoulder", p, f"{letter}_shoulder", shapes=_bone(body.upperarm[i], 0.045)),
             *_lower(joint, letter, "shoulder", "elbow", "wrist", body.upperarm[i], body.forearm[i], 0.035),
         ]
+    for i, (letter, _, side) in enumerate(SIDES):
         y, p = f"{letter}_y_hip", f"{letter}_p_hip"
         joints += [
             joint(y, "body", xyz=(0, side * body.hips[i], 0)),

@@ -90,7 +90,7 @@ def test_link_directions_and_the_head_are_the_poses_own(chain) -> None:
 
 
 def test_wrists_and_ankles_lie_where_the_lengths_put_them(chain) -> None:
-    """Legs end where they do; arms are as long as they are, on shoulders that a trunk without a spine can only guess."""
+    """Legs end where they do; arms have their shape, on shoulders that a trunk without a spine can only guess."""
     joints, rotmats = random_pose(3)
     frame = body_frame(joints, rotmats)
     place = chain.place(Rep155Angles()(joints, rotmats))
@@ -135,11 +135,13 @@ def test_words_of_the_convention() -> None:
     assert spread["l_p_hip"] > 0.2
     bow = angles_of({"spine1": ("x", 40)})
     assert bow["waist"] - still["waist"] > 0.4
-    assert angles_of({"head": ("y", 40)})["y_head"] == pytest.approx(np.radians(40), abs=1e-6)
+    assert angles_of({"head": ("y", 40)})["y_head"] == pytest.approx(
+        np.radians(40), abs=2e-3
+    )  # the trunk leans a little at rest
     down = angles_of({"head": ("x", 30)})  # chin to the chest
     assert down["p_head"] < still["p_head"] - 0.4
     aside = angles_of({"head": ("z", 20)})
-    assert abs(aside["r_head"]) == pytest.approx(np.radians(20), abs=1e-6)
+    assert abs(aside["r_head"]) == pytest.approx(np.radians(20), abs=2e-3)
 
 
 def test_arms_near_hanging_keep_their_y_and_stay_within_5_degrees(chain) -> None:
@@ -198,7 +200,7 @@ def test_names_and_axes_are_human_descriptions() -> None:
     """The joints of its xacro, by hand."""
     robot = ET.fromstring(rep155_urdf(BODY, ID))
     revolute = {j.get("name"): j for j in robot.findall("joint") if j.get("type") == "revolute"}
-    assert set(revolute) == {f"{name}_{ID}" for name in JOINTS}
+    assert list(revolute) == [f"{name}_{ID}" for name in JOINTS]
     axes = {name: tuple(map(float, j.find("axis").get("xyz").split())) for name, j in revolute.items()}
     for name, expected in {
         "waist": (0, 1, 0), "r_head": (1, 0, 0), "y_head": (0, 0, 1), "p_head": (0, -1, 0),
