@@ -1,0 +1,147 @@
+"""The coordinate frames of one person: names, parents, and each frame's pose in its parent.
+
+frames = person_frames("full", "kxpqz")
+for (parent, child), pose in zip(frames.names, frames.poses(joints, joint_rotmats)): ...
+
+`body_<id>` hangs on the camera (the parent ""), everything else on the body: a frame has one parent.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from ..body.joints import JOINT_NAMES, N_JOINTS, PARENTS, SMPLX_TO_ROS_BODY, J
+from ..geometry.rotations import rotmat_to_quat_wxyz
+from ..types import Array
+from .proportions import bone_lengths, differ, proportions, rest_joints
+from .rep155 import Rep155Angles, body_frame
+from .rep155_urdf import rep155_joints
+
+MODES = ("root", "rep155", "full")
+CAMERA = ""
+"""Parent of `body_<id>`: the optical frame of the image."""
+
+_SMPLX_TO_ROS = np.array(SMPLX_TO_ROS_BODY)
+_HEAD, _EYES = J["head"], [J["left_eye_smplhf"], J["right_eye_smplhf"]]
+# Rows of the frames as they are placed in the camera's: body, head, then the joints.
+_BODY, _FIRST_JOINT = 0, 2
+_PARENT_ROWS = np.array([_BODY, *(_FIRST_JOINT + parent for parent in PARENTS[1:])])
+
+
+class PersonFrames(Protocol):
+    """The frames of one person in one mode.
+
+    Attributes:
+        names: Parent and child of each frame, parents before their children; the camera is "".
+    """
+
+    names: tuple[tuple[str, str], ...]
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        """Return x, y, z [m], qx, qy, qz, qw of each T_parent_child, float64 (N, 7).
+
+        Args:
+            joints: (55, 3) [m], camera frame. joint_rotmats: (55, 3, 3), joint to camera frame.
+        """
+        ...
+
+
+def person_frames(mode: str, body_id: str) -> PersonFrames:
+    """Return what makes the frames of a person.
+
+    Args:
+        mode: `root`: body and head; `full`: and the 55 joints; `rep155`: the links of the person's REP-155 URDF, of
+            which body and head are two.
+        body_id: The five letters in the names.
+
+    Raises:
+        ValueError: Another mode.
+    """
+    kinds = {"root": RootFrames, "rep155": Rep155Frames, "full": FullFrames}
+    if mode not in kinds:
+        raise ValueError(f"frames of a person are one of {', '.join(kinds)}, not {mode!r}")
+    return kinds[mode](body_id)
+
+
+class RootFrames:
+    """`body_<id>`: mid-hips, x forward, z up, in the camera. `head_<id>`: between the eyes, x out of the face."""
+
+    def __init__(self, body_id: str) -> None:
+        self.names = ((CAMERA, f"body_{body_id}"), (f"body_{body_id}", f"head_{body_id}"))
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        body = body_frame(joints, joint_rotmats)
+        R, p = _body_and_head(body.rotmat, body.origin, joints, joint_rotmats)
+        return _as_poses(*_in_parents(R, p, np.array([_BODY])))
+
+
+class FullFrames:
+    """Body and head, and `human_<id>/<joint>` for all 55 joints with SMPL-X's axes, the pelvis on the body."""
+
+    def __init__(self, body_id: str) -> None:
+        prefix = f"human_{body_id}/"
+        joints = tuple(
+            (prefix + JOINT_NAMES[parent] if parent >= 0 else f"body_{body_id}", prefix + name)
+            for name, parent in zip(JOINT_NAMES, PARENTS, strict=True)
+        )
+        self.names = (*RootFrames(body_id).names, *joints)
+        self._R, self._p = np.empty((_FIRST_JOINT + N_JOINTS, 3, 3)), np.empty((_FIRST_JOINT + N_JOINTS, 3))
+        self._parent_rows = np.concatenate([[_BODY], _PARENT_ROWS])
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        body = body_frame(joints, joint_rotmats)
+        R, p = self._R, self._p
+        R[:_FIRST_JOINT], p[:_FIRST_JOINT] = _body_and_head(body.rotmat, body.origin, joints, joint_rotmats)
+        R[_FIRST_JOINT:], p[_FIRST_JOINT:] = joint_rotmats, joints
+        return _as_poses(*_in_parents(R, p, self._parent_rows))
+
+
+class Rep155Frames:
+    """The links of `rep155_urdf`, where its forward kinematics has them for the angles of `Rep155Angles`.
+
+    The body is measured in the first frame and again when a bone differs by more than 3 %, as its URDF is.
+    """
+
+    def __init__(self, body_id: str) -> None:
+        self._body_id = body_id
+        self._angles = Rep155Angles()
+        self._lengths: Array | None = None
+        # Names, axes and the order of the links are the same for any lengths.
+        links = rep155_joints(proportions(np.zeros((N_JOINTS, 3))), body_id)
+        self.names = ((CAMERA, f"body_{body_id}"), *((link.parent, link.child) for link in links))
+        self._moving = np.array([1 + i for i, link in enumerate(links) if link.axis is not None])
+        self._axes = np.array([link.axis for link in links if link.axis is not None], np.float64)
+        self._poses = np.zeros((1 + len(links), 7))
+        self._poses[:, 6] = 1
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        lengths = bone_lengths(joints)
+        if self._lengths is None or differ(lengths, self._lengths):
+            self._lengths = lengths
+            links = rep155_joints(proportions(rest_joints(joints, joint_rotmats)), self._body_id)
+            self._poses[1:, :3] = [link.xyz for link in links]
+        out = self._poses
+        body = body_frame(joints, joint_rotmats)
+        out[0] = _as_poses(body.rotmat[None], body.origin[None])[0]
+        half = 0.5 * self._angles(joints, joint_rotmats)
+        out[self._moving, 3:6] = np.sin(half)[:, None] * self._axes
+        out[self._moving, 6] = np.cos(half)
+        return out
+
+
+def _body_and_head(R_body: Array, p_body: Array, joints: Array, joint_rotmats: Array) -> tuple[Array, Array]:
+    R_head = joint_rotmats[_HEAD] @ _SMPLX_TO_ROS.T
+    return np.stack([R_body, R_head]), np.stack([p_body, 0.5 * (joints[_EYES[0]] + joints[_EYES[1]])])
+
+
+def _in_parents(R: Array, p: Array, parent_rows: Array) -> tuple[Array, Array]:
+    """Return rotations and places in the parents; the first row stays in the camera, rows after it have parents."""
+    R_up = np.swapaxes(R[parent_rows], -1, -2)
+    places = np.einsum("nab,nb->na", R_up, p[1:] - p[parent_rows])
+    return np.concatenate([R[:1], R_up @ R[1:]]), np.concatenate([p[:1], places])
+
+
+def _as_poses(R: Array, p: Array) -> Array:
+    return np.concatenate([p, rotmat_to_quat_wxyz(R)[:, [1, 2, 3, 0]]], axis=1)
