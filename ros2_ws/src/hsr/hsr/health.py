@@ -23,7 +23,7 @@ from rclpy.node import Node
 from . import qos
 from .environment import prepare_process
 from .lifecycle import LifecycleClient
-from .record_topics import message_class
+from .message_types import message_class
 from .signals import ros
 
 Check = Callable[[], str]

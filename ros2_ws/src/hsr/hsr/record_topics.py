@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +12,7 @@ from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, Qo
 from sensor_msgs.msg import JointState
 
 from . import qos
+from .message_types import message_class as message_class
 
 
 @dataclass(frozen=True)
@@ -53,15 +53,6 @@ def deep(profile: QoSProfile) -> QoSProfile:
 def kind_of(message: type) -> str:
     """Return a message class's name as recordings have it, such as `sensor_msgs/msg/Image`."""
     return f"{message.__module__.split('.')[0]}/msg/{message.__name__}"
-
-
-def message_class(kind: str) -> type | None:
-    """Return the class of a type by its name; None when its package is not installed."""
-    package, _, name = kind.partition("/msg/")
-    try:
-        return getattr(importlib.import_module(f"{package}.msg"), name)
-    except (ImportError, AttributeError):
-        return None
 
 
 def offered(infos: Sequence[Any]) -> list[Qos]:

@@ -11,6 +11,7 @@ from rclpy.node import Node
 from std_srvs.srv import Trigger
 
 from .convert import track_id_of
+from .data_folder import place_in
 from .refine_pipeline import RefinePipeline
 from .services import Refused, WorkerServices
 from .worker import Worker
@@ -23,15 +24,9 @@ def avatar_path(data_dir: str, name: str) -> Path:
     """Return the file of an avatar; it lies in the folder `avatars` of the data folder, whatever the name.
 
     Raises:
-        Refused: The name is not a plain file name, or leads out of the folder by a link.
+        ConfigError: The name is not a plain file name, or leads out of the folder by a link.
     """
-    if not name or name.startswith(".") or Path(name).name != name or "\\" in name or not name.isprintable():
-        raise Refused(f"avatar name {name!r} must be a plain name without separators, not beginning with a dot")
-    folder = (Path(data_dir).expanduser() / FOLDER).resolve()
-    path = folder / (name if name.endswith(ENDING) else name + ENDING)
-    if path.resolve() != path:
-        raise Refused(f"avatar {name!r} is a link out of {FOLDER}: refused")
-    return path
+    return place_in(data_dir, FOLDER, f"{name.removesuffix(ENDING)}{ENDING}" if name else name)
 
 
 class RefineServices(WorkerServices):

@@ -11,17 +11,19 @@ import numpy as np
 from hsr_core.errors import ConfigError
 from hsr_core.types import Array, Frame, FrameResult
 
+from .data_folder import place_in
+
 
 def snapshot_folder(data_dir: str, name: str, stamp_ns: int) -> Path:
     """Return the folder for a snapshot; `name` "" is replaced by the stamp.
 
     Raises:
-        ConfigError: The name is not a plain file name.
+        ConfigError: The name is not a plain file name, or there is one of that name.
     """
-    name = name or f"{stamp_ns}"
-    if name in (".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
-        raise ConfigError(f"snapshot name {name!r} must be a plain name without separators")
-    return Path(data_dir).expanduser() / "snapshots" / name
+    folder = place_in(data_dir, "snapshots", name or f"{stamp_ns}")
+    if folder.exists():
+        raise ConfigError(f"there is a snapshot {folder.name!r} already: {folder}; choose another name")
+    return folder
 
 
 def save_snapshot(
@@ -30,10 +32,11 @@ def save_snapshot(
     """Write `image.png`, `people.npz` (no pickle) and `mesh_<track_id>.ply` for each mesh; return the folder.
 
     Args:
+        folder: Is made. In a new folder no file can be a link that leads elsewhere.
         meshes: Vertices by track_id. Shape (V, 3), [m], camera frame.
         faces: Triangles of every mesh. Shape (F, 3), int.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(parents=True)
     image = frame.image[..., :3]
     cv2.imwrite(str(folder / "image.png"), image[..., ::-1] if frame.order == "rgb" else image)
     arrays: dict[str, np.ndarray] = {
