@@ -77,6 +77,15 @@ def diagnostics() -> QoSProfile:
     return _profile(10)
 
 
+def tf() -> QoSProfile:
+    """Frames, as tf2's broadcaster and listener have them."""
+    return _profile(100)
+
+
+def tf_static() -> QoSProfile:
+    return _profile(100, latched=True)
+
+
 def paired_input(reliable: bool) -> QoSProfile:
     """Depth images and masks, which are paired with images by their stamps."""
     return _profile(4, reliable=reliable)
