@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +23,7 @@ from .config import Settings
 from .errors import InvalidIntrinsics
 from .geometry.camera import project
 from .geometry.rotations import rotmat_to_rotvec
-from .place import TrunkSurface, measure_depth
+from .place import LEARNT_PRIOR, PRIOR, DepthPlace, TrunkSurface, measure_depth
 from .regress.pear import weights_path
 from .threads import use_one_blas_thread
 from .track.one_euro import low_pass_gain
@@ -54,6 +54,12 @@ HEIGHT_FRAMES = 10
 """Depth measurements of a person after which their height is believed, and between two corrections of it."""
 HEIGHT_CHANGE = 0.02
 """Relative change of the measured height that the regressor is told of."""
+HOLD_S = 0.15
+"""A gap in depth no longer than this is bridged with the last measurement."""
+HOLD_SIGMA = 0.3
+"""What a held measurement loses [m/s]."""
+DepthOf = Callable[[Frame, Camera], Array | None]
+"""Gives the z-depth (h, w) [m] of an image, registered to it, of any resolution; None = there is none."""
 
 
 def regressor_name(settings: Settings) -> str:
@@ -69,6 +75,8 @@ class StreamCounters:
 
     dropped_people: int = 0
     clock_jumps: int = 0
+    placed_by_depth: int = 0
+    depth_without_person: int = 0
     smoothing: SmoothingCounters = field(default_factory=SmoothingCounters)
 
 
@@ -81,8 +89,11 @@ class _Memory:
     stamp_ns: int = 0
     velocity: Array | None = None
     surface: TrunkSurface | None = None
+    placed: DepthPlace | None = None
+    placed_ns: int = 0
     heights: list[float] = field(default_factory=list)
     height_m: float | None = None
+    height_known: bool = False
 
 
 class HumanStream:
@@ -125,10 +136,15 @@ class HumanStream:
         self._last_ns: int | None = None
         self._stage_ms: dict[str, float] = {}
 
-    def process(self, frame: Frame) -> FrameResult:
+    def process(self, frame: Frame, depth_of: DepthOf | None = None) -> FrameResult:
         """Find the people of one frame.
 
         A stamp that goes back is a clock that jumped: everybody is forgotten first, and gets a new id.
+
+        Args:
+            frame: The image.
+            depth_of: Asked for the depth of a frame that comes without, once people have been found in it: by then a
+                depth image has mostly come that is sent a little later than its colour image.
 
         Raises:
             BadFrame: The image cannot be used; the stream goes on with the next one.
@@ -143,11 +159,16 @@ class HumanStream:
         with self._timed("place"):
             found = found[: self.settings.people.max]
             pelvises = [person.params.transl + self._rest_pelvis(person.params.betas) for person in found]
-            tracks = self._tracker.update(frame.stamp_ns, [person.bbox_xyxy for person in found], pelvises)
+            boxes, looks = [person.bbox_xyxy for person in found], [person.appearance for person in found]
+            tracks = self._tracker.update(frame.stamp_ns, boxes, pelvises, looks)
             memories = [self._memory(track) for track in tracks]
             self._tell_of_people(found, tracks)
-            if frame.depth_m is not None and camera.source is not IntrinsicsSource.ASSUMED_FOV:
-                found = [self._place(*pair, frame, camera) for pair in zip(found, memories, strict=True)]
+            if found and camera.source is not IntrinsicsSource.ASSUMED_FOV:
+                depth_m = frame.depth_m
+                if depth_m is None and depth_of is not None:
+                    depth_m = depth_of(frame, camera)
+                pairs = zip(found, memories, strict=True)
+                found = [self._place(*pair, depth_m, camera, frame.stamp_ns) for pair in pairs]
         with self._timed("smooth"):
             params = [self._smooth(*pair, frame.stamp_ns) for pair in zip(found, memories, strict=True)]
         with self._timed("body"):
@@ -194,7 +215,7 @@ class HumanStream:
             if settings.subject.height_m != old.subject.height_m:
                 track.memory.smoother.forget_shape()
                 track.memory.heights.clear()
-                track.memory.height_m = None
+                track.memory.height_m, track.memory.height_known = None, False
             if settings.smoothing.enabled and not old.smoothing.enabled:
                 track.memory.smoother = self._new_smoother()
         self._tell_regressor()
@@ -236,18 +257,38 @@ class HumanStream:
         size = max(person.bbox_xyxy[2] - person.bbox_xyxy[0], person.bbox_xyxy[3] - person.bbox_xyxy[1])
         return person.score >= people.min_score and size >= people.min_height_px
 
-    def _place(self, person: Regression, memory: _Memory, frame: Frame, camera: Camera) -> Regression:
-        """Move a person along the viewing ray to where the depth image has them."""
+    def _place(
+        self, person: Regression, memory: _Memory, depth_m: Array | None, camera: Camera, stamp_ns: int
+    ) -> Regression:
+        """Move a person along the viewing ray to where the depth image has them, or had them a moment ago."""
+        age_s = (stamp_ns - memory.placed_ns) * 1e-9
+        held = memory.placed if age_s <= HOLD_S else None
+        if depth_m is None and held is None:
+            return person
         posed = self.body.pose_one(person.params, vertices=False)
+        measured = self._measure(person, memory, depth_m, camera, posed) if depth_m is not None else None
+        if measured is not None:
+            self.counters.placed_by_depth += 1
+            memory.placed, memory.placed_ns = measured, stamp_ns
+            self._learn_height(memory, measured.ratio)
+        elif held is not None:
+            measured = replace(held, sigma_m=float(np.hypot(held.sigma_m, HOLD_SIGMA * age_s)))
+        else:
+            return person
+        params = replace(person.params, transl=person.params.transl + np.float32(measured.ratio - 1) * posed.joints[0])
+        return replace(person, params=params, metric_source=MetricSource.DEPTH_CAMERA, depth_sigma_m=measured.sigma_m)
+
+    def _measure(
+        self, person: Regression, memory: _Memory, depth_m: Array, camera: Camera, posed: Any
+    ) -> DepthPlace | None:
         if memory.surface is None:
             memory.surface = TrunkSurface(self.body, person.params)
-        measured = measure_depth(frame.depth_m, camera, posed.joints, posed.joint_rotmats, memory.surface)
-        if measured is None:
-            return person
-        self._learn_height(memory, measured.ratio)
-        pelvis = posed.joints[0]
-        params = replace(person.params, transl=person.params.transl + np.float32(measured.ratio - 1) * pelvis)
-        return replace(person, params=params, metric_source=MetricSource.DEPTH_CAMERA, depth_sigma_m=measured.sigma_m)
+        measured = measure_depth(
+            depth_m, camera, posed.joints, posed.joint_rotmats, memory.surface,
+            person=person, prior=LEARNT_PRIOR if memory.height_known else PRIOR,
+        )  # fmt: skip
+        self.counters.depth_without_person += measured is None
+        return measured
 
     def _learn_height(self, memory: _Memory, ratio: float) -> None:
         """At the wrong distance the person has the wrong size: correct the height that the regressor assumes."""
@@ -257,9 +298,10 @@ class HumanStream:
             return
         height = float(np.clip(np.median(memory.heights), 0.5, 2.5))
         memory.heights.clear()
+        memory.height_known = True
         if abs(height / assumed - 1) <= HEIGHT_CHANGE:
             return
-        memory.surface = None
+        memory.surface = memory.placed = None  # both are of the old height
         memory.smoother.forget_shape()
         if self._set_height is not None:
             memory.height_m = height
