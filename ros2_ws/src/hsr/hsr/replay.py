@@ -188,6 +188,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     if options.repeat < 1:
         parser.error(f"--repeat must be at least 1, not {options.repeat}")
     options.view = options.refine = False
+    options.refine_set, options.interface = [], ""
     return options
 
 
