@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 
 from ..body.joints import JOINT_NAMES, N_JOINTS, PARENTS, SMPLX_TO_ROS_BODY, J
-from ..geometry.rotations import rotmat_to_quat_wxyz
+from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
 from ..types import Array
 from .proportions import bone_lengths, differ, proportions, rest_joints
 from .rep155 import Rep155Angles, body_frame
@@ -25,9 +25,6 @@ CAMERA = ""
 
 _SMPLX_TO_ROS = np.array(SMPLX_TO_ROS_BODY)
 _HEAD, _EYES = J["head"], [J["left_eye_smplhf"], J["right_eye_smplhf"]]
-# Rows of the frames as they are placed in the camera's: body, head, then the joints.
-_BODY, _FIRST_JOINT = 0, 2
-_PARENT_ROWS = np.array([_BODY, *(_FIRST_JOINT + parent for parent in PARENTS[1:])])
 
 
 class PersonFrames(Protocol):
@@ -68,34 +65,33 @@ def person_frames(mode: str, body_id: str) -> PersonFrames:
 class RootFrames:
     """`body_<id>`: mid-hips, x forward, z up, in the camera. `head_<id>`: between the eyes, x out of the face."""
 
-    def __init__(self, body_id: str) -> None:
+    def __init__(self, body_id: str, joints: int = 0) -> None:
         self.names = ((CAMERA, f"body_{body_id}"), (f"body_{body_id}", f"head_{body_id}"))
+        # In the camera: body, head, then the joints.
+        self._R, self._p = np.empty((2 + joints, 3, 3)), np.empty((2 + joints, 3))
+        self._parent_rows = np.array([0, 0, *(2 + parent for parent in PARENTS[1:joints])][: 1 + joints])
 
     def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        R, p, parents = self._R, self._p, self._parent_rows
         body = body_frame(joints, joint_rotmats)
-        R, p = _body_and_head(body.rotmat, body.origin, joints, joint_rotmats)
-        return _as_poses(*_in_parents(R, p, np.array([_BODY])))
+        R[0], p[0] = body.rotmat, body.origin
+        R[1], p[1] = joint_rotmats[_HEAD] @ _SMPLX_TO_ROS.T, 0.5 * (joints[_EYES[0]] + joints[_EYES[1]])
+        R[2:], p[2:] = joint_rotmats[: len(R) - 2], joints[: len(R) - 2]
+        R_up = R[parents].swapaxes(-1, -2)
+        out = np.empty((len(R), 7))
+        out[0, :3], out[1:, :3] = p[0], np.einsum("nab,nb->na", R_up, p[1:] - p[parents])
+        out[0, 3:], out[1:, 3:] = _quats_xyzw(R[0]), _quats_xyzw(R_up @ R[1:])
+        return out
 
 
-class FullFrames:
+class FullFrames(RootFrames):
     """Body and head, and `human_<id>/<joint>` for all 55 joints with SMPL-X's axes, the pelvis on the body."""
 
     def __init__(self, body_id: str) -> None:
-        prefix = f"human_{body_id}/"
-        joints = tuple(
-            (prefix + JOINT_NAMES[parent] if parent >= 0 else f"body_{body_id}", prefix + name)
-            for name, parent in zip(JOINT_NAMES, PARENTS, strict=True)
-        )
-        self.names = (*RootFrames(body_id).names, *joints)
-        self._R, self._p = np.empty((_FIRST_JOINT + N_JOINTS, 3, 3)), np.empty((_FIRST_JOINT + N_JOINTS, 3))
-        self._parent_rows = np.concatenate([[_BODY], _PARENT_ROWS])
-
-    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
-        body = body_frame(joints, joint_rotmats)
-        R, p = self._R, self._p
-        R[:_FIRST_JOINT], p[:_FIRST_JOINT] = _body_and_head(body.rotmat, body.origin, joints, joint_rotmats)
-        R[_FIRST_JOINT:], p[_FIRST_JOINT:] = joint_rotmats, joints
-        return _as_poses(*_in_parents(R, p, self._parent_rows))
+        super().__init__(body_id, N_JOINTS)
+        names = [f"human_{body_id}/{name}" for name in JOINT_NAMES]
+        parents = [f"body_{body_id}", *(names[parent] for parent in PARENTS[1:])]
+        self.names = (*self.names, *zip(parents, names, strict=True))
 
 
 class Rep155Frames:
@@ -124,24 +120,12 @@ class Rep155Frames:
             self._poses[1:, :3] = [link.xyz for link in links]
         out = self._poses
         body = body_frame(joints, joint_rotmats)
-        out[0] = _as_poses(body.rotmat[None], body.origin[None])[0]
+        out[0, :3], out[0, 3:] = body.origin, _quats_xyzw(body.rotmat)
         half = 0.5 * self._angles(joints, joint_rotmats)
         out[self._moving, 3:6] = np.sin(half)[:, None] * self._axes
         out[self._moving, 6] = np.cos(half)
         return out
 
 
-def _body_and_head(R_body: Array, p_body: Array, joints: Array, joint_rotmats: Array) -> tuple[Array, Array]:
-    R_head = joint_rotmats[_HEAD] @ _SMPLX_TO_ROS.T
-    return np.stack([R_body, R_head]), np.stack([p_body, 0.5 * (joints[_EYES[0]] + joints[_EYES[1]])])
-
-
-def _in_parents(R: Array, p: Array, parent_rows: Array) -> tuple[Array, Array]:
-    """Return rotations and places in the parents; the first row stays in the camera, rows after it have parents."""
-    R_up = np.swapaxes(R[parent_rows], -1, -2)
-    places = np.einsum("nab,nb->na", R_up, p[1:] - p[parent_rows])
-    return np.concatenate([R[:1], R_up @ R[1:]]), np.concatenate([p[:1], places])
-
-
-def _as_poses(R: Array, p: Array) -> Array:
-    return np.concatenate([p, rotmat_to_quat_wxyz(R)[:, [1, 2, 3, 0]]], axis=1)
+def _quats_xyzw(R: Array) -> Array:
+    return wxyz_to_xyzw(rotmat_to_quat_wxyz(R))

@@ -186,7 +186,7 @@ def test_optional_parts_that_are_off_are_named(rig, perception):
 
     status = perception.wait_status("optional parts", lambda s: True, "optional parts")
     shown = {value.key: value.value for value in status.values}
-    for name in ("hri_msgs", "tf2_ros", "cv_bridge", "diagnostic_updater"):
+    for name in ("hri_msgs", "tf2_msgs", "cv_bridge", "diagnostic_updater"):
         assert shown[name] == ("there" if importlib.util.find_spec(name) else "off")
 
 

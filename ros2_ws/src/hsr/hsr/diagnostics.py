@@ -16,7 +16,7 @@ _LEVELS = (OK, WARN, ERROR)
 
 OPTIONAL_PARTS = {
     "hri_msgs": "REP-155 topics under /humans",
-    "tf2_ros": "world_frame and TF",
+    "tf2_msgs": "frames on /tf, and world_frame",
     "diagnostic_updater": "nothing: diagnostics are published without it",
     "cv_bridge": "nothing: encodings are converted without it",
 }

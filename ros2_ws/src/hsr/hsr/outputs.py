@@ -18,6 +18,7 @@ from hsr_core.viz.overlay import draw_overlay
 from . import convert, marker, qos
 from .joint_states import JointStateBuilder
 from .stats import Counters, RateLimit
+from .tf_output import TfOutput
 from .worker import Worker
 
 SKELETON_MAX_HZ = 30.0
@@ -56,6 +57,7 @@ class Outputs:
         self.overlay = self._publisher(Image, "overlay", qos.overlay())
         self.overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed", qos.overlay())
         self.stats = self._publisher(FrameStats, "stats", qos.stats())
+        self.tf = TfOutput(settings.tf.mode, self._publisher)
         # Not a lifecycle publisher: the model is sent on configure, while those are still silent.
         self._body_model = node.create_publisher(
             BodyModel, "body_model", qos.body_model(), qos_overriding_options=qos.OVERRIDES
@@ -82,10 +84,12 @@ class Outputs:
 
     def publish(self, frame: Frame, result: FrameResult) -> dict[int, Array]:
         """Publish one frame; return the vertices that were computed, by track_id."""
+        seen = [person for person in result.people if person.state != TrackState.LOST]
+        # First: who gets anything else of this stamp can look it up.
+        self.tf.publish(seen, result.stamp_ns, result.frame_id)
         self.people.publish(convert.people_to_msg(result, self._body.model_id))
         if _heard(self.people_raw):
             self.people_raw.publish(convert.people_to_msg(result, self._body.model_id, raw_body=self._body))
-        seen = [person for person in result.people if person.state != TrackState.LOST]
         primary = next((person for person in seen if person.primary), None)
         if primary is not None:
             self.joint_states.publish(self._joint_state_builder.to_msg(primary, result.stamp_ns))
@@ -110,6 +114,7 @@ class Outputs:
             publisher.publish(marker.delete_all_marker(stamp_ns, frame_id, ns=namespace))
         self._shown.clear()
         self._joint_state_builder.reset()
+        self.tf.forget()
 
     def retire(self, stamp_ns: int) -> None:
         """Delete our own markers: the node is being deactivated."""

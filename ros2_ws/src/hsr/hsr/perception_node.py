@@ -101,8 +101,8 @@ class PerceptionNode(GuardedNode):
             self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
         )
         reserve_memory()
-        if self._outputs.marker_writer.note:
-            self.get_logger().warning(self._outputs.marker_writer.note)
+        for note in filter(None, (self._outputs.marker_writer.note, self._outputs.tf.note)):
+            self.get_logger().warning(note)
 
     def do_activate(self) -> None:
         self._counters.reset()

@@ -1,0 +1,74 @@
+"""The frames of people on /tf: one message per image, with its stamp, under its frame."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from hsr_core.skeleton.frames import CAMERA, PersonFrames, person_frames
+from hsr_core.types import HumanEstimate
+
+from . import qos
+from .convert import body_id
+from .tf_wire import TransformsBuffer, check_layout
+
+MISSING = "tf2_msgs is not installed: tf.mode is none (apt install ros-$ROS_DISTRO-tf2-msgs, or make setup)"
+MakePublisher = Callable[[type, str, Any], Any]
+
+
+def is_available() -> bool:
+    """Whether frames can be published and read here."""
+    return importlib.util.find_spec("tf2_msgs") is not None
+
+
+class TfOutput:
+    """Publishes nothing in mode `none`, and where tf2_msgs is missing.
+
+    Args:
+        mode: none, root, rep155 or full.
+        make_publisher: Of a message type, a topic and its quality of service.
+
+    Attributes:
+        note: Why nothing is published although the mode asks for it; "" otherwise.
+    """
+
+    def __init__(self, mode: str, make_publisher: MakePublisher) -> None:
+        self.note = ""
+        self._mode, self._publisher = mode, None
+        self._frames: dict[int, PersonFrames] = {}
+        self._layout: tuple[str, tuple[int, ...]] = "", ()
+        if mode == "none":
+            return
+        if not is_available():
+            self.note = MISSING
+            return
+        from tf2_msgs.msg import TFMessage
+
+        self._publisher = make_publisher(TFMessage, "/tf", qos.tf())
+        problem = check_layout()
+        if problem:
+            self.note = f"frames cannot be written here: {problem}; tf.mode is none"
+            self._publisher = None
+
+    def publish(self, people: Sequence[HumanEstimate], stamp_ns: int, frame_id: str) -> None:
+        """Send the frames of these people (not of those who are LOST), if there are any."""
+        if self._publisher is None or not people:
+            return
+        ids = tuple(person.track_id for person in people)
+        if self._layout != (frame_id, ids):
+            self._layout = frame_id, ids
+            self._frames = {i: self._frames.get(i) or person_frames(self._mode, body_id(i)) for i in ids}
+            names = [pair for frames in self._frames.values() for pair in frames.names]
+            self._buffer = TransformsBuffer(
+                [(frame_id if parent == CAMERA else parent, name) for parent, name in names]
+            )
+        poses = [self._frames[person.track_id].poses(person.joints, person.joint_rotmats) for person in people]
+        self._publisher.publish(self._buffer.encode(stamp_ns, np.concatenate(poses)))
+
+    def forget(self) -> None:
+        """Forget everybody: tracks were reset."""
+        self._frames.clear()
+        self._layout = "", ()
