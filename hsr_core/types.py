@@ -237,6 +237,8 @@ class Regression:
         mask: float32 (h, w) probability of this person over `mask_A_crop_img`'s crop, or None.
         mask_A_crop_img: (2, 3) affine from full-image pixels to mask pixels, or None.
         vertices: (V, 3) [m] of `params`, where the regressor has made them anyway; else None.
+        appearance: (R, B) colour histograms of parts of the person, rows sum to 1 or are 0 where a part is not seen;
+            of any parts and colours, the same in every frame. None: unknown. For telling people apart.
     """
 
     params: HumanParams
@@ -250,6 +252,7 @@ class Regression:
     mask: Array | None = None
     mask_A_crop_img: Array | None = None
     vertices: Array | None = None
+    appearance: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

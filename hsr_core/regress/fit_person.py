@@ -255,6 +255,7 @@ class PersonFit:
             depth_sigma_m=_HEIGHT_SIGMA * float(fit.transl[2]),
             mask=pose.mask,
             mask_A_crop_img=pose.roi.transform(pose.mask.shape[0]),
+            appearance=pose.appearance,
         )
 
     def _learn_shape(self, seen: BodyObservation, fit: BodyFit) -> None:

@@ -32,7 +32,7 @@ _COVERED = 0.25
 half hidden have up to 0.2."""
 _SHOWN = 0.5
 """Mask probability over which a pixel is a person's."""
-_RETURN_SIZE = 1.6
+_RETURN_SIZE = 2.0
 """Who returns is not this many times larger or smaller than who was lost."""
 _OVERLAP = 0.5
 """Squares whose centres are nearer than this part of the sum of their sides may share pixels of people."""

@@ -11,6 +11,7 @@ import numpy as np
 from ..geometry.camera import invert_affine
 from ..threads import network_threads
 from ..types import Array, Frame
+from .appearance import describe
 from .crop import Roi, crop_rgb, to_image
 from .litert import LiteRtNetwork, model_path
 from .person_detector import body_roi
@@ -46,6 +47,7 @@ class PoseLandmarks:
         roi: The crop.
         next_roi: Where to look in the next frame.
         mask: float32 (256, 256), probability of the person over the crop.
+        appearance: Colour histograms (6, 16), see `appearance.describe`.
     """
 
     uv: Array
@@ -56,6 +58,7 @@ class PoseLandmarks:
     roi: Roi
     next_roi: Roi
     mask: Array
+    appearance: Array
 
 
 class PoseNetwork:
@@ -74,14 +77,20 @@ class PoseNetwork:
             others: People who are not meant: their pixels are black. Of two in a crop the network prefers the larger.
         """
         crop_rgb(frame, roi.transform(_SIDE), self._network.input)
+        hidden = np.zeros((_SIDE, _SIDE), bool)
         for other in others:
-            self._network.input[_seen_in(other, roi) > _HIDE] = 0
+            hidden |= _seen_in(other, roi) > _HIDE
+        self._network.input[hidden] = 0
         raw, score, mask, heatmap, world = self._network.run()
         points = raw.reshape(39, 5)
         xy = refine_by_heatmap(points[:, :2] / _SIDE, heatmap)
         uv = to_image(roi, xy * _SIDE - 0.5, _SIDE)
         cos, sin = np.cos(roi.angle_rad), np.sin(roi.angle_rad)
         turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        mask = _sigmoid(mask[..., 0])
+        shoulders, hips = (
+            _SIDE * xy[[L[f"left_{name}"], L[f"right_{name}"]], 1].mean() for name in ("shoulder", "hip")
+        )
         return PoseLandmarks(
             uv=uv[:33],
             world=world.reshape(39, 3)[:33] @ turn.T,
@@ -90,7 +99,8 @@ class PoseNetwork:
             score=float(score[0]),
             roi=roi,
             next_roi=body_roi(uv[33], uv[34]),
-            mask=_sigmoid(mask[..., 0]),
+            mask=mask,
+            appearance=describe(self._network.input, (mask > _HIDE) & ~hidden, shoulders, hips),
         )
 
 

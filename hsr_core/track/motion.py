@@ -22,6 +22,9 @@ START_SPEED = 1.5
 """Standard deviation of the speed of somebody just found [m/s]."""
 COAST_S = 1.5
 """The speed of somebody who is not seen is believed for about this long."""
+MOST_SURPRISE = 3.0
+"""A distance that is farther off than so many deviations is an outlier, and moves the estimate no more than this: with
+an assumed stature a strange pose passes for a distance."""
 _MIN_Z = 0.1
 
 
@@ -58,6 +61,8 @@ class Motion:
         expected = self.mean[0] + self._coast(dt) * self.mean[1]
         var, cov, var_rate = self._predicted(dt)
         error, total = direction_and_distance(place) - expected, var + SIGMA**2
+        most = MOST_SURPRISE * np.sqrt(total[2])
+        error[2] = np.clip(error[2], -most, most)
         gain, gain_rate = var / total, cov / total
         self.mean = np.stack([expected + gain * error, self.mean[1] + gain_rate * error])
         self._var, self._cov, self._var_rate = (1 - gain) * var, (1 - gain) * cov, var_rate - gain_rate * cov

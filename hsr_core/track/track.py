@@ -2,7 +2,8 @@
 
 Source:
     Tracking by detection with an optimal assignment, as in SORT (Bewley et al. 2016): here the cost is the negative
-    logarithm of the likelihood of a place (see `motion`), gated in metres, with the overlap of boxes beside it.
+    logarithm of the likelihood of a place (see `motion`) and of the colours worn, where they are known (see
+    `appearance`), with the overlap of boxes beside it. Places are gated in metres across the viewing ray.
 """
 
 from __future__ import annotations
@@ -15,10 +16,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..types import Array, TrackState
+from .appearance import appearance_cost, blend
 from .motion import Motion, direction_and_distance
 
-GATE_M, GATE_M_PER_S = 0.3, 2.5
-"""How far a person may be from where they are expected."""
+GATE_M, GATE_M_PER_S, MOST_GATE_M = 0.3, 8.0, 2.8
+"""How far from where they are expected a person may be, across the viewing ray: who is seen moves smoothly, who jumps
+unseen may change speed by some metres per second."""
+GATE_LOG_Z = 0.5
+"""The same for the logarithm of the distance: with an assumed stature, somebody who crouches may seem to be 1.6 times
+as far away."""
 GATE_IOU = 0.3
 """Boxes that overlap this much are one person even where the distance jumped."""
 BOX_S = 0.1
@@ -26,6 +32,8 @@ BOX_S = 0.1
 _OVERLAP_WEIGHT = 3.0
 _MOST_SURPRISE = 25.0
 """Squared deviations beyond 5 sigma count as this: whom the box alone tells may be at any distance."""
+_MIXED_IOU = 0.15
+"""Of people whose boxes overlap more than this the colours are not learnt: some may be the other's."""
 _FORBIDDEN = 1e6
 PRIMARY_MARGIN = 1.3
 """Another person becomes primary when ahead by this factor: equals do not take turns."""
@@ -39,6 +47,7 @@ class Track:
         id: Never reused.
         bbox_xyxy, place: Of the last sighting: (4,) [px], (3,) [m].
         motion: What tells where they should be next.
+        appearance: Colour histograms as in `Regression.appearance`, averaged over the latest seconds; None: unknown.
         state: NEW in its first frame, then TRACKED, PREDICTED while not seen, LOST once.
         memory: For the owner: what belongs to this person and ends with the track.
     """
@@ -48,6 +57,7 @@ class Track:
     place: Array
     motion: Motion
     state: TrackState = TrackState.NEW
+    appearance: Array | None = None
     memory: Any = None
 
     @property
@@ -94,7 +104,13 @@ class Tracker:
         self._locked: int | None = None
         self._primary: int | None = None
 
-    def update(self, stamp_ns: int, boxes: Sequence[Array], places: Sequence[Array]) -> list[Track]:
+    def update(
+        self,
+        stamp_ns: int,
+        boxes: Sequence[Array],
+        places: Sequence[Array],
+        appearances: Sequence[Array | None] | None = None,
+    ) -> list[Track]:
         """Take the detections of a frame and return the track of each, in the same order.
 
         `tracks` afterwards holds everybody: seen, PREDICTED, and those LOST in this very frame.
@@ -103,10 +119,12 @@ class Tracker:
             stamp_ns: Exposure time [ns]; must not be earlier than the last one (else `reset` first).
             boxes: (4,) each [px].
             places: Where each person is, (3,) [m], camera frame.
+            appearances: Of each person, as in `Regression.appearance`; None: not known.
         """
+        looks = [None] * len(boxes) if appearances is None else appearances
         self.tracks = [track for track in self.tracks if track.state != TrackState.LOST]
         found: dict[int, Track] = {}
-        for t, d in self._assign(stamp_ns, boxes, places):
+        for t, d in self._assign(stamp_ns, boxes, places, looks):
             track = found[d] = self.tracks[t]
             track.see(boxes[d], places[d], stamp_ns)
         seen = {track.id for track in found.values()}
@@ -117,6 +135,7 @@ class Tracker:
         for d in range(len(boxes)):
             if d not in found:
                 found[d] = self._start(boxes[d], places[d], stamp_ns)
+        self._learn_appearance(found, boxes, looks)
         self._make_room()
         self.died += sum(track.state == TrackState.LOST for track in self.tracks)
         self._choose_primary()
@@ -143,21 +162,39 @@ class Tracker:
         self.tracks.append(track)
         return track
 
-    def _assign(self, stamp_ns: int, boxes: Sequence[Array], places: Sequence[Array]) -> list[tuple[int, int]]:
+    def _assign(
+        self, stamp_ns: int, boxes: Sequence[Array], places: Sequence[Array], looks: Sequence[Array | None]
+    ) -> list[tuple[int, int]]:
         """Return pairs (index of track, index of detection) of least total cost within the gate."""
         if not self.tracks or not boxes:
             return []
         unseen_s = np.array([stamp_ns - track.seen_ns for track in self.tracks])[:, None] / 1e9
         expected, variance = np.stack([track.motion.expected(stamp_ns) for track in self.tracks], 1)[:, :, None]
         error = direction_and_distance(np.asarray(places))[None] - expected
-        metres = np.linalg.norm(error, axis=-1) * np.exp(expected[..., 2])
+        across_m = np.linalg.norm(error[..., :2], axis=-1) * np.exp(expected[..., 2])
         overlap = box_iou(np.array([track.bbox_xyxy for track in self.tracks]), np.asarray(boxes))
         overlap[unseen_s[:, 0] > BOX_S] = 0
         surprise = np.minimum(error**2 / variance, _MOST_SURPRISE) + np.log(variance)
         cost = surprise.sum(-1) / 2 + _OVERLAP_WEIGHT * (1 - overlap)
-        cost[(metres > GATE_M + GATE_M_PER_S * unseen_s) & (overlap < GATE_IOU)] = _FORBIDDEN
+        cost += appearance_cost([track.appearance for track in self.tracks], looks)
+        gate_m = np.minimum(GATE_M + GATE_M_PER_S * unseen_s, MOST_GATE_M)
+        outside = (across_m > gate_m) | (np.abs(error[..., 2]) > GATE_LOG_Z)
+        cost[outside & (overlap < GATE_IOU)] = _FORBIDDEN
         rows, columns = linear_sum_assignment(cost)
         return [(int(t), int(d)) for t, d in zip(rows, columns, strict=True) if cost[t, d] < _FORBIDDEN]
+
+    @staticmethod
+    def _learn_appearance(found: dict[int, Track], boxes: Sequence[Array], looks: Sequence[Array | None]) -> None:
+        """Remember the colours of those who stand alone; of somebody new in any case."""
+        known = [d for d, look in enumerate(looks) if look is not None]
+        if not known:
+            return
+        everybody = np.asarray(boxes)
+        overlap = box_iou(everybody, everybody)
+        np.fill_diagonal(overlap, 0)
+        for d in known:
+            if found[d].appearance is None or overlap[d].max() < _MIXED_IOU:
+                found[d].appearance = blend(found[d].appearance, looks[d])
 
     def _make_room(self) -> None:
         unseen = [track for track in self.tracks if track.state == TrackState.PREDICTED]
