@@ -1,81 +1,98 @@
-"""People in front of a camera: the perception node and, if wanted, a source, a web view and RViz.
+"""People in front of a camera: the perception node and, if wanted, a source, a recording, a web view and RViz.
 
     ros2 launch hsr human_perception.launch.py camera:=/camera rviz:=true
+    ros2 launch hsr human_perception.launch.py preset:=realsense people:=4 world_frame:=odom
     ros2 launch hsr human_perception.launch.py source:=walk.mp4 view:=true
+    ros2 launch hsr human_perception.launch.py bag:=run1
 
-For two cameras include this file twice with two namespaces, each inside a GroupAction of its own: an included file's
-arguments otherwise stay set for the next one.
+For several cameras see cameras.launch.py, or include this file once for each, with a namespace and a first_id of its
+own, each inside a GroupAction of its own: an included file's arguments otherwise stay set for the next one.
 """
 
 import sys
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
 
-import launch.logging
-import yaml
+from hsr.camera_presets import load_presets
 from hsr.environment import share_dir, transport_environment
-from launch.actions import (
-    DeclareLaunchArgument,
-    EmitEvent,
-    GroupAction,
-    OpaqueFunction,
-    RegisterEventHandler,
-    SetEnvironmentVariable,
-    TimerAction,
+from hsr.launching import (
+    Autostart,
+    CameraTopic,
+    ParameterFile,
+    RvizConfig,
+    SimTime,
+    Transport,
+    UserFile,
+    bag_topics,
+    check_arguments,
+    environment,
+    given,
+    has_ros2_bag,
+    namespace,
+    when_active,
 )
+from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
+from launch.actions import DeclareLaunchArgument, ExecuteProcess, GroupAction, OpaqueFunction
 from launch.conditions import IfCondition
-from launch.event_handlers import OnProcessStart
-from launch.events import matches_action
 from launch.substitutions import LaunchConfiguration, NotEqualsSubstitution
-from launch.utilities import normalize_to_list_of_substitutions, perform_substitutions
 from launch_ros.actions import LifecycleNode, Node, PushRosNamespace, SetParameter
-from launch_ros.event_handlers import OnStateTransition
-from launch_ros.events.lifecycle import ChangeState
 from launch_ros.parameter_descriptions import ParameterValue
-from lifecycle_msgs.msg import Transition
 
-from launch import Action, LaunchContext, LaunchDescription, SomeSubstitutionsType, Substitution
+from launch import Action, LaunchContext, LaunchDescription
 
 RESPAWN_DELAY_S = 2.0
-ASK_AGAIN_S = 5.0
+YES_NO = ["true", "false"]
+ENGINES = ["", "auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"]
+OWN = ("/humans/", "/diagnostics", "/rosout", "/parameter_events", "/clock")
+"""Beside the namespace: topics of a recording that are not played, because they come from running nodes."""
 
-# name, default, description, choices
+# name, default, description, choices; an empty choice: as the parameter file says
 ARGUMENTS = (
-    ("camera", "/camera", "Base of the camera's topics", None),
-    ("image", [LaunchConfiguration("camera"), "/image_raw"], "Image topic", None),
-    ("camera_info", [LaunchConfiguration("camera"), "/camera_info"], "Camera info topic", None),
+    ("preset", "", "Known camera (config/cameras.yaml): gives the four topics below", ["", *load_presets()]),
+    ("camera", "", "Base of the camera's topics; empty: the preset's, else /camera", None),
+    ("bag", "", "Play this recording, with its time for all nodes, once the perception node is active", None),
+    ("image", CameraTopic("image", "<camera>/image_raw"), "Image topic", None),
+    ("camera_info", CameraTopic("camera_info", "<camera>/camera_info"), "Camera info topic", None),
+    ("depth", CameraTopic("depth", "depth"), "Depth image, registered to the image; used while it is published", None),
+    ("depth_info", CameraTopic("depth_info", "depth_info"), "Camera info of the depth image", None),
+    ("mask", "mask", "Image of masks for the refiner", None),
     ("transport", "", "Image transport; empty: as the parameter file says", ["", "raw", "compressed"]),
     (
         "source",
         "",
-        "Play this as the camera: a video file, webcam:0 or synthetic; empty: a camera runs elsewhere",
+        "Play this as the camera: a video file, webcam:0, clip or synthetic; empty: a camera runs elsewhere",
         None,
     ),
     (
         "back_and_forth",
         "false",
         "Play every second time of a short source backwards: without a cut a person stays one person",
-        ["true", "false"],
+        YES_NO,
     ),
     ("namespace", "human", "Namespace of the nodes and of their topics", None),
-    ("params", "", "Parameter file, laid over the defaults in config/perception.yaml", None),
+    ("params", "", "Parameter file, laid over the defaults in config/perception.yaml; typos are refused", None),
     ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
     ("weights", "", "PEAR's checkpoint; empty: as the parameter file says, then HSR_PEAR_WEIGHTS", None),
     ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
-    ("engine", "", "auto, tensorrt, tensorrt-rtx, onnxruntime or torch; empty: as the parameter file says", None),
-    ("device", "", "auto, cpu or cuda; empty: as the parameter file says", None),
-    ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", ["true", "false"]),
-    ("depth", "depth", "Depth image for the refiner, registered to the image", None),
-    ("depth_info", "depth_info", "Camera info of the depth image", None),
-    ("mask", "mask", "Image of masks for the refiner", None),
+    ("engine", "", "What runs the network; empty: as the parameter file says", ENGINES),
+    ("device", "", "Where the network runs; empty: as the parameter file says", ["", "auto", "cpu", "cuda"]),
+    ("people", "", "Most people per frame, 1 to 16; empty: as the parameter file says", None),
+    ("first_id", "", "Number of the first person: another million for each camera; empty: 1", None),
+    (
+        "world_frame",
+        "",
+        "Fixed frame that TF ties the camera to, such as odom; empty: as the parameter file says",
+        None,
+    ),
+    ("tf", "", "Frames per person on /tf; empty: as the parameter file says", ["", "none", "root", "rep155", "full"]),
+    ("rep155", "", "Topics under /humans (ROS4HRI); empty: as the parameter file says", ["", *YES_NO]),
+    ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", YES_NO),
     ("record", "", "Record images, people and statistics into this new folder; empty: record nothing", None),
-    ("view", "false", "Start the web view", ["true", "false"]),
-    ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
-    ("autostart", "true", "Configure and activate the perception node and the refiner", ["true", "false"]),
-    ("respawn", "true", "Start a node again 2 s after it died", ["true", "false"]),
+    ("view", "false", "Start the web view", YES_NO),
+    ("rviz", "false", "Start RViz with the package's displays", YES_NO),
+    ("fixed_frame", "", "RViz' fixed frame; empty: world_frame, else camera_color_optical_frame", None),
+    ("autostart", "true", "Configure and activate the perception node and the refiner", YES_NO),
+    ("respawn", "true", "Start a node again 2 s after it died", YES_NO),
     ("dds_profile", "auto", "Fast DDS profile: auto (ours, unless one is set), none, or a path", None),
-    ("use_sim_time", "false", "Take the time from /clock", ["true", "false"]),
+    ("use_sim_time", "false", "Take the time from /clock; always with a bag", YES_NO),
     ("log_level", "info", "Least severity that is logged", ["debug", "info", "warn", "error", "fatal"]),
     ("python", sys.executable, "Interpreter of the nodes", None),
 )
@@ -86,87 +103,40 @@ FORWARDED = {
     "body_models": "body_model.path",
     "engine": "engine",
     "device": "device",
+    "people": "people.max",
+    "first_id": "track.first_id",
+    "world_frame": "world_frame",
+    "tf": "tf.mode",
+    "rep155": "rep155.enabled",
 }
 """Launch arguments that are parameters when they are not empty."""
 REFINER_FORWARDED = ("transport", "body_models", "engine", "device")
 """Those that are parameters of the refiner, too."""
 
 
-class ParameterFile(Substitution):
-    """The path of a parameter file that holds the values that are not empty."""
-
-    def __init__(self, values: Mapping[str, SomeSubstitutionsType]) -> None:
-        super().__init__()
-        self._values = {name: normalize_to_list_of_substitutions(value) for name, value in values.items()}
-
-    def describe(self) -> str:
-        return f"ParameterFile({', '.join(self._values)})"
-
-    def perform(self, context: LaunchContext) -> str:
-        texts = {name: perform_substitutions(context, value) for name, value in self._values.items()}
-        given = {name: text for name, text in texts.items() if text}
-        return _write_for_this_launch(yaml.safe_dump({"/**": {"ros__parameters": given}}), ".yaml")
-
-
-class UserFile(Substitution):
-    """The user's parameter file, or the default one again when there is none."""
-
-    def describe(self) -> str:
-        return "UserFile(params)"
-
-    def perform(self, context: LaunchContext) -> str:
-        path = LaunchConfiguration("params").perform(context)
-        if not path:
-            return str(share_dir() / "config" / "perception.yaml")
-        if not Path(path).expanduser().is_file():
-            raise FileNotFoundError(f"params:={path}: no such file")
-        return str(Path(path).expanduser())
-
-
-class RvizConfig(Substitution):
-    """A copy of rviz/human.rviz with the topics of this launch."""
-
-    def describe(self) -> str:
-        return "RvizConfig(namespace, image)"
-
-    def perform(self, context: LaunchContext) -> str:
-        text = (share_dir() / "rviz" / "human.rviz").read_text()
-        namespace = LaunchConfiguration("namespace").perform(context).strip("/")
-        image = LaunchConfiguration("image").perform(context)
-        text = text.replace("/human/", f"/{namespace}/").replace("/camera/image_raw", image)
-        return _write_for_this_launch(text, ".rviz")
-
-
-def _write_for_this_launch(text: str, suffix: str) -> str:
-    """Write beside the logs of this launch and return the path."""
-    folder = launch.logging.launch_config.log_dir
-    with tempfile.NamedTemporaryFile("w", dir=folder, prefix="human_perception_", suffix=suffix, delete=False) as file:
-        file.write(text)
-    return file.name
-
-
-def _environment(context: LaunchContext) -> list[SetEnvironmentVariable]:
-    """Set the transport profile and the allocator's thresholds for the nodes of this file only."""
-    profile = LaunchConfiguration("dds_profile").perform(context)
-    return [SetEnvironmentVariable(*item) for item in transport_environment(profile, context.environment).items()]
+def _forwarded(names) -> dict:
+    return {FORWARDED[name]: Transport() if name == "transport" else name for name in names}
 
 
 def _perception() -> LifecycleNode:
-    overrides = {parameter: LaunchConfiguration(argument) for argument, parameter in FORWARDED.items()}
+    inputs = ("image", "camera_info", "depth", "depth_info")
     return LifecycleNode(
         package="hsr",
         executable="perception_node",
         exec_name="perception",
         name="perception",
         namespace="",
-        parameters=[str(share_dir() / "config" / "perception.yaml"), UserFile(), ParameterFile(overrides)],
-        remappings=[("image", LaunchConfiguration("image")), ("camera_info", LaunchConfiguration("camera_info"))],
+        parameters=[
+            str(share_dir() / "config" / "perception.yaml"),
+            UserFile("perception.yaml"),
+            ParameterFile(_forwarded(FORWARDED)),
+        ],
+        remappings=[(name, LaunchConfiguration(name)) for name in inputs],
         **_common(),
     )
 
 
 def _refiner() -> LifecycleNode:
-    overrides = {FORWARDED[argument]: LaunchConfiguration(argument) for argument in REFINER_FORWARDED}
     inputs = ("image", "camera_info", "depth", "depth_info", "mask")
     return LifecycleNode(
         package="hsr",
@@ -174,7 +144,11 @@ def _refiner() -> LifecycleNode:
         exec_name="refiner",
         name="refiner",
         namespace="",
-        parameters=[str(share_dir() / "config" / "refine.yaml"), UserFile(), ParameterFile(overrides)],
+        parameters=[
+            str(share_dir() / "config" / "refine.yaml"),
+            UserFile("refine.yaml"),
+            ParameterFile(_forwarded(REFINER_FORWARDED), REFINER_DEFAULTS),
+        ],
         remappings=[(name, LaunchConfiguration(name)) for name in inputs],
         condition=IfCondition(LaunchConfiguration("refine")),
         **_common(),
@@ -190,51 +164,6 @@ def _common() -> dict:
         "respawn_delay": RESPAWN_DELAY_S,
         "ros_arguments": ["--log-level", LaunchConfiguration("log_level")],
     }
-
-
-class _Autostart:
-    """Configure the node whenever its process starts, and activate it once it is configured.
-
-    After a crash the middleware takes the dead process's services for alive until its lease ends (20 s), and a request
-    may go there: a respawned node is asked again until it is heard of.
-    """
-
-    def __init__(self, node: LifecycleNode) -> None:
-        self._node = node
-        self._starts = 0
-        self._heard = False
-
-    def handlers(self) -> list[RegisterEventHandler]:
-        enabled = IfCondition(LaunchConfiguration("autostart"))
-        node = self._node
-        activate = self._change(Transition.TRANSITION_ACTIVATE)
-        handlers = (
-            OnProcessStart(target_action=node, on_start=[OpaqueFunction(function=self._started)]),
-            OnStateTransition(
-                target_lifecycle_node=node, goal_state="configuring", entities=[OpaqueFunction(function=self._hear)]
-            ),
-            OnStateTransition(
-                target_lifecycle_node=node, start_state="configuring", goal_state="inactive", entities=[activate]
-            ),
-        )
-        return [RegisterEventHandler(handler, condition=enabled) for handler in handlers]
-
-    def _started(self, context: LaunchContext) -> list[Action]:
-        self._starts += 1
-        self._heard = False
-        return self._ask(context) if self._starts > 1 else [self._change(Transition.TRANSITION_CONFIGURE)]
-
-    def _hear(self, context: LaunchContext) -> None:
-        self._heard = True
-
-    def _ask(self, context: LaunchContext) -> list[Action]:
-        if self._heard or context.is_shutdown:
-            return []
-        again = TimerAction(period=ASK_AGAIN_S, actions=[OpaqueFunction(function=self._ask)])
-        return [self._change(Transition.TRANSITION_CONFIGURE), again]
-
-    def _change(self, transition: int) -> EmitEvent:
-        return EmitEvent(event=ChangeState(lifecycle_node_matcher=matches_action(self._node), transition_id=transition))
 
 
 def _source() -> Node:
@@ -288,6 +217,32 @@ def _rviz() -> Node:
     )
 
 
+def _player(context: LaunchContext, perception: LifecycleNode) -> list[Action]:
+    """Return what plays the bag, by `ros2 bag play` where it is installed, once the perception node is active."""
+    bag = given(context, "bag")
+    if not bag:
+        return []
+    own = (f"/{namespace(context)}/", *OWN)
+    topics = [name for name in bag_topics(bag, given(context, "image")).played if not name.startswith(own)]
+    # What an event starts lies outside the scope of these arguments: everything is given as it is now.
+    environ = transport_environment(given(context, "dds_profile"), context.environment)
+    if has_ros2_bag():
+        command = ["ros2", "bag", "play", bag, "--clock", "100", "--topics", *topics]
+        return [when_active(perception, ExecuteProcess(cmd=command, output="screen", additional_env=environ))]
+    player = Node(
+        package="hsr",
+        executable="play_node",
+        exec_name="player",
+        name="player",
+        namespace=f"/{namespace(context)}",
+        parameters=[{"path": ParameterValue(bag, value_type=str), "topics": topics, "use_sim_time": False}],
+        prefix=[given(context, "python")],
+        output="screen",
+        additional_env=environ,
+    )
+    return [when_active(perception, player)]
+
+
 def generate_launch_description() -> LaunchDescription:
     declared = [
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices)
@@ -298,12 +253,14 @@ def generate_launch_description() -> LaunchDescription:
     group = GroupAction(
         [
             *declared,
-            OpaqueFunction(function=_environment),
             PushRosNamespace(LaunchConfiguration("namespace")),
-            SetParameter("use_sim_time", LaunchConfiguration("use_sim_time")),
-            *_Autostart(perception).handlers(),
+            OpaqueFunction(function=check_arguments),
+            OpaqueFunction(function=environment),
+            SetParameter("use_sim_time", SimTime()),
+            *Autostart(perception).handlers(),
+            OpaqueFunction(function=_player, args=[perception]),
             perception,
-            *_Autostart(refiner).handlers(),
+            *Autostart(refiner).handlers(),
             refiner,
             _source(),
             _recorder(),

@@ -11,17 +11,20 @@ from types import ModuleType
 
 import pytest
 import yaml
+from hsr.camera_presets import find_preset
 from hsr.environment import PROFILE_VARIABLES, share_dir
 from hsr.params import default_parameters_yaml
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 
 from hsr_core.config import describe
+from hsr_core.errors import ConfigError
 
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
-    "camera", "image", "camera_info", "transport", "source", "namespace", "params", "regressor", "weights",
-    "body_models", "engine", "device", "refine", "depth", "depth_info", "mask", "record", "view",
-    "rviz", "autostart", "back_and_forth", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
+    "preset", "camera", "bag", "image", "camera_info", "transport", "source", "namespace", "params", "regressor",
+    "weights", "body_models", "engine", "device", "people", "first_id", "world_frame", "tf", "rep155", "refine",
+    "depth", "depth_info", "mask", "record", "view", "rviz", "fixed_frame", "autostart", "back_and_forth", "respawn",
+    "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
 # The project's own folder is called launch too: a package without a file is that folder.
@@ -40,13 +43,8 @@ def constant(name: str):
     raise AssertionError(f"{PATH.name} has no {name}")
 
 
-def test_forwarded_arguments_are_parameters_and_override_nothing_by_default() -> None:
-    names = {spec.name for spec in describe()}
-    forwarded = constant("FORWARDED")
-    assert set(forwarded.values()) <= names
-    text = PATH.read_text()
-    for argument in forwarded:
-        assert f'("{argument}", "",' in text  # empty: the parameter file decides
+def test_forwarded_arguments_are_parameters() -> None:
+    assert set(constant("FORWARDED").values()) <= {spec.name for spec in describe()}
 
 
 def test_arguments_forwarded_to_the_refiner_are_its_parameters_and_its_file_is_generated() -> None:
@@ -74,58 +72,122 @@ def load() -> ModuleType:
     return module
 
 
+def context_with(**given: str):
+    """A launch context as it is when the file's actions run, with these arguments."""
+    from launch.actions import DeclareLaunchArgument
+
+    from launch import LaunchContext
+
+    context = LaunchContext()
+    context.launch_configurations.update(given)
+    for name, default, text, choices in load().ARGUMENTS:
+        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices).execute(context)
+    return context
+
+
 @needs_launch
 def test_every_argument_is_listed_and_described() -> None:
     arguments = {a.name: a for a in load().generate_launch_description().get_launch_arguments()}
     assert set(arguments) == EXPECTED
     assert all(len(argument.description) > 10 for argument in arguments.values())
-    transport = next(spec for spec in describe() if spec.name == "input.transport")
-    assert set(arguments["transport"].choices) == {"", *transport.choices}
 
 
 @needs_launch
-def test_parameter_file_holds_only_what_was_given() -> None:
-    from launch.substitutions import LaunchConfiguration
+def test_choices_and_defaults_are_those_of_the_parameters() -> None:
+    from hsr.camera_presets import load_presets
 
-    from launch import LaunchContext
-
-    module, context = load(), LaunchContext()
-    context.launch_configurations.update(
-        {"device": "cpu", **dict.fromkeys(("regressor", "weights", "body_models", "engine", "transport", "params"), "")}
-    )
-    values = {parameter: LaunchConfiguration(name) for name, parameter in module.FORWARDED.items()}
-    path = Path(module.ParameterFile(values).perform(context))
-    assert yaml.safe_load(path.read_text()) == {"/**": {"ros__parameters": {"device": "cpu"}}}
-    path.unlink()
-    context.launch_configurations["params"] = "/no/such/file.yaml"
-    with pytest.raises(FileNotFoundError, match="params:="):
-        module.UserFile().perform(context)
+    module, specs = load(), {spec.name: spec for spec in describe()}
+    rows = {name: (default, choices) for name, default, _, choices in module.ARGUMENTS}
+    for argument, parameter in module.FORWARDED.items():
+        default, choices = rows[argument]
+        assert default == ""  # the parameter file decides
+        allowed = ("true", "false") if isinstance(specs[parameter].default, bool) else specs[parameter].choices
+        assert set(choices or ()) - {""} == set(allowed), argument
+    assert set(rows["preset"][1]) == {"", *load_presets()}
 
 
 @needs_launch
-def test_rviz_gets_the_topics_of_this_launch() -> None:
-    from launch import LaunchContext
+def test_arguments_become_parameters_of_their_type_and_only_those_that_were_given() -> None:
+    module = load()
 
-    context = LaunchContext()
-    context.launch_configurations.update({"namespace": "/left/human", "image": "/left/image_raw"})
-    path = Path(load().RvizConfig().perform(context))
-    text = path.read_text()
-    path.unlink()
-    assert "/left/human/mesh" in text
-    assert "/left/image_raw" in text
-    assert " /human/" not in text
+    def written(**given: str) -> dict:
+        context = context_with(**given)
+        path = Path(module.ParameterFile(module._forwarded(module.FORWARDED)).perform(context))
+        values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
+        path.unlink()
+        return values
+
+    assert written() == {}
+    assert written(device="cpu", people="4", rep155="false", first_id="1000001", tf="none") == {
+        "device": "cpu", "people.max": 4, "rep155.enabled": False, "track.first_id": 1000001, "tf.mode": "none",
+    }  # fmt: skip
+    with pytest.raises(ConfigError, match=r"people\.max must lie in 1\.\.16"):
+        written(people="40")
+    with pytest.raises(ConfigError, match=r"people\.max must be int"):
+        written(people="many")
+
+
+@needs_launch
+def test_a_preset_gives_the_four_topics_and_each_can_still_be_given() -> None:
+    def topics(**given: str) -> list[str]:
+        context = context_with(**given)
+        return [context.launch_configurations[name] for name in ("image", "camera_info", "depth", "depth_info")]
+
+    assert topics() == ["/camera/image_raw", "/camera/camera_info", "depth", "depth_info"]
+    assert topics(camera="/rear") == ["/rear/image_raw", "/rear/camera_info", "depth", "depth_info"]
+    preset = find_preset("realsense").topics()
+    assert topics(preset="realsense") == [preset.image, preset.camera_info, preset.depth, preset.depth_info]
+    left = find_preset("realsense").topics("/left/camera")
+    assert topics(preset="realsense", camera="/left/camera", image="/mine") == [
+        "/mine", left.camera_info, left.depth, left.depth_info,
+    ]  # fmt: skip
+    assert topics(preset="usb_cam")[2:] == ["depth", "depth_info"]  # has none: the names stay free
+
+
+@needs_launch
+def test_a_launch_is_refused_before_anything_starts(tmp_path) -> None:
+    from hsr.launching import check_arguments
+
+    path = tmp_path / "mine.yaml"
+    path.write_text("/**:\n  ros__parameters: {peopel: {max: 4}}\n")
+    with pytest.raises(ConfigError, match=r"did you mean 'people\.max'"):
+        check_arguments(context_with(params=str(path)))
+    with pytest.raises(ConfigError, match="cannot read the parameter file"):
+        check_arguments(context_with(params="/no/such/file.yaml"))
+    path.write_text("/human/perception:\n  ros__parameters: {people: {max: 4}}\n")
+    check_arguments(context_with(params=str(path)))
+    with pytest.raises(ConfigError, match="did you mean '/left/human/perception'"):
+        check_arguments(context_with(params=str(path), namespace="left/human"))
+    with pytest.raises(ValueError, match="give one of them"):
+        check_arguments(context_with(bag="run1", source="clip", image="/a", camera_info="/b"))
+
+
+@needs_launch
+def test_rviz_gets_the_topics_and_the_fixed_frame_of_this_launch() -> None:
+    def text(**given: str) -> str:
+        path = Path(load().RvizConfig().perform(context_with(**given)))
+        content = path.read_text()
+        path.unlink()
+        return content
+
+    left = text(namespace="/left/human", image="/left/image_raw")
+    assert "/left/human/mesh" in left
+    assert "/left/image_raw" in left
+    assert " /human/" not in left
+    assert "Fixed Frame: camera_color_optical_frame" in left
+    assert "Fixed Frame: odom" in text(world_frame="odom")
+    assert "Fixed Frame: map" in text(world_frame="odom", fixed_frame="map")
 
 
 @needs_launch
 @pytest.mark.parametrize(("profile", "expected"), [("auto", True), ("none", False)])
 def test_the_profile_is_set_for_its_own_nodes_only(profile, expected, monkeypatch) -> None:
-    from launch import LaunchContext
+    from hsr.launching import environment
 
     for name in PROFILE_VARIABLES:
         monkeypatch.delenv(name, raising=False)
-    context = LaunchContext()
-    context.launch_configurations["dds_profile"] = profile
-    for action in load()._environment(context):
+    context = context_with(dds_profile=profile)
+    for action in environment(context):
         action.execute(context)
     assert (PROFILE_VARIABLES[0] in context.environment) is expected
     assert "MALLOC_MMAP_THRESHOLD_" in context.environment
