@@ -293,6 +293,8 @@ class FrameResult:
         people: Empty = nobody, which is information.
         stage_ms: Duration of each stage [ms]: detect, regress, body, place, smooth, total.
         source: SMOOTHED, or REGRESSED when smoothing is off.
+        world_frame: Frame that the camera is known in at this stamp; "" = unknown.
+        T_world_cam: (4, 4) float64 pose of the camera in it; None = unknown. People stay in the camera's frame.
     """
 
     seq: int
@@ -302,3 +304,5 @@ class FrameResult:
     people: tuple[HumanEstimate, ...]
     stage_ms: dict[str, float]
     source: EstimateSource
+    world_frame: str = ""
+    T_world_cam: Array | None = None

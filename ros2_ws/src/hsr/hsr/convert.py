@@ -164,9 +164,18 @@ def people_to_msg(result: FrameResult, model_id: str, *, raw_body: Any = None) -
         image_height=height,
         k=_fixed("k", result.camera.K, 9, np.float64),
         intrinsics_source=int(result.camera.source),
+        world_frame=result.world_frame,
+        t_world_cam=_fixed("t_world_cam", _xyz_xyzw(result.T_world_cam), 7, np.float64),
         model_id=model_id,
         humans=[_human(person, raw_body) for person in result.people],
     )
+
+
+def _xyz_xyzw(T: Array | None) -> Array:
+    """Return x, y, z, qx, qy, qz, qw of a pose (4, 4); zeros, which are no pose, where it is unknown."""
+    if T is None:
+        return np.zeros(7)
+    return np.concatenate([T[:3, 3], wxyz_to_xyzw(rotmat_to_quat_wxyz(T[:3, :3]))])
 
 
 def _human(person: HumanEstimate, raw_body: Any) -> Human:

@@ -36,6 +36,7 @@ from .outputs import Outputs
 from .pipeline import Pipeline, Stream
 from .services import Services
 from .stats import Counters
+from .tf_input import TfInput, check_world_frame
 from .worker import Worker
 
 WATCH_PERIOD_S = 0.25
@@ -82,6 +83,7 @@ class PerceptionNode(GuardedNode):
         self._pipeline: Pipeline | None = None
         self._input: ImageInput | None = None
         self._worker: Worker[Incoming] | None = None
+        self._tf: TfInput | None = None
         self._track_births: dict[int, float] = {}
         Services(self, self._active_parts, self._restart, self._pause, self.service_timeout_s)
         # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
@@ -96,6 +98,7 @@ class PerceptionNode(GuardedNode):
 
     def do_configure(self) -> None:
         self._settings = params.current_settings(self)
+        check_world_frame(self._settings.world_frame)
         self._stream = self.start_up(partial(self._open_stream, self._settings))
         self._outputs = Outputs(
             self, self._settings, self._stream.body, self._stream.mesh, self._counters, self._on_draw_error
@@ -106,9 +109,12 @@ class PerceptionNode(GuardedNode):
 
     def do_activate(self) -> None:
         self._counters.reset()
+        if self._settings.world_frame:
+            self._tf = TfInput(self, self._settings.world_frame, self._notices)
         self._pipeline = Pipeline(
             self._stream, self._outputs, self._cameras, self._counters, self._notices, self._settings,
             self.get_clock(), self._epoch, self._ages_mean_something, self._too_old, self._on_device_error,
+            self._tf and self._tf.lookup,
         )  # fmt: skip
         self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
         self._input = ImageInput(
@@ -147,8 +153,11 @@ class PerceptionNode(GuardedNode):
         camera_input, self._input = self._input, None
         worker, self._worker = self._worker, None
         pipeline, self._pipeline = self._pipeline, None
+        tf, self._tf = self._tf, None
         if camera_input is not None:
             camera_input.close()
+        if tf is not None:
+            tf.close()
         if worker is not None:
             worker.stop()
         if pipeline is not None:
@@ -161,6 +170,8 @@ class PerceptionNode(GuardedNode):
         """Forget all tracks from here on: a result of the frame in work is dropped."""
         self.get_logger().info(f"tracks reset: {reason}")
         self._input.restart()
+        if self._tf is not None:
+            self._tf.clear()
         self._discard()
         return self._worker.call(self._pipeline.restart)
 
@@ -214,6 +225,8 @@ class PerceptionNode(GuardedNode):
         ]
         if self._input is not None:
             statuses += self._active_statuses()
+        if self._tf is not None:
+            statuses.append(self._tf.lookup.status())
         camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))

@@ -26,6 +26,7 @@ from .notices import Notices
 from .outputs import Outputs
 from .snapshot import save_snapshot, snapshot_folder
 from .stats import Counters, Rate, Window
+from .tf_input import WorldLookup
 
 NAN_FRAMES_BEFORE_RESET = 10
 
@@ -74,11 +75,13 @@ class Pipeline:
         ages_mean_something: Callable[[], bool],
         too_old: Callable[[int, int, float], bool],
         on_device_error: Callable[[str], None],
+        world: WorldLookup | None = None,
     ) -> None:
         self._stream, self._outputs, self._cameras = stream, outputs, cameras
         self._counters, self._notices, self._settings, self._clock = counters, notices, settings, clock
         self._epoch, self._ages_mean_something, self._too_old = epoch, ages_mean_something, too_old
         self._on_device_error = on_device_error
+        self._world = world
         self.result: FrameResult | None = None
         self.rate = Rate()
         self.latency_ms = Window()
@@ -93,7 +96,7 @@ class Pipeline:
         Raises:
             BadFrame: The image cannot be used.
         """
-        start = time.perf_counter()
+        start, began_s = time.perf_counter(), time.monotonic()
         settings = self._settings
         if self._too_old(incoming.stamp_ns, self._clock.now().nanoseconds, settings.input.max_age_s):
             self._counters.add("dropped_stale")
@@ -103,6 +106,8 @@ class Pipeline:
             return
         decoded = time.perf_counter()
         result = self._without_nan(self._stream.process(frame))
+        if self._world is not None:  # now, when a transform that was late is there
+            result = self._world.locate(result, began_s, settings.tf.timeout_s)
         if incoming.epoch != self._epoch():
             self._counters.add("dropped_stale")  # time jumped or tracks were reset while this was in work
             return
