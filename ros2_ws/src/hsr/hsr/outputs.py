@@ -17,6 +17,9 @@ from hsr_core.viz.overlay import draw_overlay
 
 from . import convert, marker, qos
 from .joint_states import JointStateBuilder
+from .later import Later
+from .primary_urdf import PrimaryUrdf
+from .rep155 import open_rep155
 from .stats import Counters, RateLimit
 from .tf_output import TfOutput
 from .worker import Worker
@@ -68,6 +71,9 @@ class Outputs:
         )
         self._compact_writer = marker.CompactMeshWriter(encoding=settings.compact.encoding, model_id=body.model_id)
         self._joint_state_builder = JointStateBuilder()
+        self._later = Later(lambda error: node.get_logger().error(f"topics of a person: {error}"))
+        self._urdf = PrimaryUrdf(node, self._later)
+        self._rep155 = open_rep155(node, settings, body, self._later)
         self._mesh_limit = RateLimit(settings.marker.max_rate_hz)
         self._skeleton_limit = RateLimit(SKELETON_MAX_HZ)
         self._overlay_limit = RateLimit(settings.overlay.max_rate_hz)
@@ -93,6 +99,7 @@ class Outputs:
         primary = next((person for person in seen if person.primary), None)
         if primary is not None:
             self.joint_states.publish(self._joint_state_builder.to_msg(primary, result.stamp_ns))
+            self._urdf.update(primary)
             if _heard(self.joint_poses):
                 self.joint_poses.publish(convert.joint_poses_to_msg(result, primary))
         picture = self._picture_is_due()
@@ -101,6 +108,7 @@ class Outputs:
             for message in marker.skeleton_markers(result, lifetime_s=self._settings.marker.lifetime_s):
                 self.skeleton.publish(message)
         self._delete_gone({person.track_id for person in seen}, result)
+        self._rep155.publish(frame, result)
         if picture:
             self._painter.offer((frame, result, meshes, self._settings.overlay.scale))
         return meshes
@@ -115,6 +123,7 @@ class Outputs:
         self._shown.clear()
         self._joint_state_builder.reset()
         self.tf.forget()
+        self._rep155.forget(stamp_ns, frame_id)
 
     def retire(self, stamp_ns: int) -> None:
         """Delete our own markers: the node is being deactivated."""
@@ -122,9 +131,13 @@ class Outputs:
             self._delete(track_id, stamp_ns, frame_id)
         self._shown.clear()
         self._joint_state_builder.reset()
+        self._rep155.forget(stamp_ns, "")
 
     def close(self) -> None:
         self._painter.stop()
+        self._later.stop()
+        self._rep155.close()
+        self._urdf.close()
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)
         self._node.destroy_publisher(self._body_model)

@@ -91,6 +91,19 @@ def paired_input(reliable: bool) -> QoSProfile:
     return _profile(4, reliable=reliable)
 
 
+def rep155() -> QoSProfile:
+    return _profile(1)
+
+
+def rep155_matches() -> QoSProfile:
+    return _profile(10)
+
+
+def description() -> QoSProfile:
+    """A URDF."""
+    return _profile(1, latched=True)
+
+
 def refined_people() -> QoSProfile:
     return _profile(64)
 

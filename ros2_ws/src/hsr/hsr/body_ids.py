@@ -1,0 +1,52 @@
+"""Names of people under /humans: the ids of `people`, or ids that are used again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .convert import body_id, track_id_of
+
+LINGER_S = 2.0
+"""Between somebody's going and the end of their topics, or another's use of their id: listeners need to notice."""
+_FACE_TRACKS = 26**5 // 2
+
+
+def face_id(letters: str) -> str:
+    """Return the id of a body's face: another one than any body near its number has."""
+    return body_id((track_id_of(letters) + _FACE_TRACKS) % 26**5)
+
+
+class BodyIds:
+    """Five-letter ids by track.
+
+    Args:
+        pool: Use the ids of people who have been gone for 2 s again; then ids are not those of `people` for good.
+    """
+
+    def __init__(self, *, pool: bool) -> None:
+        self.pool = pool
+        self._ids: dict[int, str] = {}
+        self._free_since: dict[str, float] = {}
+
+    def of(self, track_id: int, now_s: float) -> str:
+        """Return the id of a track, a new one's for the first time at `now_s`."""
+        found = self._ids.get(track_id)
+        if found is None:
+            found = self._ids[track_id] = self._rested(now_s) or body_id(track_id)
+        return found
+
+    def keep_only(self, track_ids: Iterable[int], now_s: float) -> None:
+        """Let go of the ids of all other tracks."""
+        gone = self._ids.keys() - set(track_ids)
+        for track_id in gone:
+            letters = self._ids.pop(track_id)
+            if self.pool:
+                self._free_since[letters] = now_s
+
+    def _rested(self, now_s: float) -> str | None:
+        """Return the id that has been free for longest, if for long enough."""
+        letters = next(iter(self._free_since), None)
+        if letters is None or now_s - self._free_since[letters] < LINGER_S:
+            return None
+        del self._free_since[letters]
+        return letters

@@ -1,0 +1,204 @@
+"""REP-155 (ROS4HRI): who is there as topics under /humans, a set of topics for each body.
+
+Topics of somebody new are made by another thread and are there a few milliseconds later; those of somebody gone go
+after 2 s. `people` has the same in one message for everybody; this is a view of it for tools of ROS4HRI.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from rclpy.clock import Clock, ClockType
+
+from hsr_core.config import Settings
+from hsr_core.types import Frame, FrameResult, HumanEstimate, Part, TrackState
+
+from . import qos
+from .body_ids import LINGER_S, BodyIds, face_id
+from .stamps import header
+
+try:
+    from hri_msgs.msg import IdsList, IdsMatch
+
+    from .rep155_topics import BODY_KINDS, FACE_KINDS, BodyTopics, FaceTopics
+except ImportError as error:  # not installed, or built for another Python
+    IMPORT_ERROR = str(error)
+else:
+    IMPORT_ERROR = ""
+
+SWEEP_S = 0.5
+SILENT_S = 1.0
+"""Without a frame for so long nobody is tracked any more."""
+
+
+def reason_off(settings: Settings) -> str:
+    """Return why there is nothing under /humans; empty when there is."""
+    if not settings.rep155.enabled:
+        return "rep155.enabled is false"
+    return f"hri_msgs cannot be imported ({IMPORT_ERROR})" if IMPORT_ERROR else ""
+
+
+def open_rep155(node: Any, settings: Settings, body: Any, later: Callable) -> Rep155 | NoRep155:
+    """Return the publishers, or what does nothing where they are off."""
+    return NoRep155() if reason_off(settings) else Rep155(node, settings, body, later)
+
+
+class NoRep155:
+    """Stands in where REP-155 is off."""
+
+    def publish(self, frame: Frame, result: FrameResult) -> None: ...
+
+    def forget(self, stamp_ns: int, frame_id: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(eq=False)
+class _Body:
+    """One id in use.
+
+    Attributes:
+        track_id: Whose it is now. seen_s: Monotonic time when last seen.
+        body, face: None until they have been made.
+        gone: They are not wanted any more, should they be made yet.
+    """
+
+    letters: str
+    track_id: int
+    seen_s: float = 0.0
+    body: Any = None
+    face: Any = None
+    gone: bool = False
+
+
+class Rep155:
+    """Publishers under /humans. `publish` and `forget` belong to the worker's thread.
+
+    Args:
+        node: Of rclpy. body: The body model. later: Runs a job in another thread.
+    """
+
+    def __init__(self, node: Any, settings: Settings, body: Any, later: Callable[[Callable[[], None]], None]) -> None:
+        self._node, self._settings, self._body, self._later = node, settings.rep155, body, later
+        self._ids = BodyIds(pool=settings.rep155.id_pool)
+        self._bodies: dict[str, _Body] = {}
+        self._lock = threading.Lock()  # of the two above, against the sweep in the executor's thread
+        self._published_s, self._tracked_some = 0.0, False
+        self._frame_id = ""
+        create = node.create_publisher
+        self._tracked = create(
+            IdsList, "/humans/bodies/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
+        )  # fmt: skip
+        self._faces_tracked = self._matches = None
+        if self._settings.faces:
+            self._faces_tracked = create(
+                IdsList, "/humans/faces/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
+            )  # fmt: skip
+            self._matches = create(
+                IdsMatch, "/humans/candidate_matches", qos.rep155_matches(), qos_overriding_options=qos.OVERRIDES
+            )
+        self._load_types()
+        self._timer = node.create_timer(SWEEP_S, self._sweep, clock=Clock(clock_type=ClockType.STEADY_TIME))
+
+    def publish(self, frame: Frame, result: FrameResult) -> None:
+        """Publish everybody of a frame who is not lost."""
+        now = time.monotonic()
+        seen = [person for person in result.people if person.state != TrackState.LOST]
+        with self._lock:
+            self._ids.keep_only([person.track_id for person in seen], now)
+            bodies = [self._at(person, now) for person in seen]
+            self._published_s, self._tracked_some, self._frame_id = now, bool(seen), result.frame_id
+            self._tracked.publish(
+                IdsList(header=header(result.stamp_ns, result.frame_id), ids=[body.letters for body in bodies])
+            )
+            for person, entry in zip(seen, bodies, strict=True):
+                if entry.body is not None:
+                    entry.body.publish(frame, result, person, self._later)
+            if self._settings.faces:
+                self._publish_faces(result, seen, bodies)
+
+    def forget(self, stamp_ns: int, frame_id: str) -> None:
+        """Say that nobody is tracked: tracks were reset, or the node is being deactivated."""
+        with self._lock:
+            self._ids.keep_only((), time.monotonic())
+            self._nobody(stamp_ns, frame_id)
+
+    def close(self) -> None:
+        """Destroy all endpoints; `later` has been stopped before."""
+        self._node.destroy_timer(self._timer)
+        for entry in self._bodies.values():
+            self._close_topics(entry)
+        self._bodies.clear()
+        for publisher in (self._tracked, self._faces_tracked, self._matches):
+            if publisher is not None:
+                self._node.destroy_publisher(publisher)
+
+    def _at(self, person: HumanEstimate, now: float) -> _Body:
+        letters = self._ids.of(person.track_id, now)
+        entry = self._bodies.get(letters)
+        if entry is None:
+            entry = self._bodies[letters] = _Body(letters, person.track_id)
+            self._later(lambda: self._make_topics(entry))
+        elif entry.track_id != person.track_id:  # an id of the pool
+            entry.track_id = person.track_id
+            if entry.body is not None:
+                entry.body.start_person()
+        entry.seen_s = now
+        return entry
+
+    def _make_topics(self, entry: _Body) -> None:
+        body = BodyTopics(self._node, entry.letters, self._body, picture=self._settings.cropped)
+        face = FaceTopics(self._node, face_id(entry.letters)) if self._settings.faces else None
+        with self._lock:
+            entry.body, entry.face = body, face
+        if entry.gone:
+            self._close_topics(entry)
+
+    def _publish_faces(self, result: FrameResult, seen: list[HumanEstimate], bodies: list[_Body]) -> None:
+        ids = []
+        for person, entry in zip(seen, bodies, strict=True):
+            if not person.regression.parts & Part.FACE:
+                continue
+            ids.append(face_id(entry.letters))
+            if entry.face is not None:
+                entry.face.publish(result, person, entry.body.head)
+            self._matches.publish(
+                IdsMatch(id1=ids[-1], id1_type=IdsMatch.FACE, id2=entry.letters, id2_type=IdsMatch.BODY, confidence=1.0)
+            )
+        self._faces_tracked.publish(IdsList(header=header(result.stamp_ns, result.frame_id), ids=ids))
+
+    def _nobody(self, stamp_ns: int, frame_id: str) -> None:
+        self._tracked_some = False
+        for publisher in (self._tracked, self._faces_tracked):
+            if publisher is not None:
+                publisher.publish(IdsList(header=header(stamp_ns, frame_id)))
+
+    def _sweep(self) -> None:
+        """End the topics of those who have gone; tell when frames stopped that nobody is tracked."""
+        now = time.monotonic()
+        with self._lock:
+            if self._tracked_some and now - self._published_s > SILENT_S:
+                self._nobody(self._node.get_clock().now().nanoseconds, self._frame_id)
+            gone = [entry for entry in self._bodies.values() if now - entry.seen_s > LINGER_S and not self._ids.pool]
+            for entry in gone:
+                del self._bodies[entry.letters]
+                entry.gone = True
+        for entry in gone:
+            self._later(lambda entry=entry: self._close_topics(entry))
+
+    @staticmethod
+    def _close_topics(entry: _Body) -> None:
+        for topics in (entry.body, entry.face):
+            if topics is not None:
+                topics.close()
+        entry.body = entry.face = None
+
+    def _load_types(self) -> None:
+        """Have the middleware load each type now: the first endpoint of one takes up to 13 ms, later ones 0.2 ms."""
+        kinds = {**BODY_KINDS, **(FACE_KINDS if self._settings.faces else {})}
+        for kind in {*kinds.values()}:
+            self._node.destroy_publisher(self._node.create_publisher(kind, "/humans/types", qos.rep155()))

@@ -1,0 +1,238 @@
+"""The REP-155 topics of one body and of one face. Imports hri_msgs, which need not be installed: see `rep155`."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from geometry_msgs.msg import Point, PointStamped, Twist, TwistStamped, Vector3
+from hri_msgs.msg import (
+    FacialLandmarks,
+    NormalizedPointOfInterest2D,
+    NormalizedRegionOfInterest2D,
+    Skeleton2D,
+)
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import Header, String
+
+from hsr_core.body.joints import J
+from hsr_core.skeleton import points2d
+from hsr_core.skeleton.proportions import bone_lengths, differ, proportions, rest_joints
+from hsr_core.skeleton.rep155 import JOINTS, BodyFrame, Rep155Angles, body_frame
+from hsr_core.skeleton.rep155_urdf import rep155_urdf
+from hsr_core.types import Array, Camera, Frame, FrameResult, HumanEstimate
+
+from . import qos
+from .images import image_to_msg
+from .stamps import header
+
+BODY_KINDS = {
+    "roi": NormalizedRegionOfInterest2D, "skeleton2d": Skeleton2D, "joint_states": JointState, "position": PointStamped,
+    "velocity": TwistStamped, "urdf": String,
+}  # fmt: skip
+FACE_KINDS = {"roi": NormalizedRegionOfInterest2D, "landmarks": FacialLandmarks}
+_CHANNELS = {("bgr", 3): "bgr8", ("bgr", 4): "bgra8", ("rgb", 3): "rgb8", ("rgb", 4): "rgba8", ("mono", 1): "mono8"}
+_HEAD = J["head"]
+
+
+class Topics:
+    """Publishers below one name; nothing is made for a topic that nobody listens to."""
+
+    def __init__(self, node: Any, prefix: str, kinds: dict[str, type]) -> None:
+        self._node = node
+        self.publishers = {
+            name: node.create_publisher(
+                kind, f"{prefix}/{name}", qos.description() if name == "urdf" else qos.rep155()
+            )
+            for name, kind in kinds.items()
+        }  # fmt: skip
+
+    def heard(self, name: str) -> bool:
+        publisher = self.publishers.get(name)
+        return publisher is not None and publisher.get_subscription_count() > 0
+
+    def send(self, name: str, message: Any) -> None:
+        publisher = self.publishers.get(name)
+        if publisher is not None:  # not closed meanwhile
+            publisher.publish(message)
+
+    def close(self) -> None:
+        for publisher in self.publishers.values():
+            self._node.destroy_publisher(publisher)
+        self.publishers = {}
+
+
+class HeadOfShape:
+    """The head's points of one person, made when they are first wanted and again when the person's shape changed."""
+
+    def __init__(self, body: Any) -> None:
+        self._body = body
+        self.reset()
+
+    def reset(self) -> None:
+        self._made, self._points = False, None
+
+    def points(self, person: HumanEstimate) -> points2d.HeadPoints | None:
+        if not self._made:
+            self._points, self._made = points2d.head_points(self._body, person.params), True
+        return self._points
+
+
+class BodyTopics:
+    """One body under /humans/bodies/<id>.
+
+    Args:
+        body: The body model.
+        picture: With `cropped`.
+    """
+
+    def __init__(self, node: Any, letters: str, body: Any, *, picture: bool) -> None:
+        kinds = {**BODY_KINDS, **({"cropped": Image} if picture else {})}
+        self._topics = Topics(node, f"/humans/bodies/{letters}", kinds)
+        self._letters = letters
+        self._names = [f"{name}_{letters}" for name in JOINTS]
+        self._skeleton = Skeleton2D(skeleton=[NormalizedPointOfInterest2D() for _ in points2d.POINTS])
+        self.head = HeadOfShape(body)
+        self.start_person()
+
+    def start_person(self) -> None:
+        """Forget what was known of the last person of this id."""
+        self._angles = Rep155Angles()
+        self._lengths: Array | None = None
+        self.head.reset()
+
+    def publish(
+        self, frame: Frame, result: FrameResult, person: HumanEstimate, later: Callable[[Callable[[], None]], None]
+    ) -> None:
+        """Publish one person of one frame; a new description is made by `later`."""
+        self._describe(person, later)
+        topics = self._topics
+        head = header(result.stamp_ns, result.frame_id)
+        if topics.heard("roi"):
+            self._send_roi(head, result.camera, person)
+        if topics.heard("skeleton2d"):
+            self._send_skeleton(head, result.camera, person)
+        if topics.heard("joint_states"):
+            self._send_joint_states(result.stamp_ns, person)
+        if topics.heard("position") or topics.heard("velocity"):
+            self._send_motion(head, result.stamp_ns, person)
+        if topics.heard("cropped"):
+            self._send_picture(frame, person)
+
+    def close(self) -> None:
+        self._topics.close()
+
+    def _describe(self, person: HumanEstimate, later: Callable[[Callable[[], None]], None]) -> None:
+        lengths = bone_lengths(person.joints)
+        if self._lengths is not None and not differ(lengths, self._lengths):
+            return
+        self._lengths = lengths
+        self.head.reset()
+        joints, rotmats = person.joints, person.joint_rotmats
+
+        def send() -> None:
+            text = rep155_urdf(proportions(rest_joints(joints, rotmats)), self._letters)
+            self._topics.send("urdf", String(data=text))
+
+        later(send)
+
+    def _send_roi(self, head: Header, camera: Camera, person: HumanEstimate) -> None:
+        box = points2d.normalised_box(person.regression.bbox_xyxy, camera)
+        if box is not None:
+            self._topics.send("roi", region_to_msg(head, box, person.regression.score))
+
+    def _send_skeleton(self, head: Header, camera: Camera, person: HumanEstimate) -> None:
+        points = points2d.skeleton2d(
+            person.keypoints2d, person.joints, person.joint_rotmats[_HEAD], self.head.points(person), camera
+        )
+        self._skeleton.header = head
+        _fill(self._skeleton.skeleton, points)
+        self._topics.send("skeleton2d", self._skeleton)
+
+    def _send_joint_states(self, stamp_ns: int, person: HumanEstimate) -> None:
+        angles = self._angles(person.joints, person.joint_rotmats)
+        self._topics.send(
+            "joint_states",
+            JointState(
+                header=header(stamp_ns, f"body_{self._letters}"),
+                name=self._names,
+                position=array("d", angles.tolist()),
+            ),
+        )
+
+    def _send_motion(self, head: Header, stamp_ns: int, person: HumanEstimate) -> None:
+        body = body_frame(person.joints, person.joint_rotmats)
+        if self._topics.heard("position"):
+            x, y, z = body.origin.tolist()
+            self._topics.send("position", PointStamped(header=head, point=Point(x=x, y=y, z=z)))
+        if person.root_velocity is not None and self._topics.heard("velocity"):
+            twist = velocity_in_body(person, body)
+            self._topics.send(
+                "velocity", TwistStamped(header=header(stamp_ns, f"body_{self._letters}"), twist=twist)
+            )  # fmt: skip
+
+    def _send_picture(self, frame: Frame, person: HumanEstimate) -> None:
+        height, width = frame.image_hw
+        x0, y0, x1, y1 = np.clip(person.regression.bbox_xyxy, 0, (width, height, width, height)).round().astype(int)
+        channels = frame.image.shape[2] if frame.image.ndim == 3 else 1
+        if x1 > x0 and y1 > y0:
+            encoding = _CHANNELS[frame.order, channels]
+            picture = image_to_msg(frame.image[y0:y1, x0:x1], frame.stamp_ns, frame.frame_id, encoding)
+            self._topics.send("cropped", picture)
+
+
+class FaceTopics:
+    """One face under /humans/faces/<id>."""
+
+    def __init__(self, node: Any, letters: str) -> None:
+        self._topics = Topics(node, f"/humans/faces/{letters}", FACE_KINDS)
+
+    def publish(self, result: FrameResult, person: HumanEstimate, shape: HeadOfShape) -> None:
+        topics, camera = self._topics, result.camera
+        points = shape.points(person) if topics.heard("roi") or topics.heard("landmarks") else None
+        if points is None:
+            return
+        head, rotmat = header(result.stamp_ns, result.frame_id), person.joint_rotmats[_HEAD]
+        if topics.heard("roi"):
+            box = points2d.face_box(person.joints, rotmat, points, camera)
+            if box is not None:
+                topics.send("roi", region_to_msg(head, box, float(person.regression.part_score[3])))
+        if topics.heard("landmarks"):
+            skeleton = points2d.skeleton2d(person.keypoints2d, person.joints, rotmat, points, camera)
+            topics.send("landmarks", _landmarks_to_msg(head, points2d.face_landmarks(skeleton), camera))
+
+    def close(self) -> None:
+        self._topics.close()
+
+
+def region_to_msg(head: Header, box: Array, score: float) -> NormalizedRegionOfInterest2D:
+    """Return a box in parts of the image, (4,), as a message."""
+    xmin, ymin, xmax, ymax = box.tolist()
+    return NormalizedRegionOfInterest2D(header=head, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, c=float(score))
+
+
+def velocity_in_body(person: HumanEstimate, body: BodyFrame) -> Twist:
+    """Return the velocity of mid-hips in the body's axes; the estimate has the pelvis' in the camera's."""
+    velocity = np.asarray(person.root_velocity, np.float64)
+    turn = velocity[3:]
+    linear = (velocity[:3] + np.cross(turn, body.origin - person.joints[0])) @ body.rotmat
+    return Twist(linear=_vector(linear), angular=_vector(turn @ body.rotmat))
+
+
+def _vector(values: Array) -> Vector3:
+    x, y, z = values.tolist()
+    return Vector3(x=x, y=y, z=z)
+
+
+def _fill(messages: Any, points: Array) -> None:
+    for message, (x, y, c) in zip(messages, points.tolist(), strict=True):
+        message.x, message.y, message.c = x, y, c
+
+
+def _landmarks_to_msg(head: Header, points: Array, camera: Camera) -> FacialLandmarks:
+    messages = [NormalizedPointOfInterest2D() for _ in points]
+    _fill(messages, points)
+    height, width = camera.image_hw
+    return FacialLandmarks(header=head, landmarks=messages, height=height, width=width)
