@@ -177,7 +177,9 @@ class Rep155Settings:
     enabled: bool = setting(True, "Publish ROS4HRI topics under /humans where hri_msgs is installed")
     faces: bool = setting(False, "Publish faces too; false where a face detector does")
     cropped: bool = setting(True, "Publish each person's picture while somebody listens")
-    id_pool: bool = setting(True, "Topics of people who left are used again for those who come")
+    id_pool: bool = setting(
+        False, "Use ids (and topics) under /humans again; they are then no longer those of people and TF"
+    )
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ class Outputs:
         self._joint_state_builder = JointStateBuilder()
         self._later = Later(lambda error: node.get_logger().error(f"topics of a person: {error}"))
         self._urdf = PrimaryUrdf(node, self._later)
-        self._rep155 = open_rep155(node, settings, body, self._later)
+        self.rep155 = open_rep155(node, settings, body, self._later)
         self._mesh_limit = RateLimit(settings.marker.max_rate_hz)
         self._skeleton_limit = RateLimit(SKELETON_MAX_HZ)
         self._overlay_limit = RateLimit(settings.overlay.max_rate_hz)
@@ -108,7 +108,7 @@ class Outputs:
             for message in marker.skeleton_markers(result, lifetime_s=self._settings.marker.lifetime_s):
                 self.skeleton.publish(message)
         self._delete_gone({person.track_id for person in seen}, result)
-        self._rep155.publish(frame, result)
+        self.rep155.publish(frame, result)
         if picture:
             self._painter.offer((frame, result, meshes, self._settings.overlay.scale))
         return meshes
@@ -123,7 +123,7 @@ class Outputs:
         self._shown.clear()
         self._joint_state_builder.reset()
         self.tf.forget()
-        self._rep155.forget(stamp_ns, frame_id)
+        self.rep155.forget(stamp_ns, frame_id)
 
     def retire(self, stamp_ns: int) -> None:
         """Delete our own markers: the node is being deactivated."""
@@ -131,12 +131,12 @@ class Outputs:
             self._delete(track_id, stamp_ns, frame_id)
         self._shown.clear()
         self._joint_state_builder.reset()
-        self._rep155.forget(stamp_ns, "")
+        self.rep155.forget(stamp_ns, "")
 
     def close(self) -> None:
         self._painter.stop()
         self._later.stop()
-        self._rep155.close()
+        self.rep155.close()
         self._urdf.close()
         for publisher in self._publishers:
             self._node.destroy_lifecycle_publisher(publisher)

@@ -223,6 +223,8 @@ class PerceptionNode(GuardedNode):
             self._transport_status(),
             self._optional_parts,
         ]
+        if self._outputs is not None:
+            statuses.append(self._outputs.rep155.status())
         if self._input is not None:
             statuses += self._active_statuses()
         if self._tf is not None:

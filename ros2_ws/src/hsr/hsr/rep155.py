@@ -19,6 +19,7 @@ from hsr_core.types import Frame, FrameResult, HumanEstimate, Part, TrackState
 
 from . import qos
 from .body_ids import LINGER_S, BodyIds, face_id
+from .diagnostics import Status
 from .stamps import header
 
 try:
@@ -44,11 +45,24 @@ def reason_off(settings: Settings) -> str:
 
 def open_rep155(node: Any, settings: Settings, body: Any, later: Callable) -> Rep155 | NoRep155:
     """Return the publishers, or what does nothing where they are off."""
-    return NoRep155() if reason_off(settings) else Rep155(node, settings, body, later)
+    reason = reason_off(settings)
+    return NoRep155(reason, wanted=settings.rep155.enabled) if reason else Rep155(node, settings, body, later)
 
 
 class NoRep155:
-    """Stands in where REP-155 is off."""
+    """Stands in where REP-155 is off.
+
+    Args:
+        reason: Why. wanted: It was not switched off.
+    """
+
+    def __init__(self, reason: str, *, wanted: bool) -> None:
+        self._reason, self._wanted = reason, wanted
+
+    def status(self) -> Status:
+        status = Status("rep155")
+        (status.warn if self._wanted else status.note)(f"nothing under /humans: {self._reason}")
+        return status
 
     def publish(self, frame: Frame, result: FrameResult) -> None: ...
 
@@ -126,6 +140,11 @@ class Rep155:
         with self._lock:
             self._ids.keep_only((), time.monotonic())
             self._nobody(stamp_ns, frame_id)
+
+    def status(self) -> Status:
+        with self._lock:
+            ids = [entry.letters for entry in self._bodies.values() if entry.body is not None]
+        return Status("rep155", {"bodies with topics": " ".join(ids), "id_pool": self._ids.pool})
 
     def close(self) -> None:
         """Destroy all endpoints; `later` has been stopped before."""
