@@ -23,7 +23,7 @@ _HAND_MIN, _FACE_MIN = 0.5, 0.5
 _FACE_MIN_PX = 28
 """Narrower faces hold no expression."""
 RETRY_S = 0.09
-"""A hand or a face that was not found is looked for again after this time: every third frame at 30 Hz."""
+"""A face that was not found is looked for again after this time: people turn their heads away for longer."""
 
 Details = tuple[dict[str, HandLandmarks | None], FaceLandmarks | None]
 NO_DETAILS: Details = (dict.fromkeys(SIDES), None)
@@ -75,8 +75,6 @@ class DetailFinder:
         if pose.presence[wrist] < 0.5:
             return None
         if roi is None or not near(roi, pose.uv[wrist]):
-            if not followed.may_retry(side, frame.stamp_ns, RETRY_S):
-                return None
             roi = network.find(frame, pose, side)
         if roi is None or not roi.usable(frame.image_hw):
             return None
