@@ -32,7 +32,8 @@ BAD = {
     "unknown encoding": {"encoding": "rgb12packed"},
     "empty encoding": {"encoding": ""},
     "float image": {"encoding": "32FC1", "channels": 4},
-    "16-bit colour": {"encoding": "bgr16", "channels": 6},
+    "float colour": {"encoding": "32FC3", "channels": 12},
+    "depth": {"encoding": "16UC1", "channels": 2},
     "odd width of yuv": {"encoding": "yuv422_yuy2", "channels": 2, "size": (65, 48)},
     "what the library refuses": {"command": Command.BAD_FRAME},
     "what makes the library raise": {"command": Command.RAISE},
@@ -59,7 +60,7 @@ GOOD = {
     "8UC3": {"encoding": "8UC3"}, "bayer_rggb8": {"encoding": "bayer_rggb8", "channels": 1},
     "bayer_bggr8": {"encoding": "bayer_bggr8", "channels": 1}, "yuv422": {"encoding": "yuv422", "channels": 2},
     "yuv422_yuy2": {"encoding": "yuv422_yuy2", "channels": 2}, "uyvy": {"encoding": "uyvy", "channels": 2},
-    "padded rows": {"step": 256}, "nv12": {"encoding": "nv12", "channels": 1, "data": bytes(64 * 48 * 3 // 2)},
+    "bgr16": {"encoding": "bgr16", "channels": 6}, "padded rows": {"step": 256}, "nv12": {"encoding": "nv12", "channels": 1, "data": bytes(64 * 48 * 3 // 2)},
 }  # fmt: skip
 
 

@@ -51,7 +51,7 @@ def bgr(frame: Frame) -> np.ndarray:
 @pytest.mark.parametrize(
     ("encoding", "code"),
     [("bgr8", None), ("rgb8", cv2.COLOR_BGR2RGB), ("bgra8", cv2.COLOR_BGR2BGRA), ("rgba8", cv2.COLOR_BGR2RGBA),
-     ("8UC3", None)],
+     ("8UC3", None), ("8UC4", cv2.COLOR_BGR2BGRA)],
 )  # fmt: skip
 def test_colour_images_are_views_of_the_message(encoding, code, pad) -> None:
     image = smooth_bgr()
@@ -115,7 +115,10 @@ def test_bayer_images_are_demosaiced(pattern) -> None:
 
 def test_every_accepted_encoding_is_tried_here() -> None:
     tried = {"rgb8", "bgr8", "rgba8", "bgra8", "mono8", "mono16", "yuv422", "uyvy", "yuv422_yuy2", "yuyv", "nv12",
-             "nv21", "8UC1", "8UC3", *(f"bayer_{p}8" for p in ("rggb", "bggr", "gbrg", "grbg"))}  # fmt: skip
+             "nv21", "8UC1", "8UC3", "8UC4", *(f"bayer_{p}8" for p in ("rggb", "bggr", "gbrg", "grbg")),
+             # in test_encodings.py
+             "nv24", "rgb16", "bgr16", "rgba16", "bgra16",
+             *(f"bayer_{p}16" for p in ("rggb", "bggr", "gbrg", "grbg"))}  # fmt: skip
     assert set(ACCEPTED_ENCODINGS) == tried
 
 
@@ -131,6 +134,7 @@ def test_every_accepted_encoding_is_tried_here() -> None:
         ({"step": 3 * W + 1}, "bytes of data"),
         ({"data": array("B")}, "0 bytes of data"),
         ({"encoding": "nv12", "height": 47}, "even width and height"),
+        ({"encoding": "nv24"}, "nv24 with padded rows"),
     ],
 )
 def test_unusable_images_say_why(change, why) -> None:
