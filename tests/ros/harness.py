@@ -139,14 +139,17 @@ def best_effort(depth: int = 1) -> QoSProfile:
 
 
 class Perception:
-    """A perception node with the scripted stream, and a camera that the test plays."""
+    """A perception node with the scripted stream (or another module's), and a camera that the test plays."""
 
-    def __init__(self, rig: Rig, *parameters: str, activate: bool = True, environ: dict | None = None) -> None:
+    def __init__(
+        self, rig: Rig, *parameters: str, activate: bool = True, environ: dict | None = None,
+        module: str = "scripted_node",
+    ) -> None:  # fmt: skip
         self.rig = rig
         arguments = ["--ros-args", "-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
         for pair in ("diagnostic_updater.period:=0.2", *parameters):
             arguments += ["-p", pair]
-        self.process = rig.start("perception", "scripted_node", *arguments, environ=environ)
+        self.process = rig.start("perception", module, *arguments, environ=environ)
         self.lifecycle = LifecycleClient(rig.node, rig.executor, "/human/perception")
         self._changes = rig.node.create_client(ChangeState, "/human/perception/change_state")
         self.people = rig.listen(HumanArray, "/human/people", 100)
