@@ -43,13 +43,22 @@ class BodyModelSettings:
 
 @dataclass(frozen=True)
 class InputSettings:
-    transport: str = setting("raw", "Image transport", choices=("raw", "compressed"))
+    transport: str = setting(
+        "auto",
+        "Image transport; auto: raw where it is published, else compressed",
+        choices=("auto", "raw", "compressed"),
+    )
     reliability: str = setting(
         "auto", "QoS reliability of the image subscription", choices=("auto", "reliable", "best_effort")
     )
     max_age_s: float = setting(0.5, "Older images are dropped and counted; 0 = never [s]", low=0, high=10, live=True)
     encoding_override: str = setting("", "Treat images as this encoding, for drivers that lie")
     frame_id: str = setting("", "Replace the images' frame_id, for drivers that name the body-axes frame")
+    rectified: str = setting(
+        "auto",
+        "Images have no lens distortion, and P of the camera info describes them; auto: rect is in the topic's name",
+        choices=("auto", "never", "always"),
+    )
 
 
 @dataclass(frozen=True)
@@ -67,10 +76,23 @@ class DepthTopicSettings:
         "Depth camera beside the image; auto: when the depth topic has a publisher",
         choices=("off", "topic", "auto"),
     )
+    transport: str = setting(
+        "auto",
+        "Depth transport; auto: raw where it is published, else compressedDepth",
+        choices=("auto", "raw", "compressed"),
+    )
     unit_scale: float = setting(0.0, "Metres per depth unit; 0: by the encoding (16UC1 mm, 32FC1 m)", low=0, high=1)
     max_offset_s: float = setting(
         0.015, "Largest distance of the stamps of image and depth [s]", low=0, high=0.1, live=True
     )
+    max_wait_s: float = setting(
+        0.02,
+        "Longest wait for a depth image that is about to come; a stream that has stopped is not waited for [s]",
+        low=0,
+        high=0.1,
+        live=True,
+    )
+    register: bool = setting(False, "Re-project depth of another camera with its static tf; false: refuse it")
 
 
 @dataclass(frozen=True)
@@ -175,6 +197,7 @@ class TfSettings:
 @dataclass(frozen=True)
 class Rep155Settings:
     enabled: bool = setting(True, "Publish ROS4HRI topics under /humans where hri_msgs is installed")
+    root: str = setting("/humans", "Where these topics are; several cameras need one each, such as /rear/humans")
     faces: bool = setting(False, "Publish faces too; false where a face detector does")
     cropped: bool = setting(True, "Publish each person's picture while somebody listens")
     id_pool: bool = setting(

@@ -98,6 +98,7 @@ class Rep155:
 
     def __init__(self, node: Any, settings: Settings, body: Any, later: Callable[[Callable[[], None]], None]) -> None:
         self._node, self._settings, self._body, self._later = node, settings.rep155, body, later
+        self._root = settings.rep155.root.rstrip("/")
         self._ids = BodyIds(pool=settings.rep155.id_pool)
         self._bodies: dict[str, _Body] = {}
         self._lock = threading.Lock()  # of the two above, against the sweep in the executor's thread
@@ -105,15 +106,15 @@ class Rep155:
         self._frame_id = ""
         create = node.create_publisher
         self._tracked = create(
-            IdsList, "/humans/bodies/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
+            IdsList, f"{self._root}/bodies/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
         )  # fmt: skip
         self._faces_tracked = self._matches = None
         if self._settings.faces:
             self._faces_tracked = create(
-                IdsList, "/humans/faces/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
+                IdsList, f"{self._root}/faces/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
             )  # fmt: skip
             self._matches = create(
-                IdsMatch, "/humans/candidate_matches", qos.rep155_matches(), qos_overriding_options=qos.OVERRIDES
+                IdsMatch, f"{self._root}/candidate_matches", qos.rep155_matches(), qos_overriding_options=qos.OVERRIDES
             )
         self._load_types()
         self._timer = node.create_timer(SWEEP_S, self._sweep, clock=Clock(clock_type=ClockType.STEADY_TIME))
@@ -170,8 +171,9 @@ class Rep155:
         return entry
 
     def _make_topics(self, entry: _Body) -> None:
-        body = BodyTopics(self._node, entry.letters, self._body, picture=self._settings.cropped)
-        face = FaceTopics(self._node, face_id(entry.letters)) if self._settings.faces else None
+        name = f"{self._root}/bodies/{entry.letters}"
+        body = BodyTopics(self._node, name, entry.letters, self._body, picture=self._settings.cropped)
+        face = FaceTopics(self._node, f"{self._root}/faces/{face_id(entry.letters)}") if self._settings.faces else None
         with self._lock:
             entry.body, entry.face = body, face
         if entry.gone:
@@ -220,4 +222,4 @@ class Rep155:
         """Have the middleware load each type now: the first endpoint of one takes up to 13 ms, later ones 0.2 ms."""
         kinds = {**BODY_KINDS, **(FACE_KINDS if self._settings.faces else {})}
         for kind in {*kinds.values()}:
-            self._node.destroy_publisher(self._node.create_publisher(kind, "/humans/types", qos.rep155()))
+            self._node.destroy_publisher(self._node.create_publisher(kind, f"{self._root}/types", qos.rep155()))

@@ -81,16 +81,17 @@ class HeadOfShape:
 
 
 class BodyTopics:
-    """One body under /humans/bodies/<id>.
+    """One body.
 
     Args:
+        name: Of its topics, such as /humans/bodies/<id>. letters: Its id.
         body: The body model.
         picture: With `cropped`.
     """
 
-    def __init__(self, node: Any, letters: str, body: Any, *, picture: bool) -> None:
+    def __init__(self, node: Any, name: str, letters: str, body: Any, *, picture: bool) -> None:
         kinds = {**BODY_KINDS, **({"cropped": Image} if picture else {})}
-        self._topics = Topics(node, f"/humans/bodies/{letters}", kinds)
+        self._topics = Topics(node, name, kinds)
         self._letters = letters
         self._names = [f"{name}_{letters}" for name in JOINTS]
         self._skeleton = Skeleton2D(skeleton=[NormalizedPointOfInterest2D() for _ in points2d.POINTS])
@@ -184,10 +185,10 @@ class BodyTopics:
 
 
 class FaceTopics:
-    """One face under /humans/faces/<id>."""
+    """One face, with topics under a name such as /humans/faces/<id>."""
 
-    def __init__(self, node: Any, letters: str) -> None:
-        self._topics = Topics(node, f"/humans/faces/{letters}", FACE_KINDS)
+    def __init__(self, node: Any, name: str) -> None:
+        self._topics = Topics(node, name, FACE_KINDS)
 
     def publish(self, result: FrameResult, person: HumanEstimate, shape: HeadOfShape) -> None:
         topics, camera = self._topics, result.camera
