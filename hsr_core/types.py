@@ -66,7 +66,8 @@ class Camera:
         K: Intrinsics, float64 (3, 3) [px]; pixel centres at integers.
         image_hw: (height, width) [px] of the image that K belongs to.
         dist: Distortion coefficients, float64; their meaning is given by `model`.
-        model: `plumb_bob` (k1 k2 p1 p2 k3), `rational_polynomial` (8) or `equidistant` (4).
+        model: `plumb_bob` (k1 k2 p1 p2 k3), `rational_polynomial` (8, with a thin prism 12, with a tilted sensor 14)
+            or `equidistant` (4).
         source: Where K comes from.
         frame_id: Name of the optical frame.
 

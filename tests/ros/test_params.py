@@ -124,7 +124,7 @@ def test_parameters_of_others_pass_through(node) -> None:
         ("subject.height_m", 1, "subject.height_m takes a number with a decimal point"),
         ("subject.height_m", 9.0, "subject.height_m"),
         ("people.max", 99, "people.max"),
-        ("input.transport", "pigeon", "must be one of raw, compressed"),
+        ("input.transport", "pigeon", "must be one of auto, raw, compressed"),
         ("smoothing.enabled", "yes", "takes true or false"),
     ],
 )

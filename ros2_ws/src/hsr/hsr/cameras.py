@@ -19,10 +19,12 @@ class CameraBook:
 
     Attributes:
         note: Why there are no intrinsics, or what was done to them; "" when all is plain.
+        rectified: Images have no lens distortion: P of the infos describes them, not K and D. Set before use.
     """
 
     def __init__(self, notices: Notices) -> None:
         self.note = ""
+        self.rectified = False
         self._notices = notices
         self._infos: dict[str, tuple[tuple, object]] = {}
         self._cameras: dict[tuple, tuple[object, Camera | None]] = {}
@@ -83,7 +85,7 @@ class CameraBook:
 
     def _accept(self, info, image_hw: tuple[int, int], rename: str) -> Camera | None:
         try:
-            camera = camera_from_info(info, image_hw=image_hw, frame_id=rename)
+            camera = camera_from_info(info, image_hw=image_hw, frame_id=rename, rectified=self.rectified)
         except InvalidIntrinsics as error:
             self.note = f"camera info refused: {error}"
             self._notices.warn(("info", self.note), self.note, every_s=30.0)

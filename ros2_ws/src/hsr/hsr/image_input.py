@@ -73,9 +73,9 @@ class ImageInput:
         self._node, self._cameras, self._counters, self._notices = node, cameras, counters, notices
         self._offer, self._on_restart = offer, on_restart
         self._wanted, self._depth = settings.input.reliability, depth
-        self._compressed = settings.input.transport == "compressed"
-        base = node.resolve_topic_name("image")
-        self.topic = f"{base}/compressed" if self._compressed else base
+        self._transport, self._base = settings.input.transport, node.resolve_topic_name("image")
+        self._compressed = self._takes_compressed(False)
+        cameras.rectified = shows_rectified(self._base, settings.input.rectified)
         self.epoch = 0
         self.paused = False
         self.rules = StampRules()
@@ -88,6 +88,11 @@ class ImageInput:
         self._matched = (self._match(self.topic), self._match(self._info_topic))
         self._subscriptions: list = []
         self._subscribe()
+
+    @property
+    def topic(self) -> str:
+        """The topic that is subscribed to."""
+        return f"{self._base}/compressed" if self._compressed else self._base
 
     @property
     def reliable(self) -> bool:
@@ -104,10 +109,14 @@ class ImageInput:
         return time.monotonic() - self._seen_s
 
     def watch(self) -> None:
-        """Follow the publishers' reliability and complain about silence; called a few times a second."""
+        """Follow the publishers' transport and reliability, complain about silence; called a few times a second."""
+        compressed = self._takes_compressed(self._compressed)
+        if compressed != self._compressed:
+            self._compressed, self._matched, self._one_camera = compressed, (), OneCamera()
+            self._node.get_logger().info(f"images are taken from {self.topic} now")
         matched = tuple(
-            self._match(topic) if self._node.count_publishers(topic) else old
-            for topic, old in zip((self.topic, self._info_topic), self._matched, strict=True)
+            self._match(topic) if self._node.count_publishers(topic) or not self._matched else old
+            for topic, old in zip((self.topic, self._info_topic), self._matched or (True, True), strict=True)
         )
         if matched != self._matched:
             self._matched = matched
@@ -130,6 +139,14 @@ class ImageInput:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions.clear()
+
+    def _takes_compressed(self, now: bool) -> bool:
+        """Return whether to take compressed images: `auto` takes raw ones where somebody publishes them."""
+        if self._transport != "auto":
+            return self._transport == "compressed"
+        if self._node.count_publishers(self._base):
+            return False
+        return now or self._node.count_publishers(f"{self._base}/compressed") > 0
 
     def _match(self, topic: str) -> bool:
         return qos.match_reliability(self._node, topic, self._wanted)
@@ -207,7 +224,7 @@ class ImageInput:
             )
             return False
         self.size = _name(key)
-        if not frame_id.endswith("_optical_frame"):
+        if not frame_id.endswith(("_optical_frame", "_optical")):
             self._notices.warn(
                 ("frame", frame_id),
                 f"frame_id {frame_id!r} does not end in _optical_frame: if it names the body-axes frame of the camera, "
@@ -227,6 +244,16 @@ class ImageInput:
             "set input.reliability to best_effort",
             every_s=30.0,
         )
+
+
+def shows_rectified(topic: str, wanted: str = "auto") -> bool:
+    """Return whether images of a topic are rectified; `auto` by the names that image_proc and drivers use.
+
+    As in /camera/image_rect_color and /zed/zed_node/rgb/color/rect/image.
+    """
+    if wanted != "auto":
+        return wanted == "always"
+    return "rect" in topic.rpartition("/")[2].split("_") or "/rect/" in topic
 
 
 def _name(key: tuple) -> str:

@@ -13,7 +13,11 @@ from hsr_core.mask import MaskSettings
 class InputSettings:
     """The camera, as the perception node's group of the same name."""
 
-    transport: str = setting("raw", "Image transport", choices=("raw", "compressed"))
+    transport: str = setting(
+        "auto",
+        "Image transport; auto: raw where it is published, else compressed",
+        choices=("auto", "raw", "compressed"),
+    )
     reliability: str = setting(
         "auto",
         "QoS reliability of the subscriptions to images",
@@ -21,6 +25,11 @@ class InputSettings:
     )
     encoding_override: str = setting("", "Treat images as this encoding, for drivers that lie")
     frame_id: str = setting("", "Replace the images' frame_id, as in the perception node")
+    rectified: str = setting(
+        "auto",
+        "Images have no lens distortion, and P of the camera info describes them; auto: rect is in the topic's name",
+        choices=("auto", "never", "always"),
+    )
     max_side_px: int = setting(
         0, "Larger images are shrunk to this longer side; 0 = four times the person's height in the profile [px]",
         low=0, high=16384,
