@@ -97,7 +97,7 @@ class DepthTopicSettings:
 
 @dataclass(frozen=True)
 class PeopleSettings:
-    max: int = setting(1, "Most people per frame; each costs time (docs/landmarks.md)", low=1, high=16)
+    max: int = setting(4, "Most people per frame; each who is there costs time (docs/landmarks.md)", low=1, high=16)
     min_score: float = setting(0.4, "Least confidence of a person", low=0, high=1, live=True)
     min_height_px: int = setting(64, "Least height of a person in the image [px]", low=16, high=2000, live=True)
 
@@ -129,7 +129,7 @@ class PearSettings:
 
 @dataclass(frozen=True)
 class TrackSettings:
-    keep_s: float = setting(1.0, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
+    keep_s: float = setting(1.2, "How long an unseen person is kept before LOST [s]", low=0, high=5, live=True)
     first_id: int = setting(
         1, "Number of the first person; another million for each camera keeps ids apart", low=1, high=10_000_000
     )

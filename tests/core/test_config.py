@@ -30,7 +30,7 @@ def test_values_by_flat_name():
     assert settings.subject.height_m == 2.0
     assert isinstance(settings.subject.height_m, float)
     assert settings.smoothing == Settings().smoothing
-    assert Settings().people.max == 1
+    assert Settings().people.max == 4
 
 
 @pytest.mark.parametrize(
