@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -165,8 +166,8 @@ class LifecycleClient:
 
     def __init__(self, node: Node, executor: Executor, target: str) -> None:
         self._node, self._executor, self.target = node, executor, target
-        self._change = node.create_client(ChangeState, f"{target}/change_state")
         self._get = node.create_client(GetState, f"{target}/get_state")
+        self._change: Any = None  # made when it is used: who only asks for the state needs no right to change it
 
     def state(self, timeout_s: float = 5.0) -> str | None:
         """Return the node's state label; None when it does not answer."""
@@ -175,6 +176,7 @@ class LifecycleClient:
 
     def change(self, transition: str, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> bool:
         """Run a transition by name; False when it failed, timed out, or `alive` became false."""
+        self._change = self._change or self._node.create_client(ChangeState, f"{self.target}/change_state")
         request = ChangeState.Request()
         request.transition.id = TRANSITIONS[transition]
         reply = self._call(self._change, request, timeout_s, alive)
