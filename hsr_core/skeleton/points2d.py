@@ -50,7 +50,7 @@ class HeadPoints:
 
 
 def head_points(body: Any, params: HumanParams) -> HeadPoints | None:
-    """Return the head's points of a shape; None for a body without named points on its skin.
+    """Return the head's points of a shape; None for a body without a face or without names on its skin.
 
     Args:
         body: Body model (`hsr_core.body.BodyModel`). params: Of the person; only shape and expression count.
@@ -67,6 +67,8 @@ def head_points(body: Any, params: HumanParams) -> HeadPoints | None:
     front = (vertices[:, 2] > 0.5 * (left[2] + right[2])) & (np.abs(vertices[:, 0]) < 0.6 * width)
     front &= (vertices[:, 1] > nose[1] - 0.6 * width) & (vertices[:, 1] < nose[1] + 0.75 * width)
     outline = vertices[front]
+    if not len(outline):
+        return None
     return HeadPoints(named, outline[:: max(1, len(outline) // _MAX_OUTLINE)])
 
 

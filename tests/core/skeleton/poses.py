@@ -35,13 +35,17 @@ def rest(height: float = 1.0, width: float = 1.0, seed: int = 0) -> np.ndarray:
     return out * (width, height, 1.0)
 
 
+_LIMITS = np.array([next((d for part, d in LIMITS_DEG.items() if part in name), 40) for name in JOINT_NAMES])
+_ON_THE_HEAD = [J["jaw"], J["left_eye_smplhf"], J["right_eye_smplhf"]]
+
+
 def local_rotations(rng: np.random.Generator, scale: float = 1.0) -> np.ndarray:
+    angles = rng.uniform(-1, 1, (55, 3)) * _LIMITS[:, None] * scale
+    angles[_ON_THE_HEAD] = 0  # they turn with the head
     out = np.empty((55, 3, 3))
-    for j, name in enumerate(JOINT_NAMES):
-        limit = next((limit for part, limit in LIMITS_DEG.items() if part in name), 40) * scale
-        angles = rng.uniform(-limit, limit, 3)
-        out[j] = Rotation.from_euler(AXIS_ORDERS[j].upper(), angles, degrees=True).as_matrix()
-    out[J["jaw"]] = out[J["left_eye_smplhf"]] = out[J["right_eye_smplhf"]] = np.eye(3)
+    for order in set(AXIS_ORDERS):
+        joints = [j for j, other in enumerate(AXIS_ORDERS) if other == order]
+        out[joints] = Rotation.from_euler(order.upper(), angles[joints], degrees=True).as_matrix()
     return out
 
 

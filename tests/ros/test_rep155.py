@@ -1,0 +1,338 @@
+"""REP-155 over DDS: a listener with libhri's quality of service, births and deaths, ids that are used again."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pinocchio
+import pytest
+from geometry_msgs.msg import PointStamped, TwistStamped
+from harness import FRAME_ID, Perception, Rig, image, level, values
+from hri_msgs.msg import (
+    FacialLandmarks,
+    IdsList,
+    IdsMatch,
+    NormalizedRegionOfInterest2D,
+    Skeleton2D,
+)
+from hsr.body_ids import LINGER_S, BodyIds, face_id
+from hsr.convert import body_id
+from open_body_node import VELOCITY
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
+from scipy.spatial.transform import Rotation
+from scripted_node import Command
+from sensor_msgs.msg import Image, JointState
+from std_msgs.msg import String
+from std_srvs.srv import Trigger
+
+from hsr_core.body.joints import J
+from hsr_core.skeleton.rep155 import JOINTS
+
+LIBHRI = qos_profile_system_default
+LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+TOPICS = {
+    "roi": NormalizedRegionOfInterest2D, "skeleton2d": Skeleton2D, "joint_states": JointState, "position": PointStamped,
+    "velocity": TwistStamped, "cropped": Image,
+}  # fmt: skip
+SIZE = (160, 120)
+
+
+def nothing() -> Image:
+    return image(Command.NOBODY, size=SIZE)
+
+
+def somebody() -> Image:
+    return image(size=SIZE)
+
+
+def ten() -> Image:
+    return image(Command.TEN, size=SIZE)
+
+
+def stamp_of(message) -> tuple[int, int]:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+class Listener:
+    def __init__(self, rig, perception) -> None:
+        self.rig, self.perception = rig, perception
+        self.tracked = rig.listen(IdsList, "/humans/bodies/tracked", LIBHRI)
+
+    def ids(self) -> list[str]:
+        return list(self.tracked[-1].ids) if self.tracked else []
+
+    def topics_of(self, letters: str) -> set[str]:
+        prefix = f"/humans/bodies/{letters}/"
+        found = self.rig.node.get_topic_names_and_types()
+        names = [name for name, _ in found if name.startswith(prefix)]
+        return {name.removeprefix(prefix) for name in names if self.rig.node.count_publishers(name)}
+
+    def body(self, letters: str) -> dict[str, list]:
+        return {
+            name: self.rig.listen(kind, f"/humans/bodies/{letters}/{name}", LIBHRI) for name, kind in TOPICS.items()
+        }
+
+    def wait_for(self, count: int, make, what: str) -> list[str]:
+        self.perception.feed(lambda: len(self.ids()) == count, what, make=make)
+        return self.ids()
+
+
+@pytest.fixture(scope="module")
+def perception(rig):
+    found = Perception(rig, "rep155.faces:=true", "people.max:=10", activate=False, module="open_body_node")
+    found.change("configure")
+    found.change("activate")
+    return found
+
+
+@pytest.fixture(scope="module")
+def listener(rig, perception):
+    return Listener(rig, perception)
+
+
+def test_one_body_has_all_topics_and_they_agree_with_people(rig, perception, listener) -> None:
+    (letters,) = listener.wait_for(1, somebody, "a body")
+    assert re.fullmatch("[a-z]{5}", letters)
+    assert letters == perception.people[-1].humans[0].id
+    heard = listener.body(letters)
+    described = rig.listen(String, f"/humans/bodies/{letters}/urdf", LATCHED)
+    perception.feed(lambda: described and all(map(len, heard.values())), "every topic of a body", make=somebody)
+    perception.feed(
+        lambda: {stamp_of(m) for m in heard["joint_states"]} & {stamp_of(p) for p in perception.people},
+        "people of the same stamp", make=somebody,
+    )  # fmt: skip
+    people = {stamp_of(message): message for message in perception.people}
+    for name, messages in heard.items():
+        frame = f"body_{letters}" if name in ("joint_states", "velocity") else FRAME_ID
+        for message in messages:
+            assert stamp_of(message) in people
+            assert message.header.frame_id == frame
+    state = next(m for m in reversed(heard["joint_states"]) if stamp_of(m) in people)
+    assert list(state.name) == [f"{name}_{letters}" for name in JOINTS]
+    check_kinematics(described[-1].data, letters, state, people[stamp_of(state)].humans[0])
+    check_messages(heard, people)
+
+
+def check_kinematics(urdf: str, letters: str, state: JointState, human) -> None:
+    """Link directions of the URDF, moved by the joint states, are those of the joints in `people`."""
+    model = pinocchio.buildModelFromXML(urdf)
+    data = model.createData()
+    q = np.zeros(model.nq)
+    for name, angle in zip(state.name, state.position, strict=True):
+        q[model.joints[model.getJointId(name)].idx_q] = angle
+    pinocchio.framesForwardKinematics(model, data, q)
+    joints = np.array(human.joints, np.float64).reshape(55, 3)
+    R_cam_pelvis = Rotation.from_quat(np.array(human.joint_quats_xyzw[:4])).as_matrix()
+    R_cam_body = R_cam_pelvis @ np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    hips = 0.5 * (joints[J["left_hip"]] + joints[J["right_hip"]])
+    for letter, side in (("l", "left"), ("r", "right")):
+        for link, a, b in (("shoulder", "shoulder", "elbow"), ("hip", "hip", "knee"), ("knee", "knee", "ankle")):
+            bone = (joints[J[f"{side}_{b}"]] - joints[J[f"{side}_{a}"]]) @ R_cam_body
+            found = data.oMf[model.getFrameId(f"{letter}_{link}_{letters}", pinocchio.FrameType.BODY)]
+            # Joints are float32 some metres from the camera.
+            np.testing.assert_allclose(-found.rotation[:, 2], bone / np.linalg.norm(bone), atol=1e-5)
+        ankle = data.oMf[model.getFrameId(f"{letter}_ankle_{letters}", pinocchio.FrameType.BODY)].translation
+        np.testing.assert_allclose(ankle, (joints[J[f"{side}_ankle"]] - hips) @ R_cam_body, atol=1e-4)
+
+
+def check_messages(heard: dict[str, list], people: dict) -> None:
+    width, height = SIZE
+    roi, skeleton, picture = heard["roi"][-1], heard["skeleton2d"][-1], heard["cropped"][-1]
+    np.testing.assert_allclose([roi.xmin, roi.ymin, roi.xmax, roi.ymax], [0.3, 0.1, 0.7, 0.9], atol=1e-6)
+    assert roi.c == pytest.approx(0.9)
+    assert (picture.width, picture.height, picture.encoding) == (0.4 * width, 0.8 * height, "bgr8")
+    human = people[stamp_of(skeleton)].humans[0]
+    points = np.array(human.keypoints2d).reshape(55, 3)
+    assert len(skeleton.skeleton) == 18
+    for number, joint in ((Skeleton2D.LEFT_WRIST, "left_wrist"), (Skeleton2D.RIGHT_EYE, "right_eye_smplhf")):
+        point = skeleton.skeleton[number]
+        expected = (points[J[joint], :2] + 0.5) / SIZE
+        np.testing.assert_allclose([point.x, point.y], expected, atol=1e-5)
+    position, velocity = heard["position"][-1], heard["velocity"][-1]
+    human = people[stamp_of(position)].humans[0]
+    joints = np.array(human.joints).reshape(55, 3)
+    hips = 0.5 * (joints[1] + joints[2])
+    np.testing.assert_allclose([position.point.x, position.point.y, position.point.z], hips, atol=1e-6)
+    human = people[stamp_of(velocity)].humans[0]
+    joints = np.array(human.joints).reshape(55, 3)
+    R = Rotation.from_quat(human.joint_quats_xyzw[:4]).as_matrix() @ np.array([[0.0, 1, 0], [0, 0, 1], [1, 0, 0]])
+    turn, angular, linear = np.array(VELOCITY[3:]), velocity.twist.angular, velocity.twist.linear
+    np.testing.assert_allclose(R @ [angular.x, angular.y, angular.z], turn, atol=1e-5)
+    moved = np.array(VELOCITY[:3]) + np.cross(turn, 0.5 * (joints[1] + joints[2]) - joints[0])
+    np.testing.assert_allclose(R @ [linear.x, linear.y, linear.z], moved, atol=1e-5)
+
+
+def test_faces_are_matched_with_their_bodies(rig, perception, listener) -> None:
+    faces = rig.listen(IdsList, "/humans/faces/tracked", LIBHRI)
+    matches = rig.listen(IdsMatch, "/humans/candidate_matches", LIBHRI)
+    perception.feed(lambda: matches and faces and faces[-1].ids, "a face", make=somebody)
+    match, (face,) = matches[-1], faces[-1].ids
+    assert re.fullmatch("[a-z]{5}", face)
+    assert (match.id1, match.id1_type, match.id2_type, match.confidence) == (face, IdsMatch.FACE, IdsMatch.BODY, 1.0)
+    assert match.id2 in listener.ids()
+    assert face != match.id2
+    rois = rig.listen(NormalizedRegionOfInterest2D, f"/humans/faces/{face}/roi", LIBHRI)
+    landmarks = rig.listen(FacialLandmarks, f"/humans/faces/{face}/landmarks", LIBHRI)
+    perception.feed(lambda: rois and landmarks, "region and landmarks of a face", make=somebody)
+    nose, roi = landmarks[-1].landmarks[30], rois[-1]
+    assert len(landmarks[-1].landmarks) == 70
+    assert (landmarks[-1].width, landmarks[-1].height) == SIZE
+    assert nose.c > 0
+    assert roi.xmin < nose.x < roi.xmax
+    assert roi.ymin < nose.y < roi.ymax
+    perception.feed(lambda: not faces[-1].ids, "no face of nobody", make=nothing)
+
+
+def test_every_publisher_matches_a_reliable_reader_and_only_descriptions_are_latched(rig, perception, listener) -> None:
+    (letters,) = listener.wait_for(1, somebody, "a body")
+    perception.feed(lambda: listener.topics_of(letters) >= {*TOPICS, "urdf"}, "its topics", make=somebody)
+    for name in [f"/humans/bodies/{letters}/{topic}" for topic in (*TOPICS, "urdf")] + ["/humans/bodies/tracked"]:
+        (info,) = rig.node.get_publishers_info_by_topic(name)
+        latched = name.endswith("/urdf")
+        assert info.qos_profile.reliability == ReliabilityPolicy.RELIABLE
+        expected = DurabilityPolicy.TRANSIENT_LOCAL if latched else DurabilityPolicy.VOLATILE
+        assert info.qos_profile.durability == expected
+
+
+def test_ten_people_come_and_go_with_their_topics(rig, perception, listener) -> None:
+    ids = listener.wait_for(10, ten, "ten bodies")
+    assert len(set(ids)) == 10
+    assert all(re.fullmatch("[a-z]{5}", letters) for letters in ids)
+    last = listener.body(ids[-1])
+    perception.feed(lambda: all(map(len, last.values())), "topics of the tenth", make=ten)
+    perception.feed(lambda: perception.status("rep155") and perception.status("rep155").values, "a status", make=ten)
+    listener.wait_for(0, nothing, "an empty list of bodies")
+    assert not listener.tracked[-1].ids
+    perception.feed(
+        lambda: not any(listener.topics_of(letters) for letters in ids), "no topics of those who left", make=nothing
+    )
+    perception.wait_status(
+        "rep155", lambda s: not values(s)["bodies with topics"], "no topics in diagnostics", limit_s=20.0
+    )
+
+
+def test_nobody_is_tracked_when_frames_stop_or_tracks_are_reset(rig, perception, listener) -> None:
+    before = listener.wait_for(1, somebody, "a body")
+    rig.wait(lambda: not listener.ids(), "an empty list although no frame comes")
+    assert listener.wait_for(1, somebody, "the body again") == before
+    assert rig.call(Trigger, "/human/perception/reset").success
+    perception.feed(lambda: listener.ids() and listener.ids() != before, "a new id after a reset", make=somebody)
+    perception.change("deactivate")
+    rig.wait(lambda: not listener.ids(), "an empty list of an inactive node")
+    perception.change("activate")
+    listener.wait_for(1, somebody, "a body after activation")
+
+
+def test_the_primary_person_has_a_latched_urdf_of_all_joints(rig, perception, listener) -> None:
+    listener.wait_for(1, somebody, "a body")
+    described = rig.listen(String, "/human/urdf", LATCHED)
+    states = rig.listen(JointState, "/human/joint_states", 5)
+    perception.feed(
+        lambda: described and states and f'"body_{listener.ids()[0]}"' in described[-1].data,
+        "joint states and the urdf of that person",
+        make=somebody,
+    )
+    model = pinocchio.buildModelFromXML(described[-1].data)
+    assert set(states[-1].name) == set(model.names) - {"universe"}
+    assert states[-1].header.frame_id == f"body_{listener.ids()[0]}"
+
+
+def test_nothing_is_left_after_cleanup(rig, perception) -> None:
+    perception.change("deactivate")
+    perception.change("cleanup")
+    rig.wait(
+        lambda: not [
+            name for name, _ in rig.node.get_topic_names_and_types()
+            if name.startswith("/humans/") and rig.node.count_publishers(name)
+        ],
+        "no publisher under /humans",
+    )  # fmt: skip
+
+
+@pytest.fixture
+def another_rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def test_ids_of_a_pool_are_used_again_after_a_rest(another_rig) -> None:
+    perception = Perception(another_rig, "rep155.id_pool:=true")
+    listener = Listener(another_rig, perception)
+    (first,) = listener.wait_for(1, somebody, "a body")
+    heard = listener.body(first)
+    assert first == perception.people[-1].humans[0].id
+
+    def next_person() -> str:
+        assert another_rig.call(Trigger, "/human/perception/reset").success
+        begin = len(listener.tracked)
+        perception.feed(lambda: any(m.ids for m in listener.tracked[begin:]), "a body after a reset", make=somebody)
+        return listener.ids()[0]
+
+    second = next_person()
+    assert second != first  # `first` has not rested
+    left = time.monotonic()
+    perception.feed(lambda: time.monotonic() - left > LINGER_S, "the rest of an id", make=somebody)
+    assert next_person() == first
+    count = len(heard["joint_states"])
+    perception.feed(lambda: len(heard["joint_states"]) > count, "its topics are the same ones", make=somebody)
+    assert all(listener.topics_of(letters) for letters in (first, second)), "topics of a pool stay"
+
+
+def test_without_hri_msgs_the_node_works_and_says_so(another_rig) -> None:
+    perception = Perception(another_rig, module="without_hri_msgs")
+    perception.works()
+    status = perception.wait_status("rep155", lambda s: True, "the status")
+    assert level(status) == 1
+    assert "hri_msgs" in status.message
+    optional = perception.wait_status("optional parts", lambda s: True, "optional parts")
+    assert values(optional)["hri_msgs"] == "off"
+    names = [name for name, _ in another_rig.node.get_topic_names_and_types()]
+    assert not [name for name in names if name.startswith("/humans")]
+    assert "/human/urdf" in names
+
+
+def test_switched_off_is_no_warning() -> None:
+    from hsr.rep155 import open_rep155
+
+    from hsr_core.config import Settings
+
+    off = open_rep155(None, Settings().with_values({"rep155.enabled": False}), None, lambda job: None)
+    status = off.status()
+    assert status.level == 0
+    assert status.texts == ["nothing under /humans: rep155.enabled is false"]
+
+
+@pytest.mark.parametrize("number", [0, 1, 7, 26**5 - 1, 26**5, 123456789])
+def test_ids_are_five_letters_and_faces_have_others(number) -> None:
+    assert re.fullmatch("[a-z]{5}", body_id(number))
+    assert re.fullmatch("[a-z]{5}", face_id(body_id(number)))
+    assert face_id(body_id(number)) not in {body_id(number + near) for near in range(-100, 100)}
+
+
+def test_a_pool_gives_an_id_again_after_its_rest_longest_free_first() -> None:
+    ids = BodyIds(pool=True)
+    a, b = ids.of(1, 0.0), ids.of(2, 0.0)
+    assert [a, b] == [body_id(1), body_id(2)]
+    ids.keep_only([2], 1.0)
+    c = ids.of(3, 1.0 + 0.9 * LINGER_S)
+    assert c == body_id(3)  # `a` has not rested
+    ids.keep_only([3], 4.0)
+    assert ids.of(4, 4.1) == a
+    assert ids.of(5, 4.1) == body_id(5)
+    assert ids.of(6, 4.1 + LINGER_S) == b
+    plain = BodyIds(pool=False)
+    first = plain.of(1, 0.0)
+    plain.keep_only([], 0.0)
+    assert plain.of(2, 99.0) == body_id(2) != first
+
+
+def test_the_module_imports_without_hri_msgs() -> None:
+    code = (
+        "import sys; sys.modules['hri_msgs'] = None; from hsr import rep155; assert 'hri_msgs' in rep155.IMPORT_ERROR"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
