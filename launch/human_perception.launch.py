@@ -54,7 +54,7 @@ ARGUMENTS = (
     ("depth", CameraTopic("depth", "depth"), "Depth image, registered to the image; used while it is published", None),
     ("depth_info", CameraTopic("depth_info", "depth_info"), "Camera info of the depth image", None),
     ("mask", "mask", "Image of masks for the refiner", None),
-    ("transport", "", "Image transport; empty: as the parameter file says", ["", "raw", "compressed"]),
+    ("transport", "", "Image transport; empty: as the parameter file says", ["", "auto", "raw", "compressed"]),
     (
         "source",
         "",
@@ -84,6 +84,8 @@ ARGUMENTS = (
     ),
     ("tf", "", "Frames per person on /tf; empty: as the parameter file says", ["", "none", "root", "rep155", "full"]),
     ("rep155", "", "Topics under /humans (ROS4HRI); empty: as the parameter file says", ["", *YES_NO]),
+    ("humans", "", "Root of the ROS4HRI topics, another for each camera; empty: as the parameter file says", None),
+    ("perception", "true", "Start the perception node; false: it runs elsewhere", YES_NO),
     ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", YES_NO),
     ("record", "", "Record images, people and statistics into this new folder; empty: record nothing", None),
     ("view", "false", "Start the web view", YES_NO),
@@ -108,10 +110,15 @@ FORWARDED = {
     "world_frame": "world_frame",
     "tf": "tf.mode",
     "rep155": "rep155.enabled",
+    "humans": "rep155.root",
 }
 """Launch arguments that are parameters when they are not empty."""
 REFINER_FORWARDED = ("transport", "body_models", "engine", "device")
 """Those that are parameters of the refiner, too."""
+
+
+INPUTS = ("image", "camera_info", "depth", "depth_info")
+"""Topics of the perception node and of the refiner, by the names of their arguments."""
 
 
 def _forwarded(names) -> dict:
@@ -119,7 +126,6 @@ def _forwarded(names) -> dict:
 
 
 def _perception() -> LifecycleNode:
-    inputs = ("image", "camera_info", "depth", "depth_info")
     return LifecycleNode(
         package="hsr",
         executable="perception_node",
@@ -131,13 +137,13 @@ def _perception() -> LifecycleNode:
             UserFile("perception.yaml"),
             ParameterFile(_forwarded(FORWARDED)),
         ],
-        remappings=[(name, LaunchConfiguration(name)) for name in inputs],
+        remappings=[(name, LaunchConfiguration(name)) for name in INPUTS],
+        condition=IfCondition(LaunchConfiguration("perception")),
         **_common(),
     )
 
 
 def _refiner() -> LifecycleNode:
-    inputs = ("image", "camera_info", "depth", "depth_info", "mask")
     return LifecycleNode(
         package="hsr",
         executable="refine_node",
@@ -149,7 +155,7 @@ def _refiner() -> LifecycleNode:
             UserFile("refine.yaml"),
             ParameterFile(_forwarded(REFINER_FORWARDED), REFINER_DEFAULTS),
         ],
-        remappings=[(name, LaunchConfiguration(name)) for name in inputs],
+        remappings=[(name, LaunchConfiguration(name)) for name in (*INPUTS, "mask")],
         condition=IfCondition(LaunchConfiguration("refine")),
         **_common(),
     )

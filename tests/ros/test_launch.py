@@ -22,9 +22,9 @@ from hsr_core.errors import ConfigError
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
 EXPECTED = {
     "preset", "camera", "bag", "image", "camera_info", "transport", "source", "namespace", "params", "regressor",
-    "weights", "body_models", "engine", "device", "people", "first_id", "world_frame", "tf", "rep155", "refine",
-    "depth", "depth_info", "mask", "record", "view", "rviz", "fixed_frame", "autostart", "back_and_forth", "respawn",
-    "dds_profile", "use_sim_time", "log_level", "python",
+    "weights", "body_models", "engine", "device", "people", "first_id", "world_frame", "tf", "rep155", "humans",
+    "perception", "refine", "depth", "depth_info", "mask", "record", "view", "rviz", "fixed_frame", "autostart",
+    "back_and_forth", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
 
 # The project's own folder is called launch too: a package without a file is that folder.

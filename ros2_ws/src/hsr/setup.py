@@ -27,6 +27,7 @@ setup(
     license="Apache-2.0",
     entry_points={
         "console_scripts": [
+            "camera_nodes = hsr.camera_nodes:main",
             "perception_node = hsr.perception_node:main",
             "play_node = hsr.play_node:main",
             "record_node = hsr.record_node:main",

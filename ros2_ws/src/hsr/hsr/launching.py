@@ -151,13 +151,17 @@ class ParameterFile(Substitution):
     def describe(self) -> str:
         return f"ParameterFile({', '.join(self._arguments)})"
 
-    def perform(self, context: LaunchContext) -> str:
+    def values(self, context: LaunchContext) -> dict[str, bool | int | float | str]:
+        """Return the parameters."""
         values = {}
         for parameter, source in self._arguments.items():
             text = given(context, source) if isinstance(source, str) else source.perform(context)
             if text:
                 values[parameter] = typed(self._specs[parameter], text)
-        return write_for_this_launch(yaml.safe_dump({"/**": {"ros__parameters": values}}), ".yaml")
+        return values
+
+    def perform(self, context: LaunchContext) -> str:
+        return write_for_this_launch(yaml.safe_dump({"/**": {"ros__parameters": self.values(context)}}), ".yaml")
 
 
 def typed(spec: SettingSpec, text: str) -> bool | int | float | str:

@@ -1,0 +1,149 @@
+"""Several perception nodes in one process, one for each camera: one copy of the libraries in memory.
+
+    python -m hsr.camera_nodes cameras.yaml
+
+    - namespace: /front/human                     # cameras.yaml: a list with an entry for each camera
+      remap: {image: /front/image_raw, camera_info: /front/camera_info}
+      params: [front.yaml]                        # parameter files, checked
+      set: {people.max: 2, track.first_id: 1}     # parameters
+    - namespace: /rear/human
+      remap: {image: /rear/image_raw, camera_info: /rear/camera_info}
+      set: {track.first_id: 1000001}
+
+Each node has an executor, a worker and networks of its own. They configure one after the other, and activate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as in the perception node, before numpy is imported
+
+import rclpy
+import yaml
+from rclpy.executors import ExternalShutdownException
+from rclpy.utilities import remove_ros_args
+
+from hsr_core.config import Settings
+from hsr_core.errors import ConfigError, HsrError
+
+from .guarded_node import GuardedNode, spin
+from .parameter_files import check_file, check_pairs, nearest
+from .perception_node import PerceptionNode, open_stream
+from .pipeline import Stream
+from .signals import ros
+
+
+@dataclass(frozen=True)
+class CameraNode:
+    """One node: where it is, what it listens to, its parameters."""
+
+    namespace: str
+    remap: Mapping[str, str] = field(default_factory=dict)
+    params: tuple[str, ...] = ()
+    set: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, entry: Any) -> CameraNode:
+        """Return an entry of the file, checked.
+
+        Raises:
+            ConfigError: A key or a parameter that does not exist, a file with mistakes.
+        """
+        known = [f.name for f in fields(cls)]
+        if not isinstance(entry, Mapping) or "namespace" not in entry:
+            raise ConfigError(f"each camera is a mapping with a namespace, not {entry!r}")
+        for key in entry:
+            if key not in known:
+                raise ConfigError(f"camera {entry['namespace']}: unknown key {key!r}{nearest(key, known)}")
+        node = cls(**{**entry, "params": tuple(entry.get("params", ()))})
+        for path in node.params:
+            check_file(path, node.namespace)
+        check_pairs([f"{name}:={value}" for name, value in node.set.items()], "perception")
+        return node
+
+    def arguments(self) -> list[str]:
+        """Return the node's command line."""
+        words = ["--ros-args", "-r", f"__ns:={self.namespace}"]
+        for name, topic in self.remap.items():
+            words += ["-r", f"{name}:={topic}"]
+        for path in self.params:
+            words += ["--params-file", str(Path(path).expanduser())]
+        for name, value in self.set.items():
+            words += ["-p", f"{name}:={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"]
+        return words
+
+
+def read_cameras(path: str) -> list[CameraNode]:
+    """Return the nodes of a file.
+
+    Raises:
+        ConfigError: The file cannot be read, or something in it is wrong; two nodes in one namespace, or with the same
+            numbers for people.
+    """
+    try:
+        entries = yaml.safe_load(Path(path).expanduser().read_text())
+    except (OSError, yaml.YAMLError) as error:
+        raise ConfigError(f"cannot read the cameras in {path}: {error}") from error
+    if not isinstance(entries, list) or not entries:
+        raise ConfigError(f"{path} must hold a list of cameras")
+    nodes = [CameraNode.parse(entry) for entry in entries]
+    spaces = [node.namespace for node in nodes]
+    if len(set(spaces)) < len(spaces):
+        raise ConfigError(f"{path}: each camera needs a namespace of its own, not {', '.join(spaces)}")
+    return nodes
+
+
+class _OneAfterTheOther:
+    """Opens streams one at a time: two would compete for the same cores and files."""
+
+    def __init__(self, open_one: Callable[[Settings], Stream]) -> None:
+        self._open, self._lock = open_one, threading.Lock()
+
+    def __call__(self, settings: Settings) -> Stream:
+        with self._lock:
+            return self._open(settings)
+
+
+def run_node(node: GuardedNode, autostart: bool) -> None:
+    """Configure, activate, and spin to the end."""
+    with suppress(ExternalShutdownException):
+        if autostart:
+            node.trigger_configure()
+            if node.state_label == "inactive":
+                node.trigger_activate()
+        spin(node)
+
+
+def main(open_stream: Callable[[Settings], Stream] = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
+    parser = argparse.ArgumentParser(prog="python -m hsr.camera_nodes", description=__doc__.splitlines()[0])
+    parser.add_argument("cameras", help="file with a list of cameras")
+    parser.add_argument("--no-autostart", dest="autostart", action="store_false", help="leave the nodes unconfigured")
+    options = parser.parse_args(remove_ros_args(sys.argv)[1:])
+    with ros():
+        try:
+            open_one = _OneAfterTheOther(open_stream)
+            nodes = [node(open_one, cli_args=camera.arguments()) for camera in read_cameras(options.cameras)]
+        except HsrError as error:
+            sys.exit(f"camera_nodes: {error}")
+        threads = [
+            threading.Thread(target=run_node, args=(one, options.autostart), name=one.get_namespace()) for one in nodes
+        ]
+        for thread in threads:
+            thread.start()
+        del nodes  # each belongs to its thread, and leaves the graph with it
+        for thread in threads:
+            thread.join()
+        rclpy.try_shutdown()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,115 @@
+"""Several cameras: perception nodes side by side in one process, and the launch file that starts them."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+import yaml
+from harness import camera_info, image
+from hsr.camera_nodes import read_cameras
+from hsr_msgs.msg import HumanArray
+from sensor_msgs.msg import CameraInfo, Image
+from test_launch import needs_launch
+
+from hsr_core.errors import ConfigError
+
+PATH = Path(__file__).resolve().parents[2] / "launch" / "cameras.launch.py"
+
+
+def written(folder: Path, entries) -> str:
+    path = folder / "cameras.yaml"
+    path.write_text(yaml.safe_dump(entries))
+    return str(path)
+
+
+def entry(name: str, **parameters) -> dict:
+    topics = {"image": f"/{name}/image_raw", "camera_info": f"/{name}/camera_info"}
+    return {"namespace": f"/{name}/human", "remap": topics, "set": parameters}
+
+
+def test_two_nodes_in_one_process_see_their_own_cameras(rig, tmp_path):
+    path = written(tmp_path, [entry("front", **{"input.frame_id": "front_optical_frame"}),
+                              entry("rear", **{"input.frame_id": "rear_optical_frame"})])  # fmt: skip
+    process = rig.start("cameras", "scripted_cameras", path)
+    heard = {name: rig.listen(HumanArray, f"/{name}/human/people") for name in ("front", "rear")}
+    senders = {
+        name: (rig.node.create_publisher(Image, f"/{name}/image_raw", 1),
+               rig.node.create_publisher(CameraInfo, f"/{name}/camera_info", 1))
+        for name in heard
+    }  # fmt: skip
+
+    def play(*names: str) -> None:
+        for name in names:
+            picture = image(size=(64, 48) if name == "front" else (80, 60))
+            info = camera_info((picture.width, picture.height))
+            info.header.stamp = picture.header.stamp
+            senders[name][1].publish(info)
+            senders[name][0].publish(picture)
+
+    rig.wait(lambda: play("front", "rear") or all(len(msgs) > 3 for msgs in heard.values()), "people of both cameras")
+    assert {msg.header.frame_id for msg in heard["front"]} == {"front_optical_frame"}
+    assert {(msg.header.frame_id, msg.image_width) for msg in heard["rear"]} == {("rear_optical_frame", 80)}
+    rig.wait(lambda: not rig.executor.spin_once(timeout_sec=0.3), "what is under way")
+    counts = {name: len(msgs) for name, msgs in heard.items()}
+    rig.wait(lambda: play("rear") or len(heard["rear"]) > counts["rear"] + 5, "people of the rear camera alone")
+    assert len(heard["front"]) <= counts["front"] + 1
+    assert rig.stop(process) == 0
+    assert "Traceback" not in process.log_path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("entries", "why"),
+    [
+        ([entry("front", **{"peopel.max": 2})], "did you mean 'people.max'"),
+        ([{"namespace": "/a", "remaps": {}}], "unknown key 'remaps'; did you mean 'remap'"),
+        ([entry("front"), entry("front")], "a namespace of its own"),
+        ([{"remap": {}}], "a mapping with a namespace"),
+        ({"front": {}}, "must hold a list"),
+    ],
+)
+def test_a_list_of_cameras_with_a_mistake_is_refused(entries, why, tmp_path):
+    with pytest.raises(ConfigError, match=why):
+        read_cameras(written(tmp_path, entries))
+
+
+def load():
+    spec = importlib.util.spec_from_file_location("cameras_launch", PATH)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@needs_launch
+def test_bases_of_topics_or_a_file_give_each_camera_its_own_names_and_ids(tmp_path):
+    cameras = load()._cameras
+    front, rear = cameras("/front, /rear")
+    assert (front["camera"], front["namespace"], front["humans"]) == ("/front", "front/human", "/front/humans")
+    assert (rear["camera"], rear["namespace"], rear["humans"]) == ("/rear", "rear/human", "/rear/humans")
+    assert (front["first_id"], rear["first_id"]) == ("1", "1000001")
+    entries = [{"namespace": "a/human", "preset": "zed", "view": True}, {"namespace": "b", "image": "/b/picture"}]
+    a, b = cameras(written(tmp_path, entries))
+    assert (a["preset"], a["view"], a["humans"]) == ("zed", "true", "/a/humans")
+    assert (b["image"], b["humans"]) == ("/b/picture", "/b/humans")
+    for text, why in (("", "none"), ("/a,/a", "a name of its own"),
+                      (written(tmp_path, [{"presett": "zed"}]), "did you mean 'preset'")):  # fmt: skip
+        with pytest.raises(ConfigError, match=why):
+            cameras(text)
+
+
+@needs_launch
+def test_arguments_are_listed_and_one_process_gets_what_the_nodes_would(tmp_path):
+    module = load()
+    arguments = {a.name: a for a in module.generate_launch_description().get_launch_arguments()}
+    assert {"cameras", "one_process", *module.SHARED} == set(arguments)
+    assert all(len(argument.description) > 10 for argument in arguments.values())
+    (camera,) = module._cameras("/front")
+    made = module._entry({**camera, "preset": "realsense", "camera": "/front/camera", "people": "3"})
+    assert made["remap"]["depth"] == "/front/camera/aligned_depth_to_color/image_raw"
+    assert made["set"] == {
+        "people.max": 3, "track.first_id": 1, "rep155.root": "/front/humans", "use_sim_time": False,
+    }  # fmt: skip
+    (node,) = read_cameras(written(tmp_path, [made]))
+    assert "__ns:=/front/human" in node.arguments()
+    assert "people.max:=3" in node.arguments()
