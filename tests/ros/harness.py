@@ -143,10 +143,12 @@ class Perception:
 
     def __init__(
         self, rig: Rig, *parameters: str, activate: bool = True, environ: dict | None = None,
-        module: str = "scripted_node",
+        module: str = "scripted_node", remap: dict[str, str] | None = None,
     ) -> None:  # fmt: skip
         self.rig = rig
         arguments = ["--ros-args", "-r", "image:=/camera/image_raw", "-r", "camera_info:=/camera/camera_info"]
+        for name, topic in (remap or {}).items():
+            arguments += ["-r", f"{name}:={topic}"]
         for pair in ("diagnostic_updater.period:=0.2", *parameters):
             arguments += ["-p", pair]
         self.process = rig.start("perception", module, *arguments, environ=environ)
