@@ -1,8 +1,8 @@
-"""Two ways from a crop to a person in metres: by steps on the host around the network, or in one graph."""
+"""Two ways from crops to people in metres: by steps on the host around the network, or in one graph."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -43,16 +43,16 @@ class Placed:
 
 
 class Placer(Protocol):
-    """Runs the network on a crop, then places the person; in two steps, because not every answer is a person."""
+    """Runs the network on the crops of a frame, then places people; in two steps: not every answer is a person."""
 
     runtime: Runtime
 
-    def run(self, frame: Frame, camera: Camera, crop: Crop) -> Decoded:
-        """Return the network's answer without the batch axis; valid until the next call."""
+    def run(self, frame: Frame, camera: Camera, crops: Sequence[Crop]) -> list[Decoded]:
+        """Return the network's answers in one batch, without the batch axis; valid until the next call."""
         ...
 
-    def place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
-        """Return the person of a legal answer to the last `run`."""
+    def place(self, index: int, out: Decoded, camera: Camera, crop: Crop) -> Placed:
+        """Return the person of a legal answer to the last `run`, the one at `index`."""
         ...
 
     def configure(self, settings: Settings) -> None:
@@ -76,14 +76,14 @@ class OnHost:
     def configure(self, settings: Settings) -> None:
         self._settings = settings
 
-    def run(self, frame: Frame, camera: Camera, crop: Crop) -> Decoded:
+    def run(self, frame: Frame, camera: Camera, crops: Sequence[Crop]) -> list[Decoded]:
         with self._timed("crop"):
-            pixels = cut_rgb(frame, crop.A_crop_img, IMAGE_PX)
+            pixels = np.stack([cut_rgb(frame, crop.A_crop_img, IMAGE_PX) for crop in crops])
         with self._timed("network"):
-            answer = self.runtime({"pixels": pixels[None]})
-        return Decoded(**{name: answer[name][0] for name in Decoded._fields})
+            answer = self.runtime({"pixels": pixels})
+        return [Decoded(**{name: answer[name][i] for name in Decoded._fields}) for i in range(len(crops))]
 
-    def place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
+    def place(self, index: int, out: Decoded, camera: Camera, crop: Crop) -> Placed:
         with self._timed("lift"):
             return self._place(out, camera, crop)
 
@@ -118,29 +118,29 @@ class InGraph:
         self._seen: tuple[Camera | None, tuple[int, int]] = (None, (0, 0))
         self._camera: Camera
         self._rays: Array
-        self._answer: dict[str, Array] = {}
+        self._answer: Mapping[str, Array] = {}
         self._A_frame_img = _SAME
 
     def configure(self, settings: Settings) -> None:
         self._settings = settings
 
-    def run(self, frame: Frame, camera: Camera, crop: Crop) -> Decoded:
+    def run(self, frame: Frame, camera: Camera, crops: Sequence[Crop]) -> list[Decoded]:
         with self._timed("network"):
             frame = self._with_room(frame)
             if self._seen != (camera, frame.image_hw):
                 self._seen, self._camera = (camera, frame.image_hw), camera.scaled(frame.image_hw)
                 self._rays = lens_grid(self._camera)
-            A = _after(self._A_frame_img, invert_affine(crop.A_crop_img))
+            A = np.stack([_after(self._A_frame_img, invert_affine(crop.A_crop_img)) for crop in crops])
             turn = self._settings.pear.ray_rotation
-            inputs = people_inputs(frame, self._camera, A[None], self._rays, ray_rotation=turn)
+            inputs = people_inputs(frame, self._camera, A, self._rays, ray_rotation=turn)
             if self._maker.given_shape:
                 inputs |= {"own_betas": self._maker.own_betas, "own_head_betas": self._maker.own_head_betas}
-            self._answer = {name: value[0] for name, value in self.runtime(inputs).items()}
-        return Decoded(**{name: self._answer[name] for name in Decoded._fields})
+            self._answer = self.runtime(inputs)
+        return [Decoded(**{name: self._answer[name][i] for name in Decoded._fields}) for i in range(len(crops))]
 
-    def place(self, out: Decoded, camera: Camera, crop: Crop) -> Placed:
+    def place(self, index: int, out: Decoded, camera: Camera, crop: Crop) -> Placed:
         with self._timed("lift"):
-            answer = self._answer
+            answer = {name: self._answer[name][index] for name in ("transl", "uv", "joints", "vertices")}
             params = replace(self._maker.make(out), transl=answer["transl"].copy())
             uv = apply_affine(invert_affine(self._A_frame_img), answer["uv"])
             return Placed(params, uv, float(answer["joints"][0, 2]), answer["vertices"].copy())

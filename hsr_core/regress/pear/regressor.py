@@ -1,4 +1,4 @@
-"""`regressor: pear`: a box, one pass of the network, and the person in metres."""
+"""`regressor: pear`: boxes, one pass of the network over their crops, and the people in metres."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from ...runtime.exported import Exported
 from ...runtime.select import open_runtime, this_machine
 from ...types import Array, Camera, Frame, MetricSource, Part, Regression
 from . import PUBLISHED, WEIGHTS_VARIABLE, weights_path
-from .boxes import BoxFinder, FollowedPerson, PersonBox, WholeFrame
+from .boxes import BoxFinder, FollowedBoxes, PersonBox, WholeFrame
 from .camera import DISTANCE_LIMITS_M, N_FITTED, Crop, illegal, letterbox, person_crop
+from .decode import Decoded
 from .export import Networks, parameters_graph, people_graph
 from .network import IMAGE_PX, SEEN_COLUMNS
 from .params import ParamsMaker
@@ -34,7 +35,7 @@ log = logging.getLogger("hsr")
 
 
 class PearRegressor:
-    """One person by PEAR. The protocol is `regress.base.Regressor`.
+    """Up to `people.max` people by PEAR, in one batch. The protocol is `regress.base.Regressor`.
 
     Attributes:
         name, stage_ms: As the protocol says; stages: detect, crop, network, lift (to metres).
@@ -51,7 +52,7 @@ class PearRegressor:
         self.engine_reason = self._placer.runtime.reason
         progress.report("warming up")
         self._placer.runtime.warm_up()
-        self._boxes: BoxFinder = WholeFrame() if settings.pear.boxes == "whole_frame" else FollowedPerson()
+        self._boxes: BoxFinder = WholeFrame() if settings.pear.boxes == "whole_frame" else FollowedBoxes()
         self._said: set[str] = set()
 
     def configure(self, settings: Settings) -> None:
@@ -61,7 +62,7 @@ class PearRegressor:
         self._placer.configure(settings)
 
     def reset(self) -> None:
-        """Forget where the person was; nothing else is remembered."""
+        """Forget where people were; nothing else is remembered."""
         self._boxes.reset()
 
     def close(self) -> None:
@@ -69,25 +70,35 @@ class PearRegressor:
         self._placer.runtime.close()
 
     def regress(self, frame: Frame, camera: Camera) -> list[Regression]:
-        """Return the person in the frame, or nobody."""
+        """Return the people in the frame, the largest first."""
         self.stage_ms = {}
         with self._timed("detect"):
-            box = self._boxes.find(frame, self._settings.people)
-        crop = None if box is None else self._crop(box, frame.image_hw)
-        if crop is None:
-            return []
-        out = self._placer.run(frame, camera, crop)
-        reason = illegal(out.rotmats, out.camera, *out[1:-1])
-        if reason:
-            return self._nobody(reason)
-        placed = self._placer.place(out, camera, crop)
-        if not DISTANCE_LIMITS_M[0] <= placed.distance_m <= DISTANCE_LIMITS_M[1]:
-            return self._nobody(f"distance: {placed.distance_m:.3g} m")
-        self._boxes.seen(placed.uv, frame)
-        return [self._regression(frame, box, crop, placed)]
+            boxes = self._boxes.find(frame, self._settings.people)
+        crops = [self._crop(box, frame.image_hw) for box in boxes]
+        looked_at = [i for i, crop in enumerate(crops) if crop is not None]
+        answers = self._placer.run(frame, camera, [crops[i] for i in looked_at]) if looked_at else []
+        people: list[Regression] = []
+        joints: list[Array | None] = [None] * len(boxes)
+        for index, (i, out) in enumerate(zip(looked_at, answers, strict=True)):
+            placed = self._placed(index, out, camera, crops[i])
+            if placed is not None:
+                joints[i] = placed.uv
+                people.append(self._regression(frame, boxes[i], crops[i], placed))
+        self._boxes.seen(joints, frame)
+        return people
 
     def _crop(self, box: PersonBox, image_hw: tuple[int, int]) -> Crop | None:
         return letterbox(image_hw) if isinstance(self._boxes, WholeFrame) else person_crop(box.bbox_xyxy, image_hw)
+
+    def _placed(self, index: int, out: Decoded, camera: Camera, crop: Crop) -> Placed | None:
+        """Return the person of one of the answers; None where it is no person."""
+        reason = illegal(out.rotmats, out.camera, *out[1:-1])
+        if reason:
+            return self._nobody(reason)
+        placed = self._placer.place(index, out, camera, crop)
+        if not DISTANCE_LIMITS_M[0] <= placed.distance_m <= DISTANCE_LIMITS_M[1]:
+            return self._nobody(f"distance: {placed.distance_m:.3g} m")
+        return placed
 
     def _regression(self, frame: Frame, box: PersonBox, crop: Crop, placed: Placed) -> Regression:
         uv_crop = apply_affine(crop.A_crop_img, placed.uv)
@@ -113,19 +124,17 @@ class PearRegressor:
         seen &= (uv_crop[:, 1] >= 0) & (uv_crop[:, 1] < IMAGE_PX)
         return np.where(inside & seen, score, 0.0).astype(np.float32)
 
-    def _nobody(self, reason: str) -> list[Regression]:
-        self._boxes.reset()
+    def _nobody(self, reason: str) -> None:
         kind = reason.partition(":")[0]
         if kind not in self._said:
             self._said.add(kind)
-            log.warning("PEAR's answer is no person (%s); such frames count as empty", reason)
-        return []
+            log.warning("PEAR's answer is no person (%s); such answers count as nobody", reason)
 
     @contextmanager
     def _timed(self, stage: str) -> Iterator[None]:
         start = time.perf_counter()
         yield
-        self.stage_ms[stage] = (time.perf_counter() - start) * 1e3
+        self.stage_ms[stage] = self.stage_ms.get(stage, 0.0) + (time.perf_counter() - start) * 1e3
 
 
 _PARTS: dict[Part, Any] = {
@@ -160,12 +169,13 @@ def _open_placer(settings: Settings, body: Any, maker: ParamsMaker, timed: Any) 
     pear = settings.pear
     weights = _given_weights(settings)
     progress.report("reading the weights")
+    most = 1 if pear.boxes == "whole_frame" else settings.people.max
     networks = Networks(weights, heads=pear.heads, allow_extra=pear.allow_extra)
     if pear.graph == "people":
         if not (maker.given_shape or pear.stature):
             raise ConfigError("pear.graph people has the network's own stature: set pear.stature true, or parameters")
-        return InGraph(_open_runtime(settings, people_graph(networks, body)), maker, settings, timed)
-    return OnHost(_open_runtime(settings, parameters_graph(networks)), body, maker, settings, timed)
+        return InGraph(_open_runtime(settings, people_graph(networks, body, max_people=most)), maker, settings, timed)
+    return OnHost(_open_runtime(settings, parameters_graph(networks, max_people=most)), body, maker, settings, timed)
 
 
 def _open_runtime(settings: Settings, graph: Exported) -> Runtime:

@@ -223,7 +223,7 @@ def test_the_graph_places_people_as_the_host_does(body, ray_rotation, model):
 
 
 def settings_for(weights, **values) -> Settings:
-    base = {"regressor": "pear", "pear.weights": str(weights), "device": "cpu", "engine": "torch"}
+    base = {"regressor": "pear", "pear.weights": str(weights), "device": "cpu", "engine": "torch", "people.max": 1}
     return Settings().with_values({**base, **values})
 
 

@@ -11,18 +11,20 @@ import torch
 from pear_answers import perfect_answer, person_at
 from scipy.spatial.transform import Rotation
 
+from hsr_core.bench_people import crowd
 from hsr_core.body import load_body
 from hsr_core.body.joints import J
 from hsr_core.config import Settings
 from hsr_core.errors import DeviceError, MissingFile
 from hsr_core.geometry.camera import apply_affine, project
-from hsr_core.regress.pear.boxes import FollowedPerson, PersonBox
+from hsr_core.regress.pear.boxes import FollowedBoxes, PersonBox
 from hsr_core.regress.pear.camera import person_crop
 from hsr_core.regress.pear.checkpoint import make_test
 from hsr_core.regress.pear.decode import Decoded
 from hsr_core.regress.pear.regressor import PearRegressor
 from hsr_core.sources import clip_camera, open_source
 from hsr_core.stream import HumanStream
+from hsr_core.track.track import box_iou
 from hsr_core.types import Camera, Frame, Part, TrackState
 
 
@@ -52,9 +54,16 @@ def clip():
 
 
 def told(regressor, monkeypatch, answer: Decoded, box: PersonBox) -> None:
-    monkeypatch.setattr(regressor._placer, "run", lambda frame, camera, crop: answer)
-    monkeypatch.setattr(regressor._boxes, "find", lambda frame, people: box)
-    regressor._boxes._last = box
+    monkeypatch.setattr(regressor._placer, "run", lambda frame, camera, crops: [answer])
+    look_at(regressor, monkeypatch, box)
+
+
+def look_at(regressor, monkeypatch, *boxes: PersonBox) -> None:
+    def find(frame, people):
+        regressor._boxes._boxes = list(boxes)
+        return list(boxes)
+
+    monkeypatch.setattr(regressor._boxes, "find", find)
 
 
 @pytest.mark.parametrize("transl", [(0.0, 0.2, 5.0), (1.8, 0.3, 4.0), (-2.5, 0.6, 6.0)])
@@ -150,7 +159,7 @@ def test_upper_bodies_and_heads_are_looked_at_whole(settings, body, part, person
         image = next(frame.image.copy() for frame in source if frame.index == 57)
     x0, y0, x1, y1 = part
     frame = Frame(cv2.resize(image[y0:y1, x0:x1], None, fx=3, fy=3, interpolation=cv2.INTER_CUBIC), 10**9)
-    box = FollowedPerson().find(frame, settings.people)
+    box = FollowedBoxes().find(frame, settings.people)[0]
     crop = person_crop(box.bbox_xyxy, frame.image_hw)
     corners = 3 * (np.array(person, float).reshape(2, 2) - (x0, y0))
     uv = apply_affine(crop.A_crop_img, corners)
@@ -159,6 +168,66 @@ def test_upper_bodies_and_heads_are_looked_at_whole(settings, body, part, person
     assert (uv[1] - uv[0]).max() > 128  # and not lost in the surroundings
     regressor = PearRegressor(settings, body)
     assert len(regressor.regress(frame, Camera.from_hfov(60, frame.image_hw))) == 1
+
+
+CLIP_BOXES = [(1086, 527, 1359, 943), (561, 90, 705, 482), (900, 500, 1100, 940)]
+"""In the clip's third frame: the walker, the man on the roof, and a piece of the lawn."""
+
+
+@pytest.mark.parametrize("graph", ["parameters", "people"])
+def test_a_batch_of_people_is_each_as_alone(settings, body, clip, monkeypatch, graph):
+    boxes = [PersonBox(np.array(box, np.float32), 0.9) for box in CLIP_BOXES]
+    regressor = PearRegressor(settings.with_values({"people.max": 3, "pear.graph": graph}), body)
+    runtime, batches = regressor._placer.runtime, []
+    frame = clip[3]
+
+    def run(inputs):
+        batches.append(len(inputs["pixels" if graph == "parameters" else "A_img_crop"]))
+        return runtime(inputs)
+
+    monkeypatch.setattr(regressor._placer, "runtime", run)
+    look_at(regressor, monkeypatch, *boxes)
+    together = regressor.regress(frame, frame.camera)
+    alone = []
+    for box in boxes:
+        look_at(regressor, monkeypatch, box)
+        alone += regressor.regress(frame, frame.camera)
+    assert batches == [3, 1, 1, 1]
+    assert len(together) == 3
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_array_equal(one.bbox_xyxy, other.bbox_xyxy)
+        for name in ("global_orient", "body_pose", "left_hand_pose", "transl", "jaw_pose"):
+            # float32 products of other sizes are summed in another order; rotations near half a turn may change sign
+            np.testing.assert_allclose(getattr(one.params, name), getattr(other.params, name), rtol=1e-4, atol=2e-4)
+    assert not np.allclose(together[0].params.transl, together[1].params.transl)
+    runtime.close()
+
+
+def test_one_of_several_who_is_no_person_is_left_out_and_the_others_are_followed(regressor, body, monkeypatch):
+    camera = Camera.from_hfov(70, (720, 1280))
+    answers, boxes = zip(
+        *(perfect_answer(person_at(body, (x, 0.2, 5.0)), body, camera) for x in (-1.5, 0.0, 1.5)), strict=True
+    )
+    answers = [answers[0], answers[1]._replace(rotmats=np.zeros((52, 3, 3), np.float32)), answers[2]]
+    monkeypatch.setattr(regressor._placer, "run", lambda frame, camera, crops: answers)
+    look_at(regressor, monkeypatch, *boxes)
+    found = regressor.regress(Frame(np.zeros((720, 1280, 3), np.uint8), 10**9), camera)
+    assert [person.params.transl[0] for person in found] == pytest.approx([-1.5, 1.5], abs=0.05)
+    assert len(regressor._boxes._boxes) == 2
+
+
+def test_everybody_in_a_crowd_gets_a_box_and_two_boxes_on_one_person_become_one(settings):
+    picture = next(crowd(3, 1))
+    finder = FollowedBoxes()
+    boxes = finder.find(picture.frame, settings.with_values({"people.max": 4}).people)
+    overlap = box_iou(np.array([box.bbox_xyxy for box in boxes]), picture.boxes)
+    assert sorted(overlap.argmax(1)) == [0, 1, 2]
+    assert overlap.max(1).min() > 0.6
+    joints = [np.array([box.bbox_xyxy[:2], box.bbox_xyxy[2:]]) for box in boxes]
+    finder.seen([joints[0], joints[0] + 3, joints[2]], picture.frame)
+    assert len(finder._boxes) == 2
+    again = finder.find(replace(picture.frame, stamp_ns=picture.frame.stamp_ns + 6 * 10**8), settings.people)
+    assert len(again) == 3  # who was given up is found again by the next look
 
 
 def test_nobody_is_found_where_nobody_is(regressor):
