@@ -97,7 +97,7 @@ def test_inputs_and_outputs_are_recorded_as_they_were_sent(rig, perception, tmp_
     assert counts == summary["messages"]
     assert counts.pop("/human/body_model") == 1  # latched: it was sent before the recorder came
     assert set(counts) == {
-        "/human/people", "/human/stats", "/human/joint_states", JPEG, "/camera/camera_info"
+        "/human/people", "/human/stats", "/human/joint_states", "/tf", JPEG, "/camera/camera_info"
     }  # fmt: skip
     assert min(counts.values()) >= 25
 
