@@ -21,7 +21,7 @@ from hsr_core.body.joints import N_JOINTS
 from hsr_core.config import Settings
 from hsr_core.errors import BadFrame, DeviceError
 from hsr_core.regress.fake import FakeRegressor
-from hsr_core.types import Camera, EstimateSource, Frame, FrameResult, HumanEstimate, TrackState
+from hsr_core.types import Camera, EstimateSource, Frame, FrameResult, HumanEstimate, MetricSource, TrackState
 
 FAIL_DIR = "HSR_TEST_FAIL_DIR"
 """Environment variable: files in this folder make things go wrong.
@@ -86,7 +86,7 @@ class ScriptedStream:
         self._nan_mesh = False
         self.primary: int | None = None
 
-    def process(self, frame: Frame) -> FrameResult:
+    def process(self, frame: Frame, depth_of=None) -> FrameResult:
         command = int(frame.image.reshape(-1)[0])
         self._nan_mesh = command == Command.NAN_MESH
         _lose_device()
@@ -97,7 +97,8 @@ class ScriptedStream:
         if command == Command.SLOW:
             time.sleep(0.1)
         camera = frame.camera or Camera.from_hfov(self._settings.camera.assumed_hfov_deg, frame.image_hw, "")
-        people = self._people(frame, camera, command)
+        depth_m = depth_of(frame, camera) if depth_of is not None else None
+        people = self._people(frame, camera, command, depth_m)
         self._seq += 1
         seen = {person.track_id for person in people}
         gone = [dataclasses.replace(p, state=TrackState.LOST) for p in self._last if p.track_id not in seen]
@@ -107,13 +108,20 @@ class ScriptedStream:
             EstimateSource.SMOOTHED,
         )  # fmt: skip
 
-    def _people(self, frame: Frame, camera: Camera, command: int) -> tuple[HumanEstimate, ...]:
+    def _people(self, frame: Frame, camera: Camera, command: int, depth_m) -> tuple[HumanEstimate, ...]:
+        """With depth, people are as far away as its middle."""
         count = {Command.NOBODY: 0, Command.TEN: 10}.get(command, 1)
         people = []
         for i, regression in enumerate(self.regressor.regress(frame, camera)[:count]):
             params = regression.params
             if command == Command.NAN_PARAMS:
                 params = dataclasses.replace(params, transl=np.full(3, np.nan, np.float32))
+            if depth_m is not None:
+                z = float(depth_m[depth_m.shape[0] // 2, depth_m.shape[1] // 2])
+                params = dataclasses.replace(params, transl=np.float32([0, 0, z]))
+                regression = dataclasses.replace(
+                    regression, metric_source=MetricSource.DEPTH_CAMERA, depth_sigma_m=0.03
+                )
             if command == Command.CUT:
                 regression = dataclasses.replace(regression, bbox_xyxy=np.float32([-50, -20, 30, 5000]))
             posed = self.body.pose_one(params, vertices=False)

@@ -97,6 +97,11 @@ class CameraBook:
         return camera
 
 
+def same_info(a, b) -> bool:
+    """Whether two CameraInfo messages say the same, their stamps apart."""
+    return a.header.frame_id == b.header.frame_id and _content(a) == _content(b)
+
+
 def _content(info) -> tuple:
     roi = info.roi
     return (

@@ -28,6 +28,7 @@ from hsr_core.types import TrackState
 from . import diagnostics, params, qos
 from .cameras import CameraBook
 from .convert import body_id
+from .depth_input import DepthInput, open_depth_input
 from .environment import profile_status
 from .guarded_node import GuardedNode, run
 from .image_input import ImageInput, Incoming
@@ -84,6 +85,7 @@ class PerceptionNode(GuardedNode):
         self._input: ImageInput | None = None
         self._worker: Worker[Incoming] | None = None
         self._tf: TfInput | None = None
+        self._depth: DepthInput | None = None
         self._track_births: dict[int, float] = {}
         Services(self, self._active_parts, self._restart, self._pause, self.service_timeout_s)
         # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
@@ -111,10 +113,11 @@ class PerceptionNode(GuardedNode):
         self._counters.reset()
         if self._settings.world_frame:
             self._tf = TfInput(self, self._settings.world_frame, self._notices)
+        self._depth = open_depth_input(self, self._settings, self._cameras, self._notices)
         self._pipeline = Pipeline(
             self._stream, self._outputs, self._cameras, self._counters, self._notices, self._settings,
             self.get_clock(), self._epoch, self._ages_mean_something, self._too_old, self._on_device_error,
-            self._tf and self._tf.lookup,
+            self._tf and self._tf.lookup, self._depth,
         )  # fmt: skip
         self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
         self._input = ImageInput(
@@ -154,10 +157,13 @@ class PerceptionNode(GuardedNode):
         worker, self._worker = self._worker, None
         pipeline, self._pipeline = self._pipeline, None
         tf, self._tf = self._tf, None
+        depth, self._depth = self._depth, None
         if camera_input is not None:
             camera_input.close()
         if tf is not None:
             tf.close()
+        if depth is not None:
+            depth.close()
         if worker is not None:
             worker.stop()
         if pipeline is not None:
@@ -172,6 +178,8 @@ class PerceptionNode(GuardedNode):
         self._input.restart()
         if self._tf is not None:
             self._tf.clear()
+        if self._depth is not None:
+            self._depth.reset()
         self._discard()
         return self._worker.call(self._pipeline.restart)
 
@@ -215,6 +223,8 @@ class PerceptionNode(GuardedNode):
     def _watch(self) -> None:
         if self._input is not None:
             self._input.watch()
+        if self._depth is not None:
+            self._depth.watch()
 
     def publish_diagnostics(self) -> None:
         self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
@@ -229,6 +239,8 @@ class PerceptionNode(GuardedNode):
             statuses += self._active_statuses()
         if self._tf is not None:
             statuses.append(self._tf.lookup.status())
+        if self._depth is not None:
+            statuses.append(self._depth.status())
         camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))

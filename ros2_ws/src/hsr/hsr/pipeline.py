@@ -8,8 +8,9 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from rclpy.clock import Clock
@@ -21,12 +22,16 @@ from hsr_core.types import Array, Frame, FrameResult, HumanEstimate
 
 from . import convert
 from .cameras import CameraBook
+from .depth_input import DepthInput
 from .image_input import Incoming
 from .notices import Notices
 from .outputs import Outputs
 from .snapshot import save_snapshot, snapshot_folder
 from .stats import Counters, Rate, Window
 from .tf_input import WorldLookup
+
+if TYPE_CHECKING:
+    from hsr_core.stream import DepthOf
 
 NAN_FRAMES_BEFORE_RESET = 10
 
@@ -36,7 +41,7 @@ class Stream(Protocol):
 
     body: Any
 
-    def process(self, frame: Frame) -> FrameResult: ...
+    def process(self, frame: Frame, depth_of: DepthOf | None = None) -> FrameResult: ...
 
     def mesh(self, estimate: HumanEstimate) -> Array: ...
 
@@ -76,12 +81,13 @@ class Pipeline:
         too_old: Callable[[int, int, float], bool],
         on_device_error: Callable[[str], None],
         world: WorldLookup | None = None,
+        depth: DepthInput | None = None,
     ) -> None:
         self._stream, self._outputs, self._cameras = stream, outputs, cameras
         self._counters, self._notices, self._settings, self._clock = counters, notices, settings, clock
         self._epoch, self._ages_mean_something, self._too_old = epoch, ages_mean_something, too_old
         self._on_device_error = on_device_error
-        self._world = world
+        self._world, self._depth = world, depth
         self.result: FrameResult | None = None
         self.rate = Rate()
         self.latency_ms = Window()
@@ -105,7 +111,7 @@ class Pipeline:
         if frame is None:
             return
         decoded = time.perf_counter()
-        result = self._without_nan(self._stream.process(frame))
+        result = self._without_nan(self._stream.process(frame, self._depth_of(incoming)))
         if self._world is not None:  # now, when a transform that was late is there
             result = self._world.locate(result, began_s, settings.tf.timeout_s)
         if incoming.epoch != self._epoch():
@@ -146,6 +152,8 @@ class Pipeline:
         self._settings = settings
         self._stream.configure(settings)
         self._outputs.configure(settings)
+        if self._depth is not None:
+            self._depth.configure(settings)
 
     def restart(self) -> None:
         """Forget all tracks; new ids from here on, and empty displays."""
@@ -186,8 +194,17 @@ class Pipeline:
             if self._cameras.still_waiting(frame_id):
                 self._counters.add("dropped_busy")
                 return None
-            self._cameras.explain_none(frame_id, settings.camera.assumed_hfov_deg)
+            if self._depth is not None:
+                camera = self._depth.intrinsics(frame_id, frame.image_hw, rename or frame_id)
+            if camera is None:
+                self._cameras.explain_none(frame_id, settings.camera.assumed_hfov_deg)
         return dataclasses.replace(frame, camera=camera, stamp_ns=incoming.stamp_ns)
+
+    def _depth_of(self, incoming: Incoming) -> DepthOf | None:
+        """Return what the library asks for the depth of this image."""
+        if self._depth is None:
+            return None
+        return partial(self._depth.depth_of, original_id=incoming.msg.header.frame_id)
 
     def _without_nan(self, result: FrameResult) -> FrameResult:
         people = tuple(person for person in result.people if _finite(person))

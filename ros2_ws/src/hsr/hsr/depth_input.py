@@ -1,0 +1,216 @@
+"""The depth camera beside the perception node's images: subscriptions, and the depth that belongs to an image."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from hsr_core.config import Settings
+from hsr_core.depth.base import DepthSettings
+from hsr_core.depth.compressed import CompressedDepth
+from hsr_core.depth.decode import RawDepth
+from hsr_core.depth.measured import MeasuredDepth
+from hsr_core.errors import InvalidIntrinsics, TransformError
+from hsr_core.geometry.transform_tree import TransformTree
+from hsr_core.types import Array, Camera, Frame
+
+from . import qos
+from .cameras import CameraBook, same_info
+from .convert import camera_from_info, stamp_to_ns
+from .diagnostics import Status
+from .following import Following, Source
+from .notices import Notices
+from .stats import Rate, Window
+from .tf_output import is_available
+from .tf_wire import decode_transforms
+
+WARN_EVERY_S = 30.0
+SHOWN_S = 3.0
+"""How long the diagnostics show why a frame had no depth."""
+
+
+def raw_depth(msg: Image) -> RawDepth:
+    """Return a depth image as the library takes it, without a copy."""
+    return RawDepth(
+        msg.data, (msg.height, msg.width), msg.step, msg.encoding, msg.header.frame_id,
+        stamp_to_ns(msg.header.stamp), bool(msg.is_bigendian),
+    )  # fmt: skip
+
+
+def compressed_depth(msg: CompressedImage) -> CompressedDepth:
+    return CompressedDepth(msg.data, msg.format, msg.header.frame_id, stamp_to_ns(msg.header.stamp))
+
+
+class DepthInput:
+    """Subscribes in the executor's thread, which only stores references; the worker's thread asks and decodes.
+
+    Args:
+        cameras: Gives intrinsics of images; says whether they are rectified.
+    """
+
+    def __init__(self, node: Any, settings: Settings, cameras: CameraBook, notices: Notices) -> None:
+        self._node, self._cameras, self._notices = node, cameras, notices
+        self._mode = settings.depth.mode
+        self._measured = MeasuredDepth(_library_settings(settings))
+        self._max_wait_s = settings.depth.max_wait_s
+        self._info: CameraInfo | None = None
+        self._known: tuple[CameraInfo | None, Camera | None] = (None, None)
+        self._static: TransformTree | None = TransformTree() if settings.depth.register else None
+        self._rate, self._wait_ms = Rate(), Window()
+        self._failure, self._failed_s = "", -float("inf")
+        self._encoding = ""
+        self._subscriptions: list[Any] = []
+        self._depth, self._following = self._subscribe(settings)
+
+    def depth_of(self, frame: Frame, camera: Camera, *, original_id: str) -> Array | None:
+        """Return the depth of an image, (h, w) [m] in the depth image's resolution; None where there is none.
+
+        Args:
+            original_id: The image's frame_id as its driver sent it.
+        """
+        self._use_info()
+        if self._static is not None:
+            self._use_extrinsics(original_id)
+        start_s = time.monotonic()
+        found = self._measured.depth_at(
+            frame.stamp_ns, camera, frame.frame_id, original_id=original_id, max_wait_s=self._max_wait_s
+        )
+        self._wait_ms.add((time.monotonic() - start_s) * 1e3)
+        if found is not None:
+            return found.depth_m
+        if self._mode == "topic" or self._rate.hz() > 0:  # else nobody sends any, which may well be
+            self._fail(self._measured.status)
+        return None
+
+    def intrinsics(self, frame_id: str, image_hw: tuple[int, int], rename: str) -> Camera | None:
+        """Return the camera of an image without a camera info: depth that is registered to it has the same."""
+        info = self._info
+        if info is None or info.header.frame_id != frame_id:
+            return None
+        try:
+            camera = camera_from_info(info, image_hw=image_hw, frame_id=rename, rectified=self._cameras.rectified)
+        except InvalidIntrinsics:
+            return None
+        text = f"no camera info for frame {frame_id!r}: the depth camera's, which has the same frame, is used"
+        self._notices.warn(("stand-in", frame_id), text)
+        return camera
+
+    def configure(self, settings: Settings) -> None:
+        """Take live settings between two frames."""
+        self._measured.configure(_library_settings(settings))
+        self._max_wait_s = settings.depth.max_wait_s
+
+    def reset(self) -> None:
+        """Forget what has come: time went back."""
+        self._measured.reset()
+
+    def watch(self) -> None:
+        """Follow the publishers; called a few times a second."""
+        for subscription in self._following:
+            subscription.watch()
+
+    def close(self) -> None:
+        for subscription in self._following:
+            subscription.close()
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._following, self._subscriptions = [], []
+        self._measured.close()
+
+    def status(self) -> Status:
+        """Return `perception: depth`."""
+        counts, (p50, p99) = self._measured.counts, self._wait_ms.percentiles(50, 99)
+        status = Status(
+            "depth",
+            {"topic": self._depth.topic, "rate_hz": round(self._rate.hz(), 1), "encoding": self._encoding,
+             "used": counts["used"], "unpaired": counts["unpaired"], "refused": counts["refused"],
+             "depth_info": "there" if self._info is not None else "none",
+             "time p50/p99 [ms]": f"{p50:.1f}/{p99:.1f}"},
+        )  # fmt: skip
+        if time.monotonic() - self._failed_s < SHOWN_S:
+            status.warn(self._failure)
+        elif not self._rate.hz():
+            publishers = qos.describe_publishers(self._node, self._depth.topic)
+            text = f"no depth images on {self._depth.topic}, published by {publishers}"
+            (status.warn if self._mode == "topic" or publishers != "nobody" else status.note)(text)
+        return status
+
+    # What comes in, executor's thread
+
+    def _subscribe(self, settings: Settings) -> tuple[Following, list[Following]]:
+        node, reliability = self._node, settings.input.reliability
+        base = node.resolve_topic_name("depth")
+        raw = Source(Image, base, self._on_depth)
+        compressed = Source(CompressedImage, f"{base}/compressedDepth", self._on_compressed)
+        sources = {"raw": [raw], "compressed": [compressed], "auto": [raw, compressed]}[settings.depth.transport]
+        depth = Following(node, sources, qos.paired_input, reliability)
+        info = Source(CameraInfo, node.resolve_topic_name("depth_info"), self._on_info)
+        if self._static is not None and is_available():
+            from tf2_msgs.msg import TFMessage
+
+            self._subscriptions.append(
+                node.create_subscription(TFMessage, "/tf_static", self._on_static, qos.tf_static(), raw=True)
+            )
+        return depth, [depth, Following(node, [info], qos.camera_info_input, reliability)]
+
+    def _on_depth(self, msg: Image) -> None:
+        self._rate.tick()
+        self._encoding = msg.encoding
+        self._measured.put(raw_depth(msg))
+
+    def _on_compressed(self, msg: CompressedImage) -> None:
+        self._rate.tick()
+        self._encoding = msg.format
+        self._measured.put(compressed_depth(msg))
+
+    def _on_info(self, msg: CameraInfo) -> None:
+        self._info = msg
+
+    def _on_static(self, data: bytes) -> None:
+        try:
+            for parent, child, stamp_ns, pose in decode_transforms(data):
+                self._static.put(parent, child, stamp_ns, pose, static=True)
+        except (ValueError, TransformError) as error:
+            if data:
+                self._notices.warn("bad static tf", f"static transform ignored: {error}", every_s=WARN_EVERY_S)
+
+    # What is made of it, worker's thread
+
+    def _use_info(self) -> None:
+        info, (known, camera) = self._info, self._known
+        if info is known:
+            return
+        if info is not None and not (known is not None and same_info(info, known)):
+            try:
+                camera = camera_from_info(info, rectified=self._cameras.rectified)
+            except InvalidIntrinsics as error:
+                camera = None
+                self._notices.warn(("depth info", str(error)), f"depth_info refused: {error}", every_s=WARN_EVERY_S)
+            self._measured.set_camera(camera)
+        self._known = (info, camera)
+
+    def _use_extrinsics(self, color_frame: str) -> None:
+        camera = self._known[1]
+        if camera is None or camera.frame_id == color_frame:
+            return
+        try:
+            self._measured.set_extrinsics(self._static.lookup(color_frame, camera.frame_id, 0))
+        except TransformError as error:
+            text = f"depth.register: no static transform between depth and image: {error}"
+            self._notices.warn("no extrinsics", text, every_s=WARN_EVERY_S)
+
+    def _fail(self, text: str) -> None:
+        self._failure, self._failed_s = text, time.monotonic()
+        self._notices.warn(("depth", text[:12]), f"no depth: {text}", every_s=WARN_EVERY_S)
+
+
+def open_depth_input(node: Any, settings: Settings, cameras: CameraBook, notices: Notices) -> DepthInput | None:
+    """Return the depth camera's side of the node, or None with `depth.mode` off."""
+    return None if settings.depth.mode == "off" else DepthInput(node, settings, cameras, notices)
+
+
+def _library_settings(settings: Settings) -> DepthSettings:
+    depth = settings.depth
+    return DepthSettings(unit_scale=depth.unit_scale, max_offset_s=depth.max_offset_s, register=depth.register)

@@ -1,0 +1,242 @@
+"""A depth camera beside the images: used where it fits, refused with a reason where it does not; people keep coming."""
+
+from __future__ import annotations
+
+import time
+from array import array
+
+import cv2
+import numpy as np
+import pytest
+from harness import FRAME_ID, Perception, camera_info, image, level, values
+from hsr.convert import ns_to_stamp
+from hsr_msgs.msg import Human
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+SIZE = (64, 48)
+Z_MM = 2500
+LATE_NS = 500_000_000
+
+
+class DepthCamera:
+    """Publishes a depth image with every colour image."""
+
+    def __init__(self, rig, perception) -> None:
+        self.rig, self.perception = rig, perception
+        self.images = rig.node.create_publisher(Image, "/depth/image", 4)
+        self.infos = rig.node.create_publisher(CameraInfo, "/depth/camera_info", 1)
+
+    def send(self, stamp_ns: int, *, info: CameraInfo | None = None, **changes) -> None:
+        self.images.publish(depth_image(stamp_ns, **changes))
+        if info is not None:
+            self.infos.publish(info)
+
+    def play(self, until, what: str, *, shift_ns: int = 0, after=None, colour=None, **changes):
+        """Play colour and depth until a condition holds."""
+
+        def make():
+            stamp_ns = time.time_ns()
+            if after is None:
+                self.send(stamp_ns + shift_ns, **changes)
+            else:
+                after(stamp_ns)
+            return image(stamp_ns=stamp_ns, **(colour or {}))
+
+        return self.perception.feed(until, what, make=make)
+
+    def sources(self, **options) -> list[Human]:
+        """Return the people of ten more frames."""
+        begin = len(self.perception.people)
+        self.play(lambda: len(self.perception.people) >= begin + 10, "ten frames with people", **options)
+        return [msg.humans[0] for msg in self.perception.people[begin:] if msg.humans]
+
+
+def depth_image(stamp_ns: int, data: np.ndarray | None = None, frame_id: str = FRAME_ID, **fields) -> Image:
+    data = np.full((SIZE[1], SIZE[0]), Z_MM, np.uint16) if data is None else data
+    encoding = {"uint16": "16UC1", "float32": "32FC1"}.get(data.dtype.name, "")
+    msg = Image(
+        height=data.shape[0],
+        width=data.shape[1],
+        encoding=encoding,
+        step=data.strides[0],
+        data=array("B", data.tobytes()),
+    )
+    msg.header.frame_id, msg.header.stamp = frame_id, ns_to_stamp(stamp_ns)
+    for name, value in fields.items():
+        setattr(msg, name, value)
+    return msg
+
+
+def start(rig, *parameters: str) -> Perception:
+    return Perception(
+        rig, "depth.max_wait_s:=0.1", *parameters, remap={"depth": "/depth/image", "depth_info": "/depth/camera_info"}
+    )
+
+
+@pytest.fixture(scope="module")
+def perception(rig):
+    return start(rig)
+
+
+@pytest.fixture(scope="module")
+def depth(rig, perception):
+    camera = DepthCamera(rig, perception)
+    wait_for_depth(camera)
+    return camera
+
+
+def wait_for_depth(camera: DepthCamera, **options) -> Human:
+    people = camera.perception.people
+    camera.play(
+        lambda: people and people[-1].humans and people[-1].humans[0].metric_source == Human.METRIC_DEPTH_CAMERA,
+        "people placed by depth", **options,
+    )  # fmt: skip
+    return people[-1].humans[0]
+
+
+def test_people_are_placed_by_depth_in_either_unit(depth):
+    assert wait_for_depth(depth).transl[2] == pytest.approx(2.5)
+    metres = np.full((48, 64), 3.25, np.float32)
+    begin = len(depth.perception.people)
+    depth.play(
+        lambda: [h for p in depth.perception.people[begin:] for h in p.humans if abs(h.transl[2] - 3.25) < 1e-4],
+        "people at the depth of the float image", data=metres,
+    )  # fmt: skip
+    human = wait_for_depth(depth)
+    assert human.depth_sigma_m == pytest.approx(0.03)
+    status = depth.perception.wait_status("depth", lambda s: True, "the status of depth")
+    assert values(status)["topic"] == "/depth/image"
+    assert values(status)["encoding"] in ("16UC1", "32FC1")
+
+
+REFUSED = {
+    "of another camera": ({"frame_id": "other_optical_frame"}, "depth is in frame 'other_optical_frame'"),
+    "of another size": ({"data": np.full((24, 32), Z_MM, np.uint16)}, "depth is 32x24, the image 64x48"),
+    "in another encoding": ({"encoding": "rgb8"}, "accepted: 16UC1"),
+    "truncated": ({"short": True}, "bytes of depth"),
+    "all zero": ({"data": np.zeros((48, 64), np.uint16)}, "holds no depth"),
+    "not a number": ({"data": np.full((48, 64), np.nan, np.float32)}, "holds no depth"),
+    "infinite": ({"data": np.full((48, 64), np.inf, np.float32)}, "holds no depth"),
+    "millimetres said to be metres": ({"data": np.full((48, 64), 2500, np.float32)}, "millimetres taken as metres"),
+    "metres said to be millimetres": ({"data": np.full((48, 64), 2, np.uint16)}, "metres taken as millimetres"),
+    "late by half a second": ({"shift_ns": -LATE_NS}, "-5"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_depth_that_does_not_fit_is_refused_with_the_reason_and_people_keep_coming(depth, what):
+    changes, said = REFUSED[what]
+    changes = dict(changes)
+    if "short" in changes:
+        options = {"after": lambda stamp_ns: depth.images.publish(cut(depth_image(stamp_ns)))}
+    else:
+        options = changes
+    begin, processed = len(depth.perception.people), depth.perception.counted("dropped_bad")
+    depth.play(
+        lambda: (status := depth.perception.status("depth")) and said in status.message and level(status) == 1,
+        f"the reason: {said}", **options,
+    )  # fmt: skip
+    people = depth.sources(**options)
+    assert {human.metric_source for human in people[-5:]} == {Human.METRIC_ASSUMED_HEIGHT}
+    assert len(depth.perception.people) > begin
+    assert depth.perception.counted("dropped_bad") == processed
+    wait_for_depth(depth)
+
+
+def cut(msg: Image) -> Image:
+    msg.data = msg.data[:-2]
+    return msg
+
+
+def test_when_depth_stops_the_rate_stays_and_the_source_falls_back(depth):
+    """The scripted stream holds nothing: the fallback within 0.2 s is the library's, and tested there."""
+    wait_for_depth(depth)
+    begin = len(depth.perception.people)
+    depth.play(lambda: len(depth.perception.people) >= begin + 20, "twenty frames without depth", after=lambda _: None)
+    humans = [h for msg in depth.perception.people[begin + 3 :] for h in msg.humans]
+    assert {h.metric_source for h in humans} == {Human.METRIC_ASSUMED_HEIGHT}
+    status = depth.perception.wait_status("depth", lambda s: "no depth images" in s.message, "that depth has stopped")
+    assert level(status) == 1
+    wait_for_depth(depth)
+
+
+def test_depth_that_comes_a_little_later_than_its_image_is_used(rig, depth):
+    """12 ms later, as aligned depth is: forecast after eight images, waited for, and only then."""
+    due: list[int] = []
+
+    def later(stamp_ns):
+        due.append(stamp_ns)
+
+    def step():
+        while due and time.time_ns() > due[0] + 12_000_000:
+            depth.send(due.pop(0))
+        people = depth.perception.people[begin:]
+        return sum(h.metric_source == Human.METRIC_DEPTH_CAMERA for msg in people for h in msg.humans) >= 10
+
+    begin = len(depth.perception.people)
+    depth.play(step, "people placed by depth that comes late", after=later)
+
+
+def test_depth_of_another_size_is_used_once_its_camera_info_says_how(depth):
+    half = np.full((24, 32), Z_MM, np.uint16)
+    info = camera_info((32, 24))
+    assert wait_for_depth(depth, data=half, info=info).transl[2] == pytest.approx(2.5)
+    other = camera_info((32, 24), hfov_deg=75.0)
+    depth.play(
+        lambda: (status := depth.perception.status("depth")) and "intrinsics differ" in status.message,
+        "that the intrinsics differ", data=half, info=other,
+    )  # fmt: skip
+    assert wait_for_depth(depth, info=camera_info(SIZE)).transl[2] == pytest.approx(2.5)
+
+
+def test_intrinsics_that_change_at_run_time_are_noticed(depth):
+    """The colour camera zooms, the depth camera does not follow, then does."""
+    wait_for_depth(depth, info=camera_info(SIZE))
+    perception = depth.perception
+
+    perception.diagnostics.clear()
+
+    def play(until, what, info):
+        def make():
+            stamp_ns = time.time_ns()
+            depth.send(stamp_ns, info=info)
+            return image(stamp_ns=stamp_ns)
+
+        perception.feed(until, what, make=make, info=lambda msg: camera_info(SIZE, hfov_deg=40.0))
+
+    play(
+        lambda: (s := perception.status("depth")) and "intrinsics differ" in s.message,
+        "the difference",
+        camera_info(SIZE),
+    )
+    begin = len(perception.people)
+    play(
+        lambda: [h for m in perception.people[begin:] for h in m.humans if h.metric_source == Human.METRIC_DEPTH_CAMERA],
+        "depth again", camera_info(SIZE, hfov_deg=40.0),
+    )  # fmt: skip
+    wait_for_depth(depth, info=camera_info(SIZE))
+
+
+def test_compressed_depth_is_taken_where_no_raw_depth_is(rig, depth):
+    wait_for_depth(depth, info=camera_info(SIZE))
+    raw, depth.images = depth.images, None
+    rig.node.destroy_publisher(raw)
+    compressed = rig.node.create_publisher(CompressedImage, "/depth/image/compressedDepth", 4)
+    png = b"\0" * 12 + cv2.imencode(".png", np.full((48, 64), 1875, np.uint16))[1].tobytes()
+
+    def send(stamp_ns):
+        msg = CompressedImage(format="16UC1; compressedDepth png", data=array("B", png))
+        msg.header.frame_id, msg.header.stamp = FRAME_ID, ns_to_stamp(stamp_ns)
+        compressed.publish(msg)
+
+    begin = len(depth.perception.people)
+    depth.play(
+        lambda: [h for m in depth.perception.people[begin:] for h in m.humans if abs(h.transl[2] - 1.875) < 1e-4],
+        "people placed by compressed depth", after=send,
+    )  # fmt: skip
+    depth.images = rig.node.create_publisher(Image, "/depth/image", 4)
+    depth.play(
+        lambda: [h for m in depth.perception.people[-3:] for h in m.humans if abs(h.transl[2] - 2.5) < 1e-4],
+        "raw depth again",
+    )
+    assert values(depth.perception.status("depth"))["refused"] != "0"
