@@ -39,8 +39,6 @@ from launch_ros.parameter_descriptions import ParameterValue
 from launch import Action, LaunchContext, LaunchDescription
 
 RESPAWN_DELAY_S = 2.0
-YES_NO = ["true", "false"]
-ENGINES = ["", "auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"]
 OWN = ("/humans/", "/diagnostics", "/rosout", "/parameter_events", "/clock")
 """Beside the namespace: topics of a recording that are not played, because they come from running nodes."""
 
@@ -65,14 +63,19 @@ ARGUMENTS = (
         "back_and_forth",
         "false",
         "Play every second time of a short source backwards: without a cut a person stays one person",
-        YES_NO,
+        ["true", "false"],
     ),
     ("namespace", "human", "Namespace of the nodes and of their topics", None),
-    ("params", "", "Parameter file, laid over the defaults in config/perception.yaml; typos are refused", None),
+    ("params", "", "Parameter file, laid over the defaults in config/perception.yaml", None),
     ("regressor", "", "auto, landmarks, pear or another registered name; empty: as the parameter file says", None),
     ("weights", "", "PEAR's checkpoint; empty: as the parameter file says, then HSR_PEAR_WEIGHTS", None),
     ("body_models", "", "Folder with SMPL-X and FLAME files; empty: as the parameter file says", None),
-    ("engine", "", "What runs the network; empty: as the parameter file says", ENGINES),
+    (
+        "engine",
+        "",
+        "What runs the network; empty: as the parameter file says",
+        ["", "auto", "tensorrt", "tensorrt-rtx", "onnxruntime", "torch"],
+    ),
     ("device", "", "Where the network runs; empty: as the parameter file says", ["", "auto", "cpu", "cuda"]),
     ("people", "", "Most people per frame, 1 to 16; empty: as the parameter file says", None),
     ("first_id", "", "Number of the first person: another million for each camera; empty: 1", None),
@@ -83,18 +86,18 @@ ARGUMENTS = (
         None,
     ),
     ("tf", "", "Frames per person on /tf; empty: as the parameter file says", ["", "none", "root", "rep155", "full"]),
-    ("rep155", "", "Topics under /humans (ROS4HRI); empty: as the parameter file says", ["", *YES_NO]),
+    ("rep155", "", "Topics under /humans (ROS4HRI); empty: as the parameter file says", ["", "true", "false"]),
     ("humans", "", "Root of the ROS4HRI topics, another for each camera; empty: as the parameter file says", None),
-    ("perception", "true", "Start the perception node; false: it runs elsewhere", YES_NO),
-    ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", YES_NO),
+    ("perception", "true", "Start the perception node; false: it runs elsewhere", ["true", "false"]),
+    ("refine", "false", "Start the refiner: windows of better people, and an avatar of them", ["true", "false"]),
     ("record", "", "Record images, people and statistics into this new folder; empty: record nothing", None),
-    ("view", "false", "Start the web view", YES_NO),
-    ("rviz", "false", "Start RViz with the package's displays", YES_NO),
+    ("view", "false", "Start the web view", ["true", "false"]),
+    ("rviz", "false", "Start RViz with the package's displays", ["true", "false"]),
     ("fixed_frame", "", "RViz' fixed frame; empty: world_frame, else camera_color_optical_frame", None),
-    ("autostart", "true", "Configure and activate the perception node and the refiner", YES_NO),
-    ("respawn", "true", "Start a node again 2 s after it died", YES_NO),
+    ("autostart", "true", "Configure and activate the perception node and the refiner", ["true", "false"]),
+    ("respawn", "true", "Start a node again 2 s after it died", ["true", "false"]),
     ("dds_profile", "auto", "Fast DDS profile: auto (ours, unless one is set), none, or a path", None),
-    ("use_sim_time", "false", "Take the time from /clock; always with a bag", YES_NO),
+    ("use_sim_time", "false", "Take the time from /clock; always with a bag", ["true", "false"]),
     ("log_level", "info", "Least severity that is logged", ["debug", "info", "warn", "error", "fatal"]),
     ("python", sys.executable, "Interpreter of the nodes", None),
 )
