@@ -16,6 +16,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 SIZE = (64, 48)
 Z_MM = 2500
 LATE_NS = 500_000_000
+PLACED = Human.METRIC_DEPTH_CAMERA
 
 
 class DepthCamera:
@@ -88,7 +89,7 @@ def depth(rig, perception):
 def wait_for_depth(camera: DepthCamera, **options) -> Human:
     people = camera.perception.people
     camera.play(
-        lambda: people and people[-1].humans and people[-1].humans[0].metric_source == Human.METRIC_DEPTH_CAMERA,
+        lambda: people and people[-1].humans and people[-1].humans[0].metric_source == PLACED,
         "people placed by depth", **options,
     )  # fmt: skip
     return people[-1].humans[0]
@@ -171,7 +172,7 @@ def test_depth_that_comes_a_little_later_than_its_image_is_used(rig, depth):
         while due and time.time_ns() > due[0] + 12_000_000:
             depth.send(due.pop(0))
         people = depth.perception.people[begin:]
-        return sum(h.metric_source == Human.METRIC_DEPTH_CAMERA for msg in people for h in msg.humans) >= 10
+        return sum(h.metric_source == PLACED for msg in people for h in msg.humans) >= 10
 
     begin = len(depth.perception.people)
     depth.play(step, "people placed by depth that comes late", after=later)
@@ -211,7 +212,7 @@ def test_intrinsics_that_change_at_run_time_are_noticed(depth):
     )
     begin = len(perception.people)
     play(
-        lambda: [h for m in perception.people[begin:] for h in m.humans if h.metric_source == Human.METRIC_DEPTH_CAMERA],
+        lambda: [h for m in perception.people[begin:] for h in m.humans if h.metric_source == PLACED],
         "depth again", camera_info(SIZE, hfov_deg=40.0),
     )  # fmt: skip
     wait_for_depth(depth, info=camera_info(SIZE))
