@@ -22,6 +22,7 @@ from hsr.convert import (
     joint_poses_to_msg,
     ns_to_stamp,
     people_to_msg,
+    refined_people_to_msg,
     stamp_to_ns,
     stats_to_msg,
     track_id_of,
@@ -263,6 +264,20 @@ def test_nobody_is_an_empty_list() -> None:
     msg = over_the_wire(people_to_msg(frame(), "m"))
     assert msg.humans == []
     assert msg.seq == 2**40 + 1
+
+
+def test_the_cameras_pose_in_the_world_goes_with_its_people_also_when_these_are_refined() -> None:
+    T = np.eye(4)
+    T[:3, :3], T[:3, 3] = Rotation.random(random_state=1).as_matrix(), (1, -2, 3)
+    msg = over_the_wire(people_to_msg(frame(person(3), world_frame="odom", T_world_cam=T), "open-abc"))
+    for found in (msg, over_the_wire(refined_people_to_msg(msg, []))):
+        assert found.world_frame == "odom"
+        np.testing.assert_allclose(found.t_world_cam[:3], T[:3, 3])
+        np.testing.assert_allclose(Rotation.from_quat(found.t_world_cam[3:]).as_matrix(), T[:3, :3], atol=1e-12)
+    unknown = over_the_wire(people_to_msg(frame(person(3)), "open-abc"))
+    for found in (unknown, over_the_wire(refined_people_to_msg(unknown, []))):
+        assert found.world_frame == ""
+        assert not found.t_world_cam.any()  # never an identity
 
 
 def test_unknown_is_empty_or_infinite_never_zero() -> None:
