@@ -23,8 +23,8 @@ class OpenBodyStream(ScriptedStream):
         self.body = load_body()
         self.regressor = FakeRegressor(settings, self.body, people=10)
 
-    def _people(self, frame: Frame, camera: Camera, command: int) -> tuple[HumanEstimate, ...]:
-        people = super()._people(frame, camera, command)
+    def _people(self, frame: Frame, camera: Camera, *rest) -> tuple[HumanEstimate, ...]:
+        people = super()._people(frame, camera, *rest)
         return tuple(
             dataclasses.replace(
                 person,

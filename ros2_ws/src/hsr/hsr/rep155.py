@@ -32,8 +32,6 @@ else:
     IMPORT_ERROR = ""
 
 SWEEP_S = 0.5
-_LOADING = threading.Lock()
-"""Nodes of one process share its endpoints: a topic has one type at a time."""
 SILENT_S = 1.0
 """Without a frame for so long nobody is tracked any more."""
 
@@ -224,5 +222,6 @@ class Rep155:
         """Have the middleware load each type now: the first endpoint of one takes up to 13 ms, later ones 0.2 ms."""
         kinds = {**BODY_KINDS, **(FACE_KINDS if self._settings.faces else {})}
         for kind in {*kinds.values()}:
-            with _LOADING:
-                self._node.destroy_publisher(self._node.create_publisher(kind, f"{self._root}/types", qos.rep155()))
+            # A hidden topic for each: several nodes may do this at once, and a topic has one type.
+            name = f"{self._root}/_types/{kind.__name__}"
+            self._node.destroy_publisher(self._node.create_publisher(kind, name, qos.rep155()))
