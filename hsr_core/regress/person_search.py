@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..types import Frame
+from ..types import Array, Frame
 from .crop import Roi
 from .follow import is_among, is_covered, overlapping
 from .person_detector import PersonDetector
@@ -25,6 +25,10 @@ _AROUND = 2.0
 """Side of the square in which somebody lost is looked for, over that of their own."""
 _STEADY = 0.15
 """Two looks at one body differ by less than this part of its size."""
+_WITHIN = 0.5
+"""Share of the landmarks in another's box over which nobody new is born; who is waited for may return there."""
+_CROWN = 0.5
+"""Of a head alone so much of its landmarks' height lies above them."""
 _SAME = 0.3
 """Squares whose centres are nearer than this part of their size hold the same person."""
 _SAME_KNOWN, _SAME_SIZE_KNOWN = 0.12, 1.6
@@ -82,7 +86,8 @@ class PersonSearch:
             size, turn = (squares, small)[self._turn % 2], self._turn // 2
             regions = [size[turn % len(size)]]
         found = [p.roi for region in regions for p in self._detector.detect(frame, region=region)]
-        return self._verified(frame, found, known)[:most]
+        people = self._verified(frame, found, known)
+        return [pose for pose in people if not _within(pose, known)][:most]
 
     def around(self, frame: Frame, roi: Roi, known: Sequence[PoseLandmarks]) -> list[PoseLandmarks]:
         """Return people near a place where somebody was lost, who are not among those known."""
@@ -146,6 +151,22 @@ def _small_squares(image_hw: tuple[int, int]) -> list[Roi]:
     side = min(image_hw) / 2
     rows, columns = (np.linspace(0, size - side, math.ceil(1.5 * size / side)) + side / 2 for size in image_hw)
     return [Roi((float(x), float(y)), side) for y in rows for x in columns]
+
+
+def _within(pose: PoseLandmarks, known: Sequence[PoseLandmarks]) -> bool:
+    """True when half of the body lies in the box of somebody known: more often a part of them than somebody behind."""
+    seen = _seen(pose)
+    for points in map(_seen, known):
+        low, high = points.min(0), points.max(0)
+        low[1] -= _CROWN * (high[1] - low[1])
+        if ((seen > low) & (seen < high)).all(1).mean() > _WITHIN:
+            return True
+    return False
+
+
+def _seen(pose: PoseLandmarks) -> Array:
+    """Return the landmarks in the picture, (N, 2) [px]; all where there are none."""
+    return pose.uv[pose.presence > 0.5] if (pose.presence > 0.5).any() else pose.uv
 
 
 def _same(a: Roi, b: Roi, near: float = _SAME, ratio: float = 1.3) -> bool:
