@@ -1,0 +1,93 @@
+"""One person's frame to one posture of a robot: the whole computation, without a clock."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import Array
+from .command import Target
+from .hands import closures
+from .human import Human
+from .robot import Robot
+from .settings import TeleopSettings
+from .solve import Solution, Solver
+from .targets import TargetMaker
+
+
+class Retargeter:
+    """Follows one person with one robot. The same frames give the same postures, however long they took.
+
+    Attributes:
+        robot: Loaded and checked.
+        targets: Makes targets; holds what is learnt about the person.
+        solver: Holds the robot's posture.
+    """
+
+    def __init__(self, robot: Robot, settings: TeleopSettings | None = None) -> None:
+        settings = settings or TeleopSettings()
+        self.robot, self.hand_mode = robot, settings.hands
+        self.targets = TargetMaker(
+            robot, settings.missing, settings.ground, mirror=settings.mirror, clutched=settings.hands == "clutched"
+        )
+        self.solver = Solver(robot, settings.solver, settings.collision, settings.limits)
+        self._mirror = settings.mirror
+        self._first_dt_s = 1 / settings.freshness.source_hz
+        self._last_ns: int | None = None
+
+    def forget(self) -> None:
+        """Another person follows."""
+        self.targets.reset()
+        self._last_ns = None
+
+    def start_from(self, q: Array) -> None:
+        """Take a measured configuration of the whole model as the present posture, at rest."""
+        self.solver.reset(q)
+
+    def engage(self, person: Human) -> None:
+        """Take the person's present pose as the zero of clutched hands."""
+        placed = self.robot.frame_placements(self.solver.q)
+        wrists = {part: placed[part][:3, 3] for part in ("left_wrist", "right_wrist") if part in placed}
+        self.targets.engage(person, wrists)
+
+    def retarget(self, person: Human, speed_rad_s: float = np.inf) -> tuple[Target, Solution] | None:
+        """Return the posture for one frame; None where there is none (see `TargetMaker.make`).
+
+        Args:
+            person: Frames in the order of their stamps; a repeated or older stamp gives None.
+            speed_rad_s: A further limit on the joints' speed.
+
+        Raises:
+            BadFrame: `mirror` is set and pelvis or hips were not seen.
+        """
+        last = self._last_ns
+        if last is not None and person.stamp_ns <= last:
+            return None
+        targets = self.targets.make(person)
+        self._last_ns = person.stamp_ns
+        if targets is None:
+            return None
+        dt_s = self._first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
+        self._move_fingers(person)
+        solution = self.solver.solve(targets, dt_s, speed_rad_s)
+        T = None
+        if self.robot.floating:
+            import pinocchio as pin
+
+            T = pin.XYZQUATToSE3(solution.q[:7]).homogeneous
+        return Target(
+            person.stamp_ns, person.track_id, solution.position, T, targets.flags | solution.flags,
+            solution.task_error_m, solution.task_error_rad, self.hand_mode,
+        ), solution  # fmt: skip
+
+    def _move_fingers(self, person: Human) -> None:
+        """Set the joints that follow a hand; one that is not seen keeps its fingers."""
+        for side, joints in self.robot.mapping.hands.items():
+            seen = person.left_hand if (side == "left") != self._mirror else person.right_hand
+            if seen is None or not np.isfinite(seen).all():
+                continue
+            closed = closures(seen)
+            for name, finger in joints.items():
+                if name in self.robot.joint_names:
+                    i = self.robot.joint_names.index(name)
+                    value = finger.open + closed[finger.follows] * (finger.closed - finger.open)
+                    self.solver.q[self.robot.idx_q[i]] = np.clip(value, self.robot.lower[i], self.robot.upper[i])
