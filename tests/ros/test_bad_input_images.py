@@ -215,12 +215,14 @@ def _compressed(data: bytes, kind: str = "jpeg") -> CompressedImage:
     return msg
 
 
-def test_compressed_images(tmp_path_factory):
+def test_compressed_images_are_taken_where_there_are_no_raw_ones(tmp_path_factory):
     from harness import Rig
 
     rig = Rig(tmp_path_factory.mktemp("compressed"))
     try:
-        perception = Perception(rig, "input.transport:=compressed")
+        perception = Perception(rig)
+        raw, perception.images = perception.images, None
+        rig.node.destroy_publisher(raw)
         publisher = rig.node.create_publisher(CompressedImage, "/camera/image_raw/compressed", 1)
         picture = np.zeros((48, 64, 3), np.uint8)
 
@@ -243,6 +245,18 @@ def test_compressed_images(tmp_path_factory):
         begin = len(perception.people)
         feed("png", data, lambda: len(perception.people) > begin, "people after garbage")
         feed("png", data, lambda: perception.counted("dropped_bad") >= 3, "the count of garbage")
+        perception.images = rig.node.create_publisher(Image, "/camera/image_raw", 1)
+
+        def topic():
+            status = perception.status("camera")
+            return next(v.value for v in status.values if v.key == "topic") if status else ""
+
+        assert topic() == "/camera/image_raw/compressed"
+        perception.feed(lambda: topic() == "/camera/image_raw", "raw images, now that there are some")
+        perception.works()
+        rig.node.destroy_publisher(perception.images)
+        begin = len(perception.people)
+        feed("png", data, lambda: len(perception.people) > begin + 3, "compressed ones again")
         assert perception.process.returncode is None
     finally:
         rig.close()

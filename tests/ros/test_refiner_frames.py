@@ -21,7 +21,7 @@ from hsr.stats import Counters
 from hsr_msgs.msg import Human
 from refine_rig import Z_M, depth_image, human, info, mask_image, people
 from scripted_refiner import BoxBody
-from sensor_msgs.msg import Image
+from sensor_msgs.msg import CompressedImage, Image
 
 from hsr_core.depth import DepthSelector
 from hsr_core.depth.measured import MeasuredDepth
@@ -129,6 +129,24 @@ def test_depth_and_masks_are_picked_and_not_mixed(camera):
         top, bottom = (K[1, 1] * y + K[1, 2] for y in (-0.28, 0.28))
         rows = np.flatnonzero(frame.mask[:, round(K[0, 2])])
         assert (rows.min() - 0.5, rows.max() + 0.5) == (pytest.approx(top, abs=1), pytest.approx(bottom, abs=1))
+
+
+@LENSES
+def test_registered_depth_of_half_the_size_and_compressed_is_the_same_scene(camera):
+    """Its camera info says that it is the same picture; without it another size is refused."""
+    _, u = np.mgrid[: HW[0] // 2, : HW[1] // 2]
+    depth_m = np.where(u < HW[1] // 4, 2.0, 3.5).astype(np.float32)
+    small = depth_image(STAMP_NS, depth_m)
+    png = cv2.imencode(".png", (depth_m * 1000).astype(np.uint16))[1].tobytes()
+    compressed = CompressedImage(header=small.header, format="16UC1; compressedDepth png", data=b"\0" * 12 + png)
+    half = info(STAMP_NS, camera.scaled((HW[0] // 2, HW[1] // 2)))
+    found = [Bench(camera).make(depth=msg, depth_info=half)[0] for msg in (small, compressed)]
+    full = depth_image(STAMP_NS, cv2.resize(depth_m, HW[::-1], interpolation=cv2.INTER_NEAREST_EXACT))
+    (expected,) = Bench(camera).make(depth=full)
+    for person in found:
+        assert person.depth_source == "topic"
+        np.testing.assert_array_equal(person.frame.depth_m, expected.frame.depth_m)
+    assert Bench(camera).make(depth=small)[0].depth_source == "none"
 
 
 @LENSES

@@ -9,6 +9,7 @@ import logging
 import math
 from types import SimpleNamespace
 
+import cv2
 import hypothesis.strategies as st
 import numpy as np
 import pytest
@@ -27,6 +28,7 @@ from hsr.convert import (
     stats_to_msg,
     track_id_of,
 )
+from hsr.image_input import shows_rectified
 from hsr.marker import skeleton_markers
 from hsr_msgs.msg import Human, HumanArray
 from hypothesis import given
@@ -37,7 +39,7 @@ from visualization_msgs.msg import Marker
 
 from hsr_core.body.joints import JOINT_NAMES, PARENTS, J
 from hsr_core.errors import InvalidIntrinsics, ShapeError
-from hsr_core.geometry.camera import project
+from hsr_core.geometry.camera import project, undistort_points
 from hsr_core.types import (
     Camera,
     EstimateSource,
@@ -207,6 +209,51 @@ def test_distortion_models_keep_their_coefficients(model, count) -> None:
     assert camera.model == model
     assert camera.dist.tolist() == d
     assert np.isfinite(project(np.array([0.3, 0.2, 2.0]), camera)).all()
+
+
+@pytest.mark.parametrize("count", [8, 12, 14])
+def test_thin_prism_and_tilted_sensor_are_part_of_rational_polynomial(count) -> None:
+    """k1 k2 p1 p2 k3 k4 k5 k6, s1..s4, tx ty; a driver may send zeros for what its lens has not."""
+    d = [0.1, -0.05, 1e-3, -2e-3, 0.01, 0.02, -0.01, 5e-3, 0.02, -0.01, 0.015, 5e-3, 0.01, -0.02][:count]
+    camera = camera_from_info(info(distortion_model="rational_polynomial", d=d + [0.0] * (14 - count)))
+    assert camera.dist.tolist() == d
+    points = np.array([[0.3, 0.2, 2.0], [-0.8, 0.5, 2.0]])
+    expected = cv2.projectPoints(points, np.zeros(3), np.zeros(3), camera.K, np.array(d))[0][:, 0]
+    np.testing.assert_allclose(project(points, camera), expected, atol=1e-9)
+    np.testing.assert_allclose(
+        undistort_points(expected, camera), project(points, camera, distort=False), atol=1e-3
+    )  # fmt: skip
+    back = camera_from_info(over_the_wire(camera_to_info(camera, STAMP_NS)))
+    assert back.dist.tolist() == d
+
+
+def test_rectified_images_are_described_by_p() -> None:
+    """image_proc hands on the raw image's info: K and D are of the raw image, P of the rectified one."""
+    msg = info(p=np.array([460.0, 0, 311, -27, 0, 470, 244, 0, 0, 0, 1, 0]))
+    camera = camera_from_info(msg, image_hw=(480, 640), rectified=True)
+    np.testing.assert_array_equal(camera.K, [[460, 0, 311], [0, 470, 244], [0, 0, 1]])
+    assert not camera.distorted
+    assert camera_from_info(msg).distorted
+    without = camera_from_info(info(), rectified=True)  # some drivers leave P out
+    np.testing.assert_array_equal(without.K, camera_from_info(info()).K)
+
+
+@pytest.mark.parametrize(
+    ("topic", "rectified"),
+    [
+        ("/camera/image_rect_color", True),
+        ("/camera/image_rect", True),
+        ("/zed/zed_node/rgb/color/rect/image", True),
+        ("/zed/zed_node/rgb/image_rect_color", True),
+        ("/camera/camera/color/image_raw", False),
+        ("/director/image_raw", False),
+        ("/rect_camera/image_raw", False),
+    ],
+)
+def test_topics_of_rectified_images_are_known_by_name(topic, rectified) -> None:
+    assert shows_rectified(topic) is rectified
+    assert shows_rectified(topic, "always")
+    assert not shows_rectified(topic, "never")
 
 
 def test_short_and_missing_distortion_is_padded() -> None:

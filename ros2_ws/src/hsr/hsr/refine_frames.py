@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 from hsr_core.depth import DepthFrame, DepthSelector
 from hsr_core.depth.base import same_intrinsics
 from hsr_core.depth.decode import RawDepth
+from hsr_core.depth.measured import MeasuredDepth
 from hsr_core.errors import BadFrame, HsrError, InvalidIntrinsics, ShapeError
 from hsr_core.geometry.raster import Topology
 from hsr_core.geometry.view import BodyView, FrameView
@@ -24,6 +25,7 @@ from hsr_core.types import Array, Camera, Frame, HumanParams, IntrinsicsSource, 
 
 from . import convert
 from .cameras import CameraBook
+from .depth_input import compressed_depth, raw_depth
 from .notices import Notices
 from .pairing import Bundle
 from .refine_grid import Grid
@@ -257,20 +259,32 @@ class FrameMaker:
     def _feed(self, bundle: Bundle, grid: Grid, info: CameraInfo | None) -> None:
         depth, mask = self._depth.provider("topic"), self._masks.provider("topic")
         if depth is not None and bundle.depth is not None:
-            msg, camera = bundle.depth, self._depth_camera_of(info)
-            # Depth of another camera is registered onto the undistorted image: it has nothing to be straightened of.
-            own = camera is None or same_intrinsics(camera.K, grid.source.K)
-            data, hw, step, big = grid.pick_message(msg, straighten=own)
-            if camera is not None:
-                depth.set_camera(camera.scaled(hw) if camera.image_hw == grid.source.image_hw else camera)
-            frame_id = msg.header.frame_id
-            if frame_id == bundle.image.msg.header.frame_id:
-                frame_id = grid.camera.frame_id
-            depth.put(RawDepth(data, hw, step, msg.encoding, frame_id, stamp_to_ns(msg.header.stamp), big))
+            self._feed_depth(depth, bundle, grid, self._depth_camera_of(info))
         if mask is not None and bundle.mask is not None:
             msg = bundle.mask
             data, hw, step, big = grid.pick_message(msg)
             mask.put(RawMask(data, hw, step, msg.encoding, stamp_to_ns(msg.header.stamp), big))
+
+    def _feed_depth(self, depth: MeasuredDepth, bundle: Bundle, grid: Grid, camera: Camera | None) -> None:
+        msg = bundle.depth
+        try:
+            raw = compressed_depth(msg).decoded() if isinstance(msg, CompressedImage) else raw_depth(msg)
+        except BadFrame as error:
+            self._notices.warn("bad depth", f"depth image dropped: {error}", every_s=30.0)
+            return
+        # Depth of another camera is registered onto the undistorted image: it has nothing to be straightened of.
+        here = None if camera is None else _at_size(camera, grid.source.image_hw)
+        own = camera is None or (here is not None and same_intrinsics(here.K, grid.source.K))
+        resized = own and camera is not None and raw.hw != grid.source.image_hw
+        data, hw, step, big = grid.pick(
+            raw.data, raw.hw, raw.step, raw.encoding, raw.big_endian, straighten=own, resized=resized
+        )
+        if camera is not None:
+            depth.set_camera(here.scaled(hw) if own or camera.image_hw == grid.source.image_hw else camera)
+        frame_id = raw.frame_id
+        if frame_id == bundle.image.msg.header.frame_id:
+            frame_id = grid.camera.frame_id
+        depth.put(RawDepth(data, hw, step, raw.encoding, frame_id, raw.stamp_ns, big))
 
     def _depth_camera_of(self, info: CameraInfo | None) -> Camera | None:
         if info is None:
@@ -283,3 +297,11 @@ class FrameMaker:
                 camera = None
             self._depth_camera = info, camera
         return self._depth_camera[1]
+
+
+def _at_size(camera: Camera, image_hw: tuple[int, int]) -> Camera | None:
+    """Return the camera for the same picture at another size; None when it cannot be the same."""
+    try:
+        return camera.scaled(image_hw)
+    except InvalidIntrinsics:
+        return None

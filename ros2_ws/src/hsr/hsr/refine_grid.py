@@ -57,7 +57,7 @@ class Grid:
         Args:
             straighten: False leaves the distortion as it is.
         """
-        if self._small is not self.source:
+        if values.shape != self._small.image_hw:
             values = cv2.resize(values, self._size, interpolation=cv2.INTER_NEAREST_EXACT)
         if self._maps is None or not straighten:
             return values
@@ -69,18 +69,37 @@ class Grid:
         return undistort_points((np.asarray(uv, np.float64) + 0.5) * scale - 0.5, self._small)
 
     def pick_message(self, msg: Image, *, straighten: bool = True) -> tuple[Any, tuple[int, int], int, bool]:
+        """Return (data, (H, W), step, big endian) of a mask in the grid; see `pick`."""
+        hw = msg.height, msg.width
+        return self.pick(msg.data, hw, msg.step, msg.encoding, bool(msg.is_bigendian), straighten=straighten)
+
+    def pick(
+        self,
+        data: Any,
+        hw: tuple[int, int],
+        step: int,
+        encoding: str,
+        big_endian: bool,
+        *,
+        straighten: bool = True,
+        resized: bool = False,
+    ) -> tuple[Any, tuple[int, int], int, bool]:
         """Return (data, (H, W), step, big endian) of a depth image or mask in the grid.
 
         One that does not fit is returned as it came: the provider refuses it and says why.
+
+        Args:
+            straighten: False leaves the distortion as it is.
+            resized: It is the same picture at another size.
         """
-        hw = msg.height, msg.width
-        as_it_came = msg.data, hw, msg.step, bool(msg.is_bigendian)
-        if self.same or msg.encoding not in _DTYPES or hw != self.source.image_hw:
+        as_it_came = data, hw, step, big_endian
+        fits = resized or hw == self.source.image_hw
+        if encoding not in _DTYPES or not fits or (self.same and hw == self.source.image_hw):
             return as_it_came
-        dtype = np.dtype((">" if msg.is_bigendian else "<") + _DTYPES[msg.encoding])
-        if msg.step < msg.width * dtype.itemsize or len(msg.data) < msg.step * msg.height:
+        dtype = np.dtype((">" if big_endian else "<") + _DTYPES[encoding])
+        if step < hw[1] * dtype.itemsize or len(data) < step * hw[0]:
             return as_it_came
-        values = np.ndarray(hw, dtype, buffer=msg.data, strides=(msg.step, dtype.itemsize))
+        values = np.ndarray(hw, dtype, buffer=data, strides=(step, dtype.itemsize))
         picked = self.picked(values.astype(dtype.newbyteorder("=")), straighten=straighten)
-        data = np.ascontiguousarray(picked).reshape(-1).view(np.uint8)
-        return data, picked.shape, picked.shape[1] * dtype.itemsize, sys.byteorder == "big"
+        flat = np.ascontiguousarray(picked).reshape(-1).view(np.uint8)
+        return flat, picked.shape, picked.shape[1] * dtype.itemsize, sys.byteorder == "big"

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from hsr_msgs.msg import FrameStats, HumanArray
 from rclpy.lifecycle import LifecycleNode
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from . import qos
 from .cameras import CameraBook
+from .following import Following, Source
 from .image_input import ImageInput
 from .notices import Notices
 from .pairing import Pairing
@@ -56,18 +56,20 @@ class RefineInput:
         self._stats = node.create_subscription(
             FrameStats, "stats", self._on_stats, qos.stats(), qos_overriding_options=qos.OVERRIDES
         )
-        self._companions: dict[str, tuple[bool, list[Any]]] = {}
-        self._watch_companions()
+        self._companions = [self._follow(name) for name in self._wanted()]
 
     def watch(self) -> None:
         """Follow the publishers' reliability and complain about silence; called a few times a second."""
         self.images.watch()
-        self._watch_companions()
+        for companion in self._companions:
+            companion.watch()
 
     def close(self) -> None:
         self.images.close()
-        for subscription in (self._people, self._stats, *(s for _, group in self._companions.values() for s in group)):
+        for subscription in (self._people, self._stats):
             self._node.destroy_subscription(subscription)
+        for companion in self._companions:
+            companion.close()
         self._companions.clear()
 
     def _on_people(self, msg: HumanArray) -> None:
@@ -83,33 +85,19 @@ class RefineInput:
 
     def _wanted(self) -> list[str]:
         depth, mask = self._settings.depth, self._settings.mask
-        out = ["depth"] if depth.enabled and depth.provider in ("auto", "topic") else []
+        out = ["depth", "depth_info"] if depth.enabled and depth.provider in ("auto", "topic") else []
         return [*out, "mask"] if mask.provider in ("auto", "topic") else out
 
-    def _watch_companions(self) -> None:
-        node = self._node
-        for name in self._wanted():
-            topic = node.resolve_topic_name(name)
-            known = self._companions.get(name)
-            if known is not None and not node.count_publishers(topic):
-                continue
-            reliable = qos.match_reliability(node, topic, self._settings.input.reliability)
-            if known is not None and known[0] == reliable:
-                continue
-            for subscription in known[1] if known else ():
-                node.destroy_subscription(subscription)
-            self._companions[name] = reliable, self._subscribe(name, reliable)
+    def _follow(self, name: str) -> Following:
+        node, reliability = self._node, self._settings.input.reliability
+        topic = node.resolve_topic_name(name)
+        if name == "depth_info":
+            return Following(node, [Source(CameraInfo, topic, self._on_depth_info)], qos.camera_info_input, reliability)
 
-    def _subscribe(self, name: str, reliable: bool) -> list[Any]:
-        node, options = self._node, {"qos_overriding_options": qos.INPUT_OVERRIDES}
-        out = [
-            node.create_subscription(
-                Image, name, lambda msg: self._pairing.put_companion(name, msg), qos.paired_input(reliable), **options
-            )
-        ]
+        def put(msg: Image | CompressedImage) -> None:
+            self._pairing.put_companion(name, msg)
+
+        sources = [Source(Image, topic, put)]
         if name == "depth":
-            info = qos.camera_info_input(
-                qos.match_reliability(node, node.resolve_topic_name("depth_info"), self._settings.input.reliability)
-            )
-            out.append(node.create_subscription(CameraInfo, "depth_info", self._on_depth_info, info, **options))
-        return out
+            sources.append(Source(CompressedImage, f"{topic}/compressedDepth", put))
+        return Following(node, sources, qos.paired_input, reliability)
