@@ -60,7 +60,8 @@ GOOD = {
     "8UC3": {"encoding": "8UC3"}, "bayer_rggb8": {"encoding": "bayer_rggb8", "channels": 1},
     "bayer_bggr8": {"encoding": "bayer_bggr8", "channels": 1}, "yuv422": {"encoding": "yuv422", "channels": 2},
     "yuv422_yuy2": {"encoding": "yuv422_yuy2", "channels": 2}, "uyvy": {"encoding": "uyvy", "channels": 2},
-    "bgr16": {"encoding": "bgr16", "channels": 6}, "padded rows": {"step": 256}, "nv12": {"encoding": "nv12", "channels": 1, "data": bytes(64 * 48 * 3 // 2)},
+    "bgr16": {"encoding": "bgr16", "channels": 6}, "padded rows": {"step": 256},
+    "nv12": {"encoding": "nv12", "channels": 1, "data": bytes(64 * 48 * 3 // 2)},
 }  # fmt: skip
 
 

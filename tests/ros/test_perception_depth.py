@@ -8,9 +8,11 @@ from array import array
 import cv2
 import numpy as np
 import pytest
-from harness import FRAME_ID, Perception, camera_info, image, level, values
+from geometry_msgs.msg import TransformStamped
+from harness import FRAME_ID, Perception, Rig, camera_info, image, level, values
 from hsr.convert import ns_to_stamp
-from hsr_msgs.msg import Human
+from hsr_msgs.msg import Human, HumanArray
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 SIZE = (64, 48)
@@ -241,3 +243,43 @@ def test_compressed_depth_is_taken_where_no_raw_depth_is(rig, depth):
         "raw depth again",
     )
     assert values(depth.perception.status("depth"))["refused"] != "0"
+
+
+@pytest.fixture
+def fresh_rig(tmp_path):
+    rig = Rig(tmp_path)
+    yield rig
+    rig.close()
+
+
+def test_depth_of_another_camera_is_registered_where_that_is_asked_for_and_tf_ties_the_two(fresh_rig):
+    """A wall 2.5 m before the depth camera, which stands 0.1 m behind the colour camera: 2.4 m from that one."""
+    tf = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs: make setup, or apt install ros-$ROS_DISTRO-tf2-msgs")
+    rig = fresh_rig
+    perception = start(rig, "depth.register:=true")
+    camera = DepthCamera(rig, perception)
+    latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    static = rig.node.create_publisher(tf.TFMessage, "/tf_static", latched)
+    options = {"frame_id": "depth_optical_frame", "info": camera_info(SIZE, "depth_optical_frame")}
+    camera.play(
+        lambda: (s := perception.status("depth")) and "none yet" in s.message,
+        "that the transform is missing",
+        **options,
+    )
+    transform = TransformStamped(child_frame_id="depth_optical_frame")
+    transform.header.frame_id = FRAME_ID
+    transform.transform.translation.z = -0.1
+    transform.transform.rotation.w = 1.0
+    static.publish(tf.TFMessage(transforms=[transform]))
+    assert wait_for_depth(camera, **options).transl[2] == pytest.approx(2.4, abs=1e-3)
+
+
+def test_images_without_a_camera_info_take_that_of_their_registered_depth(fresh_rig):
+    perception = start(fresh_rig)
+    camera = DepthCamera(fresh_rig, perception)
+    fresh_rig.node.destroy_publisher(perception.infos)
+    perception.infos = camera.infos  # nothing is said of the colour camera
+    human = wait_for_depth(camera)
+    assert human.transl[2] == pytest.approx(2.5)
+    assert perception.people[-1].intrinsics_source == HumanArray.CAMERA_INFO
+    assert "the depth camera's" in perception.log()
