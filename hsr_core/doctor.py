@@ -183,7 +183,7 @@ def check_view() -> Finding:
 ROS_QUESTION = """
 import importlib.util as u, json, os
 found = {}
-for name in ("rclpy", "hsr", "hsr_msgs", "launch_ros", "tf2_ros", "hri_msgs", "diagnostic_updater", "cv_bridge"):
+for name in ("rclpy", "hsr", "hsr_msgs", "launch_ros", "tf2_msgs", "hri_msgs", "diagnostic_updater", "cv_bridge"):
     spec = u.find_spec(name)
     found[name] = spec is not None and spec.origin is not None
 out = {"packages": found, "distro": os.environ.get("ROS_DISTRO", "")}
@@ -221,7 +221,7 @@ def check_ros(answer: dict[str, Any]) -> Finding:
                        "make setup, or colcon build ros2_ws and source its install/setup.bash", answer)  # fmt: skip
     if answer["marker_layout"]:
         return Finding("ros", WARN, f"mesh markers take the slow way: {answer['marker_layout']}", "", answer)
-    optional = [name for name in ("launch_ros", "tf2_ros", "hri_msgs", "cv_bridge") if not packages.get(name)]
+    optional = [name for name in ("launch_ros", "tf2_msgs", "hri_msgs", "cv_bridge") if not packages.get(name)]
     advice = f"not found, and not needed: {', '.join(optional)}" if optional else ""
     return Finding("ros", OK, f"rclpy, hsr and hsr_msgs on {answer['rmw']}", advice, answer)
 
