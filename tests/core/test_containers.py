@@ -188,7 +188,9 @@ def test_a_service_has_a_health_check_of_its_own_and_commands_that_are_there(nam
         module = service["command"][service["command"].index("-m") + 1]
         assert (ROOT / "ros2_ws" / "src" / "hsr" / f"{module.replace('.', '/')}.py").is_file()
     if service["command"][:3] == ["ros2", "launch", "hsr"]:
-        assert (ROOT / "launch" / service["command"][3]).is_file()
+        launch_file = (ROOT / "launch" / service["command"][3]).read_text()
+        for word in service["command"][4:]:
+            assert f'    ("{word.partition(":=")[0]}", ' in launch_file, f"{word}: no such launch argument"
 
 
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
