@@ -25,7 +25,7 @@ from .stamps import header
 try:
     from hri_msgs.msg import IdsList, IdsMatch
 
-    from .rep155_topics import BODY_KINDS, FACE_KINDS, BodyTopics, FaceTopics
+    from .rep155_topics import BODY_KINDS, FACE_KINDS, BodyTopics, FaceTopics, create_publisher
 except ImportError as error:  # not installed, or built for another Python
     IMPORT_ERROR = str(error)
 else:
@@ -224,4 +224,4 @@ class Rep155:
         for kind in {*kinds.values()}:
             # A hidden topic for each: several nodes may do this at once, and a topic has one type.
             name = f"{self._root}/_types/{kind.__name__}"
-            self._node.destroy_publisher(self._node.create_publisher(kind, name, qos.rep155()))
+            self._node.destroy_publisher(create_publisher(self._node, kind, name, qos.rep155()))

@@ -14,6 +14,7 @@ from hri_msgs.msg import (
     NormalizedRegionOfInterest2D,
     Skeleton2D,
 )
+from rclpy.event_handler import PublisherEventCallbacks
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import Header, String
 
@@ -37,14 +38,21 @@ _CHANNELS = {("bgr", 3): "bgr8", ("bgr", 4): "bgra8", ("rgb", 3): "rgb8", ("rgb"
 _HEAD = J["head"]
 
 
+def create_publisher(node: Any, kind: type, topic: str, profile: Any) -> Any:
+    """Return a publisher that any thread may destroy: without events, which the executor would be waiting for."""
+    return node.create_publisher(
+        kind, topic, profile, event_callbacks=PublisherEventCallbacks(use_default_callbacks=False)
+    )
+
+
 class Topics:
     """Publishers below one name; nothing is made for a topic that nobody listens to."""
 
     def __init__(self, node: Any, prefix: str, kinds: dict[str, type]) -> None:
         self._node = node
         self.publishers = {
-            name: node.create_publisher(
-                kind, f"{prefix}/{name}", qos.description() if name == "urdf" else qos.rep155()
+            name: create_publisher(
+                node, kind, f"{prefix}/{name}", qos.description() if name == "urdf" else qos.rep155()
             )
             for name, kind in kinds.items()
         }  # fmt: skip
