@@ -244,7 +244,9 @@ def test_networks_for_arm64_are_of_the_version_that_other_machines_have() -> Non
 
 SYSTEM_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml"}
 """rosdep's names."""
-NOT_BY_ROSDEP = {"hsr_core", "hsr", "rosbags"}  # rosbags: extra `bag` of the library, for the player
+NOT_BY_ROSDEP = {"hsr_core", "hsr"}
+OPTIONAL = {"rosbags", "hri_msgs"}
+"""Of modules that are imported where they are installed: recordings (the library's extra `bag`), ROS4HRI."""
 
 
 def declared(package: str) -> dict[str, set[str]]:
@@ -259,7 +261,7 @@ def imported() -> set[str]:
     """Return the packages that the nodes import unconditionally, that is at the beginning of a line."""
     files = [*(ROOT / "ros2_ws" / "src" / "hsr" / "hsr").glob("*.py"), *(ROOT / "launch").glob("*.py")]
     found = {name for file in files for name in re.findall(r"^(?:from|import) (\w+)", file.read_text(), re.M)}
-    return found - set(sys.stdlib_module_names) - NOT_BY_ROSDEP
+    return found - set(sys.stdlib_module_names) - NOT_BY_ROSDEP - OPTIONAL
 
 
 def test_package_xml_names_what_is_imported_and_nothing_that_rosdep_does_not_know() -> None:
