@@ -54,8 +54,9 @@ class StampRing(Generic[T]):
             found = self._nearest(stamp_ns, max_offset_s)
             if found is None and max_wait_s > 0:
                 due_s = self._due_s(stamp_ns, max_offset_s)
-                if 0 < due_s <= max_wait_s:
-                    self._lock.wait_for(lambda: self._nearest(stamp_ns, max_offset_s) is not None, due_s)
+                if -_SLACK_S < due_s <= max_wait_s:
+                    limit_s = min(due_s + _SLACK_S, max_wait_s)
+                    self._lock.wait_for(lambda: self._nearest(stamp_ns, max_offset_s) is not None, limit_s)
                     found = self._nearest(stamp_ns, max_offset_s)
         return found
 
@@ -64,19 +65,20 @@ class StampRing(Generic[T]):
         return None if found is None or abs(found[0] - stamp_ns) > max_offset_s * 1e9 else found
 
     def _due_s(self, stamp_ns: int, max_offset_s: float) -> float:
-        """Return how long to wait at most for the item of a stamp; 0 or less: none is expected any more."""
+        """Return in how long the item of a stamp should come; minus infinity: none is expected."""
+        none = -float("inf")
         if len(self._arrivals) < _FORECAST_ITEMS:
-            return 0.0
+            return none
         stamps = np.array([stamp for stamp, _ in self._arrivals])
         period_ns = float(np.median(np.diff(stamps)))
         if period_ns <= 0:
-            return 0.0
+            return none
         ahead = round((stamp_ns - stamps[-1]) / period_ns)
         expected_ns = stamps[-1] + ahead * period_ns
         if not 1 <= ahead <= _MISSED or abs(expected_ns - stamp_ns) > max_offset_s * 1e9:
-            return 0.0
+            return none
         newest_s = float(np.median([now - (stamp - stamps[-1]) * 1e-9 for stamp, now in self._arrivals]))
-        return newest_s + ahead * period_ns * 1e-9 + _SLACK_S - time.monotonic()
+        return newest_s + ahead * period_ns * 1e-9 - time.monotonic()
 
     def newest_ns(self) -> int | None:
         """Return the newest stamp, or None when nothing has come."""

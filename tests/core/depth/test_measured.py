@@ -174,6 +174,24 @@ def test_depth_that_has_stopped_is_told_from_depth_that_is_a_little_off():
     assert "-500 ms away: depth has stopped" in provider.status
 
 
+def test_a_part_of_the_pixels_is_enough_to_register_a_scene():
+    """The depth camera stands 5 cm beside the colour camera; the plane comes back where that one has it."""
+    T = np.eye(4)
+    T[0, 3] = 0.05
+    behind = replace(COLOR, frame_id="depth")
+    for pixels in (0, 9000):
+        provider = MeasuredDepth(DepthSettings(register=True), registered_pixels=pixels)
+        provider.set_camera(behind)
+        provider.set_extrinsics(T)
+        provider.put(image_mm(np.full(COLOR.image_hw, 2.0), 0, "depth"))
+        frame = provider.depth_at(0, COLOR, "color")
+        assert (frame.depth_m.shape == COLOR.image_hw) is (pixels == 0)
+        seen = frame.depth_m[:, frame.depth_m.shape[1] // 8 :]  # what lies beside the depth camera's view is not there
+        assert (seen > 0).mean() > 0.95
+        np.testing.assert_allclose(seen[seen > 0], 2.0, atol=1e-5)
+        np.testing.assert_allclose(frame.K[0, 0], COLOR.K[0, 0] * frame.depth_m.shape[1] / COLOR.image_hw[1])
+
+
 class Clock:
     """Monotonic time of `hsr_core.pairing`, which the test sets."""
 
