@@ -17,6 +17,7 @@ from hsr_core.input_rules import OneCamera, StampRules, Verdict
 from . import qos
 from .cameras import CameraBook
 from .convert import stamp_to_ns
+from .following import first_published
 from .notices import Notices
 from .stats import Counters, Rate
 
@@ -95,6 +96,11 @@ class ImageInput:
         return f"{self._base}/compressed" if self._compressed else self._base
 
     @property
+    def endpoints(self) -> list[tuple[str, Any]]:
+        """Topic and quality of service of each subscription."""
+        return [(one.topic_name, one.qos_profile) for one in self._subscriptions]
+
+    @property
     def reliable(self) -> bool:
         """Whether the image subscription asks for reliable delivery."""
         return self._matched[0]
@@ -144,9 +150,7 @@ class ImageInput:
         """Return whether to take compressed images: `auto` takes raw ones where somebody publishes them."""
         if self._transport != "auto":
             return self._transport == "compressed"
-        if self._node.count_publishers(self._base):
-            return False
-        return now or self._node.count_publishers(f"{self._base}/compressed") > 0
+        return first_published(self._node, (self._base, f"{self._base}/compressed"), int(now)) == 1
 
     def _match(self, topic: str) -> bool:
         return qos.match_reliability(self._node, topic, self._wanted)
