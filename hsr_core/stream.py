@@ -74,6 +74,8 @@ class StreamCounters:
     """What was irregular since the start. None of it stops the stream."""
 
     dropped_people: int = 0
+    below_min_score: int = 0
+    below_min_height: int = 0
     clock_jumps: int = 0
     placed_by_depth: int = 0
     depth_without_person: int = 0
@@ -255,7 +257,10 @@ class HumanStream:
             return False
         # The longer side: someone who lies or is cut by the image is wide.
         size = max(person.bbox_xyxy[2] - person.bbox_xyxy[0], person.bbox_xyxy[3] - person.bbox_xyxy[1])
-        return person.score >= people.min_score and size >= people.min_height_px
+        unsure, small = person.score < people.min_score, size < people.min_height_px
+        self.counters.below_min_score += unsure
+        self.counters.below_min_height += small and not unsure
+        return not (unsure or small)
 
     def _place(
         self, person: Regression, memory: _Memory, depth_m: Array | None, camera: Camera, stamp_ns: int

@@ -79,6 +79,8 @@ def lifecycle_status(state: str, failure: str, step: tuple[str, int, int] | None
         status.values |= {"phase": phase, "elapsed [s]": round(elapsed_s)}
         if total > 0:
             status.values["percent"] = progress.percent(done, total)
+    elif state in ("unconfigured", "inactive") and not failure:
+        status.note(f"{state}: no image is taken until the node is active")
     if failure:
         status.error(failure)
     return status
@@ -86,7 +88,13 @@ def lifecycle_status(state: str, failure: str, step: tuple[str, int, int] | None
 
 @dataclass(frozen=True)
 class CameraView:
-    """What the camera status is made of."""
+    """What the camera status is made of.
+
+    Attributes:
+        hint: What may be done when nothing arrives.
+        drops: What became of the images since activation, by name.
+        last_bad: Why an image of the last seconds could not be used.
+    """
 
     topic: str
     rate_hz: float
@@ -100,6 +108,9 @@ class CameraView:
     intrinsics_source: str
     camera_note: str
     publishers: str
+    hint: str = ""
+    drops: Mapping[str, int] = field(default_factory=dict)
+    last_bad: str = ""
 
 
 def camera_status(view: CameraView) -> Status:
@@ -114,16 +125,19 @@ def camera_status(view: CameraView) -> Status:
             "dropped_bad": view.dropped_bad,
             "intrinsics_source": view.intrinsics_source,
             "publishers": view.publishers,
+            "last_image_age [s]": view.silent_s,
+            **view.drops,
         },
     )
-    if view.silent_s > 5.0:
-        status.error(f"no image for {view.silent_s:.0f} s on {view.topic}")
-    elif view.silent_s > 1.0:
-        status.warn(f"no image for {view.silent_s:.0f} s on {view.topic}")
+    if view.silent_s > 1.0:
+        text = f"no image for {view.silent_s:.0f} s on {view.topic}" + (f": {view.hint}" if view.hint else "")
+        (status.error if view.silent_s > 5.0 else status.warn)(text)
     elif view.rate_hz < 5.0:
         status.warn(f"only {view.rate_hz:.1f} images per second")
     if view.camera_note:
         status.warn(view.camera_note)
+    if view.last_bad:
+        status.warn(f"images are dropped: {view.last_bad}")
     if view.mixed:
         status.warn("images of different cameras on one topic")
     if view.no_stamps:
@@ -152,6 +166,50 @@ def inference_status(
     return status
 
 
+@dataclass(frozen=True)
+class MeshView:
+    """What decides whether somebody sees a mesh."""
+
+    enabled: bool
+    every_n: int
+    max_rate_hz: float
+    frame_id: str
+    listeners: Mapping[str, int]
+    markers: int
+    bad_meshes: int
+
+
+def mesh_status(view: MeshView) -> Status:
+    """Return why there is, or is not, a mesh on the topic."""
+    status = Status(
+        "mesh",
+        {"mesh.enabled": view.enabled, "markers": view.markers, "bad_meshes": view.bad_meshes,
+         "frame_id": view.frame_id, "marker.max_rate_hz": view.max_rate_hz, "mesh.every_n": view.every_n,
+         **{f"listeners {name}": count for name, count in view.listeners.items()}},
+    )  # fmt: skip
+    if not view.enabled:
+        status.warn("mesh.enabled is false: no mesh is made")
+    elif not any(view.listeners.values()):
+        status.note("nobody listens to mesh or mesh_compact: none is made")
+    if view.frame_id:
+        status.note(f"RViz needs a fixed frame that is tied to {view.frame_id!r}, or that frame itself")
+    return status
+
+
+def drops_text(before: Mapping[str, int], now: Mapping[str, int], max_age_s: float) -> str:
+    """Return why no image that came between two counts was processed; "" when some were, or none came."""
+    grown = {name: now[name] - before.get(name, 0) for name in now}
+    if grown.get("received", 0) <= 0 or grown.get("processed", 0) > 0:
+        return ""
+    why = {
+        "dropped_stale": f"stale: older than input.max_age_s ({max_age_s:g} s), not newer than the last, or paused",
+        "dropped_bad": "bad: the log says which and why",
+        "dropped_busy": "busy: pushed out by newer ones, or camera info is awaited",
+    }
+    reasons = [f"{grown[name]} {text}" for name, text in why.items() if grown.get(name, 0) > 0]
+    return f"none of {grown['received']} images was processed: {'; '.join(reasons)}" if reasons else ""
+
+
 def latency_status(p50: float, p99: float, largest: float, offset_s: float, other_clock: bool) -> Status:
     status = Status("latency", {"p50 [ms]": p50, "p99 [ms]": p99, "max [ms]": largest, "clock_offset [s]": offset_s})
     if other_clock:
@@ -163,10 +221,26 @@ def latency_status(p50: float, p99: float, largest: float, offset_s: float, othe
     return status
 
 
-def people_status(count: int, ids: list[str], primary: str, new_per_min: int, people_max: int) -> Status:
+def people_status(
+    count: int, ids: list[str], primary: str, new_per_min: int, people_max: int, limits: Mapping[str, object],
+    refused: Mapping[str, int],
+) -> Status:  # fmt: skip
+    """Return who is there.
+
+    Args:
+        limits: Settings that keep people out, by name.
+        refused: People that were kept out since the last message, by the setting that did.
+    """
     status = Status(
-        "people", {"count": count, "ids": " ".join(ids), "primary": primary, "new_tracks_per_min": new_per_min}
+        "people",
+        {"count": count, "ids": " ".join(ids), "primary": primary, "new_tracks_per_min": new_per_min, **limits},
     )
+    if count == 0:
+        status.note("nobody is seen")
+    for name, number in refused.items():
+        if number:
+            status.values[f"below {name}"] = number
+            (status.note if count else status.warn)(f"{number} times somebody below {name} ({limits[name]})")
     if count >= people_max > 1:
         status.warn(f"people.max ({people_max}) reached")
     return status

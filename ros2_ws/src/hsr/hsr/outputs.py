@@ -81,6 +81,11 @@ class Outputs:
         # Drawing and JPEG have a thread of their own: the next frame does not wait for a picture.
         self._painter: Worker = Worker(lambda job: self._draw(*job), on_draw_error, name="overlay")
 
+    @property
+    def publishers(self) -> tuple:
+        """Those in the node's namespace."""
+        return tuple(self._publishers)
+
     def configure(self, settings: Settings) -> None:
         """Take live settings between two frames."""
         self._settings = settings
@@ -178,6 +183,7 @@ class Outputs:
         message = self.marker_writer.encode(track_id, vertices, result.stamp_ns, result.frame_id)
         if message is not None:
             self.mesh.publish(message)
+            self._counters.add("markers")
 
     def _publish_compact(self, track_id: int, vertices: Array, result: FrameResult) -> None:
         self.mesh_compact.publish(

@@ -12,28 +12,25 @@ import os
 # processor time of a frame on two cores.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-import time
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 from hsr_core import progress
 from hsr_core.config import Settings
-from hsr_core.types import TrackState
 
 from . import diagnostics, params, qos
 from .cameras import CameraBook
-from .convert import body_id
 from .depth_input import DepthInput, open_depth_input
-from .environment import profile_status
 from .guarded_node import GuardedNode, run
 from .image_input import ImageInput, Incoming
 from .notices import Notices
 from .outputs import Outputs
+from .perception_diagnostics import PerceptionDiagnostics
 from .pipeline import Pipeline, Stream
 from .services import Services
 from .stats import Counters
@@ -41,7 +38,6 @@ from .tf_input import TfInput, check_world_frame
 from .worker import Worker
 
 WATCH_PERIOD_S = 0.25
-ERROR_SHOWN_S = 5.0
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
 OpenStream = Callable[[Settings], Stream]
 
@@ -86,13 +82,13 @@ class PerceptionNode(GuardedNode):
         self._worker: Worker[Incoming] | None = None
         self._tf: TfInput | None = None
         self._depth: DepthInput | None = None
-        self._track_births: dict[int, float] = {}
         Services(self, self._active_parts, self._restart, self._pause, self.service_timeout_s)
         # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
-        self._optional_parts = diagnostics.optional_parts_status()
-        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics)
-        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch)
+        self._health = PerceptionDiagnostics(self, self._counters)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS' own time may stand still, and that must be said
+        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics, clock=steady)
+        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch, clock=steady)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
 
@@ -230,13 +226,14 @@ class PerceptionNode(GuardedNode):
         self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
         statuses = [
             diagnostics.lifecycle_status(self.state_label, self.failure, *self.start_up_progress()),
-            self._transport_status(),
-            self._optional_parts,
+            *self._health.always(self._input, self._outputs),
         ]
         if self._outputs is not None:
             statuses.append(self._outputs.rep155.status())
         if self._input is not None:
-            statuses += self._active_statuses()
+            statuses += self._health.active(
+                self._settings, self._input, self._pipeline, self._cameras, self._outputs, self._stream
+            )
         if self._tf is not None:
             statuses.append(self._tf.lookup.status())
         if self._depth is not None:
@@ -244,70 +241,6 @@ class PerceptionNode(GuardedNode):
         camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))
-
-    def _active_statuses(self) -> list[diagnostics.Status]:
-        camera_input, pipeline, counts = self._input, self._pipeline, self._counters
-        result = pipeline.result
-        people = [person for person in result.people if person.state != TrackState.LOST] if result else []
-        p50, p99, largest = pipeline.latency_ms.percentiles(50, 99, 100)
-        recent_error = pipeline.error if time.monotonic() - pipeline.error_s < ERROR_SHOWN_S else ""
-        return [
-            diagnostics.camera_status(
-                diagnostics.CameraView(
-                    topic=camera_input.topic,
-                    rate_hz=camera_input.rate.hz(),
-                    silent_s=camera_input.silent_s,
-                    size=camera_input.size,
-                    encoding=camera_input.encoding,
-                    reliable=camera_input.reliable,
-                    mixed=camera_input.mixed,
-                    no_stamps=camera_input.rules.no_stamps,
-                    dropped_bad=counts["dropped_bad"],
-                    intrinsics_source=result.camera.source.name if result else "",
-                    camera_note=self._cameras.note,
-                    publishers=qos.describe_publishers(self, camera_input.topic),
-                )
-            ),
-            diagnostics.inference_status(
-                self._settings.regressor, self._settings.device, self._engine(),
-                camera_input.rate.hz(), pipeline.rate.hz(),
-                {name: window.percentiles(50, 99) for name, window in pipeline.work_ms.copy().items()},
-                recent_error, counts["errors"], counts["nan_people"],
-            ),
-            diagnostics.latency_status(
-                p50, p99, largest, camera_input.rules.clock_offset_s, camera_input.rules.other_clock
-            ),
-            diagnostics.people_status(
-                len(people),
-                [body_id(person.track_id) for person in people],
-                next((body_id(person.track_id) for person in people if person.primary), ""),
-                self._new_tracks_per_min({person.track_id for person in people}),
-                self._settings.people.max,
-            ),
-        ]  # fmt: skip
-
-    def _engine(self) -> str:
-        """Return what runs the regressor's network and why, if it says so."""
-        return getattr(getattr(self._stream, "regressor", None), "engine_reason", "")
-
-    def _transport_status(self) -> diagnostics.Status:
-        profile = profile_status()
-        marker_note = self._outputs.marker_writer.note if self._outputs else ""
-        lost = self._counters["dropped_gap"]
-        return diagnostics.transport_status(
-            profile.rmw, profile.segment_bytes, profile.note, profile.active, lost, marker_note
-        )
-
-    def _new_tracks_per_min(self, track_ids: set[int]) -> int:
-        now = time.monotonic()
-        for track_id in track_ids:
-            self._track_births.setdefault(track_id, now)
-        self._track_births = {
-            track_id: born
-            for track_id, born in self._track_births.items()
-            if track_id in track_ids or now - born < 60.0
-        }
-        return sum(now - born < 60.0 for born in self._track_births.values())
 
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:

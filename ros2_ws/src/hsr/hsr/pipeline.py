@@ -65,6 +65,7 @@ class Pipeline:
         work_ms: Durations of the stages of the newest frames, by name.
         error_s: Monotonic time of the last exception of the library.
         error: That exception as text.
+        bad, bad_s: The same of the last image that could not be used.
     """
 
     def __init__(
@@ -93,6 +94,7 @@ class Pipeline:
         self.latency_ms = Window()
         self.work_ms: dict[str, Window] = {}
         self.error, self.error_s = "", -float("inf")
+        self.bad, self.bad_s = "", -float("inf")
         self._nan_frames = 0
         self._snapshots: list[tuple[str, Future[Path]]] = []
 
@@ -137,6 +139,7 @@ class Pipeline:
         """Count an image that could not be used, or an exception of the library, and go on; a lost GPU is handed on."""
         self._counters.add("dropped_bad")
         if isinstance(error, BadFrame):
+            self.bad, self.bad_s = str(error), time.monotonic()
             self._notices.warn(("bad", str(error)), f"image dropped: {error}", every_s=60.0)
             return
         self._counters.add("errors")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import JumpThreshold, TimeJump
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
 from rclpy.duration import Duration
 
 from hsr_core import progress
@@ -135,8 +135,9 @@ class RefineNode(GuardedNode):
         RefineServices(self, self._active_parts, lambda: self._settings.data_dir, self.service_timeout_s)
         # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
-        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics)
-        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch)
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS' own time may stand still, and that must be said
+        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics, clock=steady)
+        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch, clock=steady)
         self._tick_timer = self.create_timer(TICK_S, self._tick)
         threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
         self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)

@@ -1,0 +1,115 @@
+"""What the ROS graph says about why nothing arrives: wrong topics, endpoints that do not match, nodes there twice.
+
+Asked once for each diagnostics message; nothing here is on the path of a frame.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+from .diagnostics import Status
+
+IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+MOST_NAMED = 4
+
+
+def image_hint(node: Any, topic: str) -> str:
+    """Return what may be meant instead of an image topic without images; "" when the topic has a publisher.
+
+    Args:
+        topic: Resolved name, perhaps with /compressed.
+    """
+    if node.count_publishers(topic):
+        return ""
+    own = f"{node.get_namespace().rstrip('/')}/"
+    there = {
+        name: types[0]
+        for name, types in node.get_topic_names_and_types()
+        if types[0] in IMAGES and not name.startswith(own) and node.count_publishers(name)
+    }
+    if not there:
+        return "nobody publishes images"
+    near = difflib.get_close_matches(topic, there, MOST_NAMED, 0.0)
+    names = ", ".join(name.removesuffix("/compressed") if name == f"{topic}/compressed" else name for name in near)
+    if f"{topic}/compressed" in there:
+        return f"only {topic}/compressed is published: set input.transport to compressed or auto"
+    return f"nobody publishes it; images are published on {names}: remap image to one of them"
+
+
+def wrong_type(node: Any, topic: str, wanted: str) -> str:
+    """Return what is wrong when a topic has publishers, and none of the wanted type; "" when nothing."""
+    kinds = sorted({info.topic_type for info in node.get_publishers_info_by_topic(topic)})
+    return f"{topic} carries {', '.join(kinds)}, not {wanted}" if kinds and wanted not in kinds else ""
+
+
+def mismatched_publishers(node: Any, topic: str, profile: Any) -> list[str]:
+    """Return publishers whose quality of service a subscription of ours cannot match, each as a sentence."""
+    out = []
+    for info in node.get_publishers_info_by_topic(topic):
+        verdict, reason = qos_check_compatible(info.qos_profile, profile)
+        if verdict == QoSCompatibility.ERROR:
+            out.append(f"{topic}: {_name(info)} does not match this node's subscription ({_plain(reason)})")
+    return out
+
+
+def mismatched_subscribers(node: Any, publishers: Iterable[Any]) -> list[str]:
+    """Return subscribers that receive nothing from our publishers, each as a sentence."""
+    out = []
+    for publisher in publishers:
+        for info in node.get_subscriptions_info_by_topic(publisher.topic_name):
+            verdict, reason = qos_check_compatible(publisher.qos_profile, info.qos_profile)
+            if verdict == QoSCompatibility.ERROR:
+                out.append(f"{publisher.topic_name}: {_name(info)} receives nothing ({_plain(reason)})")
+    return out
+
+
+def doubles(node: Any) -> str:
+    """Return what is wrong when another node of the same name is there; "" when none is."""
+    own = node.get_fully_qualified_name()
+    names = [f"{space.rstrip('/')}/{name}" for name, space in node.get_node_names_and_namespaces()]
+    count = names.count(own)
+    return f"{count} nodes are called {own}: they publish on the same topics and take each other's requests; start " \
+        "the others with another namespace, or end them" if count > 1 else ""  # fmt: skip
+
+
+def no_clock(node: Any) -> str:
+    """Return what is wrong when time is to come from /clock and does not; "" when nothing."""
+    waits = node.get_parameter("use_sim_time").value and not node.count_publishers("/clock")
+    return "use_sim_time is true and nobody publishes /clock: time stands still" if waits else ""
+
+
+def graph_status(node: Any, inputs: Mapping[str, str], endpoints: Iterable[tuple[str, Any]], publishers: Iterable[Any]):
+    """Return a status of the node's place in the graph.
+
+    Args:
+        inputs: Resolved topic by name: shows what was remapped.
+        endpoints: Topic and profile of each subscription.
+        publishers: Ours.
+    """
+    publishers = list(publishers)
+    status = Status("graph", {"node": node.get_fully_qualified_name(), **inputs})
+    problems = [doubles(node), no_clock(node)]
+    for topic, profile in endpoints:
+        problems += mismatched_publishers(node, topic, profile)
+    problems += mismatched_subscribers(node, publishers)
+    problems += [
+        f"{publisher.topic_name} has {count} publishers: another node publishes there, too"
+        for publisher in publishers
+        if (count := node.count_publishers(publisher.topic_name)) > 1 and not problems[0]
+    ]
+    for text in filter(None, problems):
+        status.warn(text)
+    return status
+
+
+def _name(info: Any) -> str:
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
+
+
+def _plain(reason: str) -> str:
+    """Return rclpy's reason without its marks."""
+    return reason.replace("ERROR:", "").strip().rstrip(";").lower()
