@@ -10,6 +10,7 @@ import time
 import numpy as np
 import pinocchio
 import pytest
+import rclpy
 from geometry_msgs.msg import PointStamped, TwistStamped
 from harness import FRAME_ID, Perception, Rig, image, level, values
 from hri_msgs.msg import (
@@ -19,8 +20,10 @@ from hri_msgs.msg import (
     NormalizedRegionOfInterest2D,
     Skeleton2D,
 )
+from hsr import rep155
 from hsr.body_ids import LINGER_S, BodyIds, face_id
 from hsr.convert import body_id
+from hsr.later import Later
 from open_body_node import VELOCITY
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
 from scipy.spatial.transform import Rotation
@@ -28,9 +31,12 @@ from scripted_node import Command
 from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
+from test_wire_convert import frame, person
 
 from hsr_core.body.joints import J
+from hsr_core.config import Settings
 from hsr_core.skeleton.rep155 import JOINTS
+from hsr_core.types import Frame
 
 LIBHRI = qos_profile_system_default
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
@@ -297,11 +303,7 @@ def test_without_hri_msgs_the_node_works_and_says_so(another_rig) -> None:
 
 
 def test_switched_off_is_no_warning() -> None:
-    from hsr.rep155 import open_rep155
-
-    from hsr_core.config import Settings
-
-    off = open_rep155(None, Settings().with_values({"rep155.enabled": False}), None, lambda job: None)
+    off = rep155.open_rep155(None, Settings().with_values({"rep155.enabled": False}), None, lambda job: None)
     status = off.status()
     assert status.level == 0
     assert status.texts == ["nothing under /humans: rep155.enabled is false"]
@@ -336,3 +338,34 @@ def test_the_module_imports_without_hri_msgs() -> None:
         "import sys; sys.modules['hri_msgs'] = None; from hsr import rep155; assert 'hri_msgs' in rep155.IMPORT_ERROR"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
+    """Endpoints are made and destroyed by another thread while the executor waits for the node's."""
+    monkeypatch.setattr(rep155, "LINGER_S", 0.02)
+    monkeypatch.setattr(rep155, "SWEEP_S", 0.01)
+    node = rclpy.create_node("crowd", context=rig.context)
+    failed: list[Exception] = []
+    later = Later(failed.append)
+    people = rep155.open_rep155(node, Settings(), None, later)
+    before = len(list(node.publishers))
+    rig.executor.add_node(node)
+    births = iter(range(60))
+
+    def step() -> bool:
+        track_id = next(births, None)
+        if track_id is not None:
+            people.publish(picture, frame(person(track_id)))
+        return track_id is None
+
+    picture = Frame(np.zeros((4, 4, 3), np.uint8), 0)
+    try:
+        rig.wait(step, "births")
+        people.forget(0, "")
+        rig.wait(lambda: len(list(node.publishers)) == before, "no publishers of those who left")
+        assert not failed
+    finally:
+        rig.executor.remove_node(node)
+        later.stop()
+        people.close()
+        node.destroy_node()
