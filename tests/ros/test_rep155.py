@@ -342,13 +342,14 @@ def test_the_module_imports_without_hri_msgs() -> None:
 
 def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
     """Endpoints are made and destroyed by another thread while the executor waits for the node's."""
-    monkeypatch.setattr(rep155, "LINGER_S", 0.02)
+    monkeypatch.setattr(rep155, "LINGER_S", 0.2)
     monkeypatch.setattr(rep155, "SWEEP_S", 0.01)
     node = rclpy.create_node("crowd", context=rig.context)
     failed: list[Exception] = []
     later = Later(failed.append)
     people = rep155.open_rep155(node, Settings(), None, later)
     before = len(list(node.publishers))
+    waited_for = list(node.waitables)
     rig.executor.add_node(node)
     births = iter(range(60))
 
@@ -361,6 +362,8 @@ def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
     picture = Frame(np.zeros((4, 4, 3), np.uint8), 0)
     try:
         rig.wait(step, "births")
+        rig.wait(lambda: len(list(node.publishers)) > before, "topics")
+        assert list(node.waitables) == waited_for, "an event that the executor would wait for while it is destroyed"
         people.forget(0, "")
         rig.wait(lambda: len(list(node.publishers)) == before, "no publishers of those who left")
         assert not failed
