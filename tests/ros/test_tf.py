@@ -22,7 +22,7 @@ from hsr_core.body import load_body
 from hsr_core.body.joints import JOINT_NAMES, J
 from hsr_core.skeleton.smplx_urdf import smplx_urdf
 
-FRAMES = 20
+FRAMES = 12
 MM = 1e-3
 
 
@@ -159,7 +159,7 @@ def test_joints_from_tf_alone_are_those_of_people_and_of_the_mesh(recording, bod
 def test_kinematics_of_joint_states_under_the_bodys_frame_are_the_same_joints(recording, body) -> None:
     """pinocchio on the URDF of the body's own rest joints, which know nothing of the pose."""
     compared = 0
-    for stamp in recording.whole()[::5]:
+    for stamp in recording.whole()[::4]:
         message, found = recording.joint_states[stamp], recording.composed(stamp)
         human = next(human for human in recording.people[stamp].humans if human.primary)
         assert message.header.frame_id == f"body_{human.id}" == f"body_{body_id(human.track_id)}"
@@ -174,7 +174,7 @@ def test_kinematics_of_joint_states_under_the_bodys_frame_are_the_same_joints(re
             place = (found[f"body_{human.id}"] @ link)[:3, 3]
             assert np.linalg.norm(place - joints[j]) < MM, name
             compared += 1
-    assert compared >= 4 * 55
+    assert compared >= 3 * 55
 
 
 def test_people_move_in_the_recording(recording) -> None:
