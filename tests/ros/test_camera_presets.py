@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hsr.camera_presets import CameraTopics, find_preset, load_presets
 from rclpy.validate_full_topic_name import validate_full_topic_name
@@ -59,3 +61,14 @@ def test_a_wrong_table_is_refused_and_says_where(tmp_path, text: str, says: str)
     with pytest.raises(ConfigError, match=says) as error:
         load_presets(path)
     assert "cameras.yaml" in str(error.value)
+
+
+def test_the_documentation_has_every_preset_with_its_topics_and_options() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "cameras.md").read_text()
+    for name, preset in load_presets().items():
+        topics = preset.topics()
+        (row,) = (line for line in text.splitlines() if line.startswith(f"| `{name}` | {preset.description} |"))
+        assert f"`{topics.image}`" in row
+        assert topics.depth in row
+        for option, value in preset.options.items():
+            assert name == "image_proc" or f"{option}:={value}" in text
