@@ -54,7 +54,7 @@ _SIDE = np.array([1.0, -1.0])
 _BEND = np.array([1.0, 1.0, -1.0, -1.0])  # elbows bend to the front, knees to the back
 _HEAD = J["head"]
 _SMPLX_TO_ROS = np.array(SMPLX_TO_ROS_BODY)
-_STRAIGHT = np.sin(HOLD_RAD)
+_STRAIGHT, _MOST_OVERSTRETCHED = np.sin(HOLD_RAD), np.sin(np.radians(15.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +93,8 @@ class Rep155Angles:
         The directions of upper arms, forearms, thighs and shins, and the head's rotation, are the pose's own. Two
         exceptions keep the angles calm where a direction hardly says anything about them: an upper arm within 5
         degrees of hanging keeps its last y, and a limb bent by less than 5 degrees turns towards the hinge of the
-        pose's own rotation. Directions are then off by less than those 5 degrees.
+        pose's own rotation. Directions are then off by less than those 5 degrees. An elbow or a knee that is bent the
+        wrong way by less than 15 degrees is overstretched: its angle has the other sign.
 
         Args:
             joints: (55, 3) [m], in any one frame.
@@ -155,13 +156,11 @@ def _limb_rotations(upper: Array, lower: Array, forward: Array) -> tuple[Array, 
     across = lower - along[:, None] * upper
     size = np.sqrt(np.einsum("lc,lc->l", across, across))
     forward = forward - np.einsum("lc,lc->l", forward, upper)[:, None] * upper
-    x = _BEND[:, None] * across + np.maximum(_STRAIGHT - size, 0.0)[:, None] * forward
-    length = np.sqrt(np.einsum("lc,lc->l", x, x))
-    weak = length < 1e-3 * _STRAIGHT  # bent against the hinge by as much as the pose's own front counts
-    if weak.any():
-        x[weak], length = forward[weak], np.sqrt(np.einsum("lc,lc->l", x, x))
-        length[weak] = np.linalg.norm(forward[weak], axis=1)
-    x /= length[:, None]
+    x = _BEND[:, None] * across
+    overstretched = (np.einsum("lc,lc->l", x, forward) < 0) & (size < _MOST_OVERSTRETCHED) & (along > 0)
+    x[overstretched] *= -1
+    x += np.maximum(_STRAIGHT - size, 0.0)[:, None] * forward
+    x /= np.sqrt(np.einsum("lc,lc->l", x, x))[:, None]
     z = -upper
     R = np.stack([x, np.cross(z, x), z], axis=2)
     return R, np.arctan2(np.einsum("lc,lc->l", lower, x), along)

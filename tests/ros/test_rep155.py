@@ -8,7 +8,6 @@ import sys
 import time
 
 import numpy as np
-import pinocchio
 import pytest
 import rclpy
 from geometry_msgs.msg import PointStamped, TwistStamped
@@ -37,6 +36,8 @@ from hsr_core.body.joints import J
 from hsr_core.config import Settings
 from hsr_core.skeleton.rep155 import JOINTS
 from hsr_core.types import Frame
+
+pinocchio = pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget]'")
 
 LIBHRI = qos_profile_system_default
 LATCHED = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)

@@ -6,7 +6,6 @@ import time
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pinocchio
 import pytest
 from poses import local_rotations, posed, random_pose, rest
 from scipy.spatial.transform import Rotation
@@ -15,6 +14,8 @@ from hsr_core.body.joints import J
 from hsr_core.skeleton.proportions import bone_lengths, differ, proportions, rest_joints
 from hsr_core.skeleton.rep155 import AXES, JOINTS, Rep155Angles, body_frame
 from hsr_core.skeleton.rep155_urdf import rep155_urdf
+
+pinocchio = pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget]'")
 
 ID = "abcde"
 BODY = proportions(rest())
@@ -184,6 +185,27 @@ def test_nearly_straight_limbs_stay_calm(chain) -> None:
         cos = -chain.place(found)("l_knee").rotation[:, 2] @ way["l_knee"]
         assert np.degrees(np.arccos(min(cos, 1))) < 1.5
     assert np.ptp(turns) < np.radians(40)
+
+
+def test_an_overstretched_limb_has_the_other_sign_and_does_not_turn_round(chain) -> None:
+    straight = rest()
+    for side in ("left", "right"):
+        for a, b, c in (("hip", "knee", "ankle"), ("shoulder", "elbow", "wrist")):
+            a, b, c = (J[f"{side}_{part}"] for part in (a, b, c))
+            straight[c] = straight[b] + (straight[b] - straight[a])
+    for degrees in (-12, -6, -3, 3, 6, 12):
+        local = np.tile(np.eye(3), (55, 1, 1))
+        local[J["left_knee"]] = Rotation.from_euler("x", degrees, degrees=True).as_matrix()
+        local[J["right_elbow"]] = Rotation.from_euler("y", degrees, degrees=True).as_matrix()
+        joints, rotmats = posed(straight, local)
+        found = Rep155Angles()(joints, rotmats)
+        assert named(found)["l_knee"] == pytest.approx(-np.radians(degrees), abs=np.radians(1.5))
+        assert named(found)["r_elbow"] == pytest.approx(np.radians(degrees), abs=np.radians(1.5))
+        assert abs(named(found)["l_y_hip"]) < np.radians(30)
+        way = directions(joints, body_frame(joints, rotmats))
+        if abs(degrees) > 5:
+            for link in ("l_knee", "r_elbow"):
+                np.testing.assert_allclose(-chain.place(found)(link).rotation[:, 2], way[link], atol=1e-6)
 
 
 def test_angles_do_not_depend_on_where_the_camera_is() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import xml.etree.ElementTree as ET
 
 import numpy as np
-import pinocchio
 import pytest
 from poses import local_rotations, posed, random_pose, rest
 
@@ -13,6 +12,8 @@ from hsr_core.body.joints import JOINT_NAMES
 from hsr_core.skeleton.ball_joints import JOINT_STATE_NAMES, joint_angles, local_rotmats
 from hsr_core.skeleton.rep155 import body_frame
 from hsr_core.skeleton.smplx_urdf import smplx_urdf
+
+pinocchio = pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget]'")
 
 ID = "vwxyz"
 
