@@ -46,24 +46,23 @@ def wrong_type(node: Any, topic: str, wanted: str) -> str:
     return f"{topic} carries {', '.join(kinds)}, not {wanted}" if kinds and wanted not in kinds else ""
 
 
-def mismatched_publishers(node: Any, topic: str, profile: Any) -> list[str]:
-    """Return publishers whose quality of service a subscription of ours cannot match, each as a sentence."""
-    out = []
-    for info in node.get_publishers_info_by_topic(topic):
-        verdict, reason = qos_check_compatible(info.qos_profile, profile)
-        if verdict == QoSCompatibility.ERROR:
-            out.append(f"{topic}: {_name(info)} does not match this node's subscription ({_plain(reason)})")
-    return out
-
-
-def mismatched_subscribers(node: Any, publishers: Iterable[Any]) -> list[str]:
-    """Return subscribers that receive nothing from our publishers, each as a sentence."""
+def mismatches(node: Any, topic: str) -> list[str]:
+    """Return other nodes' endpoints on a topic that do not match this node's by quality of service, each a sentence."""
+    # This node's own endpoints are taken from the graph, too: only there are all policies as the middleware has them.
+    publishers, subscriptions = (
+        sorted(get(topic), key=lambda info: _is_own(node, info))
+        for get in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
+    )
     out = []
     for publisher in publishers:
-        for info in node.get_subscriptions_info_by_topic(publisher.topic_name):
-            verdict, reason = qos_check_compatible(publisher.qos_profile, info.qos_profile)
+        for subscription in subscriptions:
+            if _is_own(node, publisher) == _is_own(node, subscription):
+                continue
+            verdict, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
             if verdict == QoSCompatibility.ERROR:
-                out.append(f"{publisher.topic_name}: {_name(info)} receives nothing ({_plain(reason)})")
+                what = "receives nothing" if _is_own(node, publisher) else "does not match this node's subscription"
+                other = subscription if _is_own(node, publisher) else publisher
+                out.append(f"{topic}: {_name(other)} {what} ({_plain(reason)})")
     return out
 
 
@@ -82,28 +81,30 @@ def no_clock(node: Any) -> str:
     return "use_sim_time is true and nobody publishes /clock: time stands still" if waits else ""
 
 
-def graph_status(node: Any, inputs: Mapping[str, str], endpoints: Iterable[tuple[str, Any]], publishers: Iterable[Any]):
+def graph_status(node: Any, names: Mapping[str, str], subscribed: Iterable[str], published: Iterable[str]) -> Status:
     """Return a status of the node's place in the graph.
 
     Args:
-        inputs: Resolved topic by name: shows what was remapped.
-        endpoints: Topic and profile of each subscription.
-        publishers: Ours.
+        names: Resolved topic by name: shows what was remapped.
+        subscribed, published: Topics of this node.
     """
-    publishers = list(publishers)
-    status = Status("graph", {"node": node.get_fully_qualified_name(), **inputs})
+    subscribed, published = list(subscribed), list(published)
+    status = Status("graph", {"node": node.get_fully_qualified_name(), **names})
     problems = [doubles(node), no_clock(node)]
-    for topic, profile in endpoints:
-        problems += mismatched_publishers(node, topic, profile)
-    problems += mismatched_subscribers(node, publishers)
+    for topic in (*subscribed, *published):
+        problems += mismatches(node, topic)
     problems += [
-        f"{publisher.topic_name} has {count} publishers: another node publishes there, too"
-        for publisher in publishers
-        if (count := node.count_publishers(publisher.topic_name)) > 1 and not problems[0]
+        f"{topic} has {count} publishers: another node publishes there, too"
+        for topic in published
+        if (count := node.count_publishers(topic)) > 1 and not problems[0]
     ]
     for text in filter(None, problems):
         status.warn(text)
     return status
+
+
+def _is_own(node: Any, info: Any) -> bool:
+    return (info.node_name, info.node_namespace) == (node.get_name(), node.get_namespace())
 
 
 def _name(info: Any) -> str:

@@ -96,9 +96,9 @@ class ImageInput:
         return f"{self._base}/compressed" if self._compressed else self._base
 
     @property
-    def endpoints(self) -> list[tuple[str, Any]]:
-        """Topic and quality of service of each subscription."""
-        return [(one.topic_name, one.qos_profile) for one in self._subscriptions]
+    def topics(self) -> list[str]:
+        """Those that are subscribed now."""
+        return [one.topic_name for one in self._subscriptions]
 
     @property
     def reliable(self) -> bool:

@@ -82,9 +82,9 @@ class Outputs:
         self._painter: Worker = Worker(lambda job: self._draw(*job), on_draw_error, name="overlay")
 
     @property
-    def publishers(self) -> tuple:
-        """Those in the node's namespace."""
-        return tuple(self._publishers)
+    def topics(self) -> list[str]:
+        """Those that are published in the node's namespace."""
+        return [publisher.topic_name for publisher in self._publishers]
 
     def configure(self, settings: Settings) -> None:
         """Take live settings between two frames."""

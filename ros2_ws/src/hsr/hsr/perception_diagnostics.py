@@ -157,8 +157,8 @@ class PerceptionDiagnostics:
 
     def _graph(self, camera_input: ImageInput | None, outputs: Outputs | None) -> Status:
         names = {name: self._node.resolve_topic_name(name) for name in ("image", "camera_info", "depth", "mesh")}
-        endpoints = camera_input.endpoints if camera_input else []
-        return graph_watch.graph_status(self._node, names, endpoints, outputs.publishers if outputs else ())
+        subscribed = camera_input.topics if camera_input else ()
+        return graph_watch.graph_status(self._node, names, subscribed, outputs.topics if outputs else ())
 
     def _transport(self, outputs: Outputs | None) -> Status:
         profile = profile_status()
