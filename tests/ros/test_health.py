@@ -25,17 +25,14 @@ def ask(rig, *arguments: str) -> tuple[int, str]:
 def test_a_node_is_well_when_it_is_active(rig, perception):
     asked = ("--node", "/human/perception", "--limit", "10")
     assert ask(rig, *asked) == (1, "/human/perception is unconfigured, not active")
-    assert ask(rig, *asked, "--state", "unconfigured") == (0, "ok")
     perception.change("configure")
     perception.change("activate")
     assert ask(rig, *asked) == (0, "ok")
-    perception.change("deactivate")
-    assert ask(rig, *asked) == (1, "/human/perception is inactive, not active")
 
 
 def test_a_topic_is_well_when_messages_arrive(rig, perception):
     image = ("--topic", "/camera/image_raw")
-    assert ask(rig, *image, "--limit", "1.5") == (1, "no message on /camera/image_raw in 1.5 s")
+    assert ask(rig, *image, "--limit", "1") == (1, "no message on /camera/image_raw in 1 s")
     timer = rig.node.create_timer(0.05, perception.send)
     assert ask(rig, *image, "--limit", "10") == (0, "ok")
     rig.node.destroy_timer(timer)
