@@ -124,6 +124,7 @@ class TfInput:
         self._executor = SingleThreadedExecutor(context=node.context)
         self._executor.add_node(self._node)
         self._closing = False
+        self._end = self._node.create_guard_condition(lambda: None)  # one with a callback: else the spin waits on
         self._thread = threading.Thread(target=self._spin, name="tf", daemon=True)
         self._thread.start()
 
@@ -133,7 +134,7 @@ class TfInput:
 
     def close(self) -> None:
         self._closing = True
-        self._executor.wake()
+        self._end.trigger()
         self._thread.join()
         self._executor.shutdown()
         self._node.destroy_node()
