@@ -193,6 +193,24 @@ def test_a_service_has_a_health_check_of_its_own_and_commands_that_are_there(nam
             assert f'    ("{word.partition(":=")[0]}", ' in launch_file, f"{word}: no such launch argument"
 
 
+SERVICE_KEYS = {"image", "build", "user", "network_mode", "ipc", "init", "restart", "cap_drop", "security_opt",
+                "environment", "volumes", "profiles", "command", "healthcheck", "deploy", "devices",
+                "group_add"}  # fmt: skip
+"""Of the compose specification, as far as they are used here: a mistyped key is not among them."""
+HEALTH_KEYS = {"test", "interval", "timeout", "start_period", "retries"}
+
+
+@pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
+def test_a_compose_file_has_no_mistyped_keys(path) -> None:
+    content = yaml.safe_load(path.read_text())
+    assert all(key in ("name", "services", "volumes") or key.startswith("x-") for key in content)
+    for service in content["services"].values():
+        assert set(service) <= SERVICE_KEYS
+        assert set(service.get("healthcheck", {})) <= HEALTH_KEYS
+        assert set(service.get("build", {})) <= {"context", "dockerfile", "target", "args"}
+        assert all(isinstance(word, str) for word in service.get("command", []))
+
+
 @pytest.mark.parametrize("path", COMPOSE_FILES, ids=lambda path: path.name)
 def test_a_compose_file_is_valid_by_itself_and_changes_services_that_there_are(path) -> None:
     content = yaml.safe_load(path.read_text())

@@ -5,12 +5,15 @@ from __future__ import annotations
 import os
 
 import pytest
+from hsr import params
 from hsr.data_folder import NAME_BYTES_MAX, place_in
+from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 from hsr.refine_services import avatar_path
 from hsr.snapshot import save_snapshot, snapshot_folder
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsr_core.config import describe
 from hsr_core.errors import ConfigError
 
 BAD_NAMES = (
@@ -72,6 +75,14 @@ def test_a_data_folder_on_another_disk_may_be_a_link(tmp_path):
     (tmp_path / "disk").mkdir()
     (tmp_path / "data").symlink_to(tmp_path / "disk")
     assert place_in(str(tmp_path / "data"), "avatars", "a.npz") == tmp_path / "disk" / "avatars" / "a.npz"
+
+
+@pytest.mark.parametrize("settings", [params.DEFAULTS, REFINER_DEFAULTS], ids=["perception", "refiner"])
+def test_no_request_changes_where_files_lie(settings):
+    """rclpy refuses to set what is read-only."""
+    specs = {spec.name: spec for spec in describe(settings)}
+    assert params.descriptor(specs["data_dir"]).read_only
+    assert params.descriptor(specs["body_model.path"]).read_only
 
 
 def test_a_name_may_have_the_ending_or_not(tmp_path):
