@@ -11,6 +11,7 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from harness import FRAME_ID, Perception, Rig, camera_info, image, level, values
 from hsr.convert import ns_to_stamp
+from hsr.depth_input import _Fits
 from hsr_msgs.msg import Human, HumanArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -283,3 +284,19 @@ def test_images_without_a_camera_info_take_that_of_their_registered_depth(fresh_
     assert human.transl[2] == pytest.approx(2.5)
     assert perception.people[-1].intrinsics_source == HumanArray.CAMERA_INFO
     assert "the depth camera's" in perception.log()
+
+
+def test_depth_that_places_nobody_is_told_from_depth_that_places_somebody():
+    """Counters of the library, looked at once a second: those of the last seconds count, not those since the start."""
+    fits = _Fits()
+    for placed, unplaced in ((0, 0), (30, 2), (60, 3)):
+        fits.add(placed, unplaced)
+        assert not fits.poor
+    for unplaced in (40, 70, 100, 130, 160):
+        fits.add(60, unplaced)
+    assert fits.poor
+    for placed in (90, 120, 150, 180, 210):
+        fits.add(placed, 160)
+    assert not fits.poor
+    fits.add(0, 0)  # activated anew
+    assert not fits.poor

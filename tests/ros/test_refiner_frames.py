@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from array import array
 from types import SimpleNamespace
 
@@ -147,6 +148,27 @@ def test_registered_depth_of_half_the_size_and_compressed_is_the_same_scene(came
         assert person.depth_source == "topic"
         np.testing.assert_array_equal(person.frame.depth_m, expected.frame.depth_m)
     assert Bench(camera).make(depth=small)[0].depth_source == "none"
+
+
+def test_depth_of_another_camera_is_registered_once_it_is_known_where_that_one_is():
+    """It stands half a metre behind the colour camera: a wall 2.5 m before it is 2 m before that one."""
+    bench = Bench(register=True)
+    moment = {
+        "depth": depth_image(STAMP_NS, np.full(HW, 2.5), frame_id="depth_optical_frame"),
+        "depth_info": info(STAMP_NS, dataclasses.replace(STRAIGHT, frame_id="depth_optical_frame")),
+    }
+    asked = []
+    bench.maker.extrinsics = lambda *frames: asked.append(frames)
+    assert bench.make(**moment)[0].depth_source == "none"
+    T_color_depth = np.eye(4)
+    T_color_depth[2, 3] = -0.5
+    bench.maker.extrinsics = lambda *frames: T_color_depth
+    (person,) = bench.make(**moment)
+    assert asked == [(FRAME_ID, "depth_optical_frame")]
+    assert person.depth_source == "topic"
+    seen = person.frame.depth_m[60:-60, 80:-80]
+    np.testing.assert_allclose(seen[seen > 0], 2.0, atol=1e-3)
+    assert (seen > 0).mean() > 0.9
 
 
 @LENSES

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -12,8 +13,7 @@ from hsr_core.depth.base import DepthSettings
 from hsr_core.depth.compressed import CompressedDepth
 from hsr_core.depth.decode import RawDepth
 from hsr_core.depth.measured import MeasuredDepth
-from hsr_core.errors import InvalidIntrinsics, TransformError
-from hsr_core.geometry.transform_tree import TransformTree
+from hsr_core.errors import InvalidIntrinsics
 from hsr_core.types import Array, Camera, Frame
 
 from . import qos
@@ -22,9 +22,8 @@ from .convert import camera_from_info, stamp_to_ns
 from .diagnostics import Status
 from .following import Following, Source
 from .notices import Notices
+from .static_tf import StaticFrames
 from .stats import Rate, Window
-from .tf_output import is_available
-from .tf_wire import decode_transforms
 
 WARN_EVERY_S = 30.0
 REGISTERED_PIXELS = 40_000
@@ -59,11 +58,11 @@ class DepthInput:
         self._max_wait_s = settings.depth.max_wait_s
         self._info: CameraInfo | None = None
         self._known: tuple[CameraInfo | None, Camera | None] = (None, None)
-        self._static: TransformTree | None = TransformTree() if settings.depth.register else None
+        self._static = StaticFrames(node, notices) if settings.depth.register else None
         self._rate, self._wait_ms = Rate(), Window()
         self._failure, self._failed_s = "", -float("inf")
         self._encoding = ""
-        self._subscriptions: list[Any] = []
+        self._fits = _Fits()
         self._depth, self._following = self._subscribe(settings)
 
     def depth_of(self, frame: Frame, camera: Camera, *, original_id: str) -> Array | None:
@@ -116,13 +115,17 @@ class DepthInput:
     def close(self) -> None:
         for subscription in self._following:
             subscription.close()
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._following, self._subscriptions = [], []
+        self._following = []
+        if self._static is not None:
+            self._static.close()
         self._measured.close()
 
-    def status(self) -> Status:
-        """Return `perception: depth`."""
+    def status(self, people: Any = None) -> Status:
+        """Return `perception: depth`.
+
+        Args:
+            people: Counters of the library's stream, which say how many people depth has placed.
+        """
         counts, (p50, p99) = self._measured.counts, self._wait_ms.percentiles(50, 99)
         status = Status(
             "depth",
@@ -131,8 +134,16 @@ class DepthInput:
              "depth_info": "there" if self._info is not None else "none",
              "time p50/p99 [ms]": f"{p50:.1f}/{p99:.1f}"},
         )  # fmt: skip
+        if people is not None:
+            status.values |= {"placed": people.placed_by_depth, "not_placed": people.depth_without_person}
+            self._fits.add(people.placed_by_depth, people.depth_without_person)
         if time.monotonic() - self._failed_s < SHOWN_S:
             status.warn(self._failure)
+        elif self._fits.poor:
+            status.warn(
+                "depth fits few of the people seen: they are hidden, it shows another scene, or its unit is wrong "
+                "(depth.unit_scale)"
+            )
         elif not self._rate.hz():
             publishers = qos.describe_publishers(self._node, self._depth.topic)
             text = f"no depth images on {self._depth.topic}, published by {publishers}"
@@ -149,12 +160,6 @@ class DepthInput:
         sources = {"raw": [raw], "compressed": [compressed], "auto": [raw, compressed]}[settings.depth.transport]
         depth = Following(node, sources, qos.paired_input, reliability)
         info = Source(CameraInfo, node.resolve_topic_name("depth_info"), self._on_info)
-        if self._static is not None and is_available():
-            from tf2_msgs.msg import TFMessage
-
-            self._subscriptions.append(
-                node.create_subscription(TFMessage, "/tf_static", self._on_static, qos.tf_static(), raw=True)
-            )
         return depth, [depth, Following(node, [info], qos.camera_info_input, reliability)]
 
     def _on_depth(self, msg: Image) -> None:
@@ -169,14 +174,6 @@ class DepthInput:
 
     def _on_info(self, msg: CameraInfo) -> None:
         self._info = msg
-
-    def _on_static(self, data: bytes) -> None:
-        try:
-            for parent, child, stamp_ns, pose in decode_transforms(data):
-                self._static.put(parent, child, stamp_ns, pose, static=True)
-        except (ValueError, TransformError) as error:
-            if data:
-                self._notices.warn("bad static tf", f"static transform ignored: {error}", every_s=WARN_EVERY_S)
 
     # What is made of it, worker's thread
 
@@ -197,15 +194,32 @@ class DepthInput:
         camera = self._known[1]
         if camera is None or camera.frame_id == color_frame:
             return
-        try:
-            self._measured.set_extrinsics(self._static.lookup(color_frame, camera.frame_id, 0))
-        except TransformError as error:
-            text = f"depth.register: no static transform between depth and image: {error}"
-            self._notices.warn("no extrinsics", text, every_s=WARN_EVERY_S)
+        T_color_depth = self._static.lookup(color_frame, camera.frame_id)
+        if T_color_depth is not None:
+            self._measured.set_extrinsics(T_color_depth)
 
     def _fail(self, text: str) -> None:
         self._failure, self._failed_s = text, time.monotonic()
         self._notices.warn(("depth", text[:12]), f"no depth: {text}", every_s=WARN_EVERY_S)
+
+
+class _Fits:
+    """Whether depth has placed people lately, from two counters that only grow."""
+
+    def __init__(self) -> None:
+        self._seen: deque[tuple[int, int]] = deque(maxlen=5)
+
+    def add(self, placed: int, unplaced: int) -> None:
+        if self._seen and placed < self._seen[-1][0]:
+            self._seen.clear()
+        self._seen.append((placed, unplaced))
+
+    @property
+    def poor(self) -> bool:
+        if len(self._seen) < 2:
+            return False
+        placed, unplaced = (last - first for first, last in zip(self._seen[0], self._seen[-1], strict=True))
+        return unplaced > max(placed, 5)
 
 
 def open_depth_input(node: Any, settings: Settings, cameras: CameraBook, notices: Notices) -> DepthInput | None:

@@ -237,7 +237,7 @@ class PerceptionNode(GuardedNode):
         if self._tf is not None:
             statuses.append(self._tf.lookup.status())
         if self._depth is not None:
-            statuses.append(self._depth.status())
+            statuses.append(self._depth.status(getattr(self._stream, "counters", None)))
         camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
         stamp = self.get_clock().now().to_msg()
         self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))

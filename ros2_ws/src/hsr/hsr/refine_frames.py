@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,6 +72,9 @@ class FrameMaker:
         counters: Counts `frames` and, by reason, what could not be used: `bad_people`, `no_mask`, `no_camera_info`,
             `bad_mask`, `no_depth`.
         max_side_px: Longer side of the refined images at most; 0 = as they come.
+
+    Attributes:
+        extrinsics: Gives T_color_depth (4, 4) for the frames of the two cameras, where depth is to be registered.
     """
 
     def __init__(
@@ -91,6 +95,7 @@ class FrameMaker:
         self._grid: Grid | None = None
         self._given: tuple[tuple, Camera] | None = None
         self._depth_camera: tuple[CameraInfo, Camera | None] | None = None
+        self.extrinsics: Callable[[str, str], Array | None] | None = None
 
     def make(self, bundle: Bundle, depth_info: CameraInfo | None = None) -> tuple[Camera, list[PersonFrame]]:
         """Return the camera of the image (with its distortion) and the people that can be refined in it.
@@ -281,9 +286,13 @@ class FrameMaker:
         )
         if camera is not None:
             depth.set_camera(here.scaled(hw) if own or camera.image_hw == grid.source.image_hw else camera)
-        frame_id = raw.frame_id
-        if frame_id == bundle.image.msg.header.frame_id:
+        frame_id, color_id = raw.frame_id, bundle.image.msg.header.frame_id
+        if frame_id == color_id:
             frame_id = grid.camera.frame_id
+        elif self.extrinsics is not None:
+            T_color_depth = self.extrinsics(color_id, frame_id)
+            if T_color_depth is not None:
+                depth.set_extrinsics(T_color_depth)
         depth.put(RawDepth(data, hw, step, raw.encoding, frame_id, raw.stamp_ns, big))
 
     def _depth_camera_of(self, info: CameraInfo | None) -> Camera | None:

@@ -16,6 +16,7 @@ from .notices import Notices
 from .pairing import Pairing
 from .refine_params import RefinerSettings
 from .slowdown import Slowdown
+from .static_tf import StaticFrames
 from .stats import Counters, Rate
 
 IMAGES_KEPT = 4
@@ -29,6 +30,7 @@ class RefineInput:
         images: The camera.
         people_rate: Of the messages of the perception node.
         depth_info: Newest camera info of the depth camera, or None.
+        static: Static transforms, with `depth.register`.
     """
 
     def __init__(
@@ -57,6 +59,7 @@ class RefineInput:
             FrameStats, "stats", self._on_stats, qos.stats(), qos_overriding_options=qos.OVERRIDES
         )
         self._companions = [self._follow(name) for name in self._wanted()]
+        self.static = StaticFrames(node, notices) if settings.depth.register else None
 
     def watch(self) -> None:
         """Follow the publishers' reliability and complain about silence; called a few times a second."""
@@ -71,6 +74,8 @@ class RefineInput:
         for companion in self._companions:
             companion.close()
         self._companions.clear()
+        if self.static is not None:
+            self.static.close()
 
     def _on_people(self, msg: HumanArray) -> None:
         self.people_rate.tick()

@@ -181,6 +181,8 @@ class RefineNode(GuardedNode):
             lambda: pipeline.refining,
             self._restart,
         )
+        if self._input.static is not None:
+            maker.extrinsics = self._input.static.lookup
 
     def do_deactivate(self) -> None:
         self._stop()
