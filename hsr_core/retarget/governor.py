@@ -202,7 +202,7 @@ class Governor:
             "joint_state": self._fresh_joints(now),
             "within_limits": bool((self._measured >= low).all() and (self._measured <= high).all()),
             "operator": self.operator is not None,
-            "fresh_frame": self._silence_s(now) <= self.settings.freshness.hold_s,
+            "fresh_frame": self._new is not None and self._silence_s(now) <= self.settings.freshness.hold_s,
             "deadman": self._held_down(now),
         }
 
@@ -361,8 +361,8 @@ class Governor:
         return bool(self._pressed) and -self.settings.freshness.future_s <= age_s <= self.settings.deadman.timeout_s
 
     def _silence_s(self, now: int) -> float:
-        """Age of the operator's newest frame."""
-        return np.inf if self._new is None else (now - self._new.stamp_ns) * 1e-9
+        """Age of the newest frame of an operator."""
+        return (now - self._newest_ns) * 1e-9
 
     def _lags(self, now: int) -> bool:
         """True when command and measurement have differed too much for too long."""

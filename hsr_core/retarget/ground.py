@@ -13,12 +13,12 @@ from .settings import GroundSettings
 PERCENTILE = 5.0
 FEET = ("left_ankle", "right_ankle")
 
-SEGMENTS: tuple[tuple[str, str], ...] = (
-    *((f"{side}_{a}", f"{side}_{b}") for side in ("left", "right")
-      for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))),
-    ("left_shoulder", "right_shoulder"), ("left_hip", "right_hip"),
-)  # fmt: skip
-"""Pairs of points whose distance is a person's own."""
+SEGMENTS: tuple[tuple[str, str], ...] = tuple(
+    (f"{side}_{a}", f"{side}_{b}")
+    for side in ("left", "right")
+    for a, b in (("shoulder", "elbow"), ("elbow", "wrist"), ("hip", "knee"), ("knee", "ankle"))
+)
+"""Segments of the limbs, whose lengths are a person's own."""
 
 _A, _B = (np.array([P[pair[i]] for pair in SEGMENTS]) for i in (0, 1))
 _LEGS = np.array([b.endswith(("knee", "ankle")) for _, b in SEGMENTS])
@@ -29,7 +29,8 @@ class SegmentLengths:
     """Lengths of a person's segments: the median of their first frames, then frozen.
 
     Attributes:
-        frozen: (len(SEGMENTS),) [m], or None before `CONFIDENT_FRAMES` frames with every segment.
+        frozen: (len(SEGMENTS),) [m], NaN where a segment was never seen (legs behind a table); None before
+            `CONFIDENT_FRAMES` frames with both arms.
     """
 
     def __init__(self, frames: int = CONFIDENT_FRAMES) -> None:
@@ -45,15 +46,18 @@ class SegmentLengths:
         if self.frozen is not None:
             return
         lengths = segment_lengths(person)
-        if np.isfinite(lengths).all():
+        if np.isfinite(lengths[~_LEGS]).all():
             self._seen.append(lengths)
         if len(self._seen) >= self.frames:
-            self.frozen = np.median(self._seen, axis=0)
+            seen = np.array(self._seen)
+            known = np.isfinite(seen).any(axis=0)
+            self.frozen = np.full(len(SEGMENTS), np.nan)
+            self.frozen[known] = np.nanmedian(seen[:, known], axis=0)
             self._seen = []
 
     @property
     def leg_m(self) -> float:
-        """Hip to ankle, mean of both legs [m]; NaN before freezing."""
+        """Hip to ankle, mean of both legs [m]; NaN before freezing, or when a leg was never seen."""
         if self.frozen is None:
             return float("nan")
         return float(self.frozen[_LEGS].sum() / 2)

@@ -66,9 +66,7 @@ def fit_capsules(urdf: Path, package_dirs: tuple[str, ...] = ()) -> list[Capsule
     points: dict[int, list[Array]] = {}
     for shape in shapes.geometryObjects:
         T = (model.frames[shape.parentFrame].placement.inverse() * shape.placement).homogeneous
-        points.setdefault(shape.parentFrame, []).append(
-            _points(shape.geometry, np.ravel(shape.meshScale)) @ T[:3, :3].T + T[:3, 3]
-        )
+        points.setdefault(shape.parentFrame, []).append(_points(shape.geometry) @ T[:3, :3].T + T[:3, 3])
     fitted = [(frame, fit(np.concatenate(some))) for frame, some in points.items()]
     return [
         Capsule(model.frames[frame].name, tuple(a.round(3)), tuple(b.round(3)), round(float(radius), 3))
@@ -117,9 +115,9 @@ def always_touching(model: Any, capsules: list[Capsule]) -> list[tuple[str, str]
     return sorted({tuple(sorted((capsules[i].frame, capsules[j].frame))) for i, j in often})
 
 
-def _points(geometry: Any, scale: Array) -> Array:
+def _points(geometry: Any) -> Array:
     if hasattr(geometry, "num_vertices"):
-        return np.array([geometry.vertices(i) for i in range(geometry.num_vertices)], np.float64)
+        return np.array(geometry.vertices(), np.float64)
     corners = np.array(list(itertools.product((-1.0, 1), repeat=3)))
     if hasattr(geometry, "halfSide"):
         return corners * np.asarray(geometry.halfSide)

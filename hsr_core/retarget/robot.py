@@ -146,6 +146,7 @@ def load_robot(robot: str | Path | RobotMapping, mode: str = "", limits: LimitSe
     lower, upper = _positions(model, names, idx_q, limits)
     velocity, acceleration = _rates(model, chosen, names, groups, idx_v, limits)
     rest, neutral = (_posture(model, chosen, name) for name in ("rest", "neutral"))
+    neutral[idx_q] = np.clip(neutral[idx_q], lower, upper)
     frames = {part: _frame(model, f"links.{part}", link.frame) for part, link in chosen.links.items()}
     placed = _placements(model, rest, frames)
     return Robot(

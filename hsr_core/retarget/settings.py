@@ -89,7 +89,7 @@ class CollisionSettings:
     clearance_m: float = setting(0.01, "Distance that is kept [m]", low=0, high=0.2)
     enter_m: float = setting(0.06, "A pair nearer than this is watched in the QP [m]", low=0.01, high=0.5)
     leave_m: float = setting(0.08, "... until it is farther than this [m]", low=0.01, high=0.6)
-    pairs: int = setting(4, "Most pairs in the QP", low=1, high=32)
+    pairs: int = setting(6, "Most pairs in the QP", low=1, high=32)
     gain: float = setting(0.5, "Part of the remaining distance that one iteration may use", low=0.05, high=1)
 
 

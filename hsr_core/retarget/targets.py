@@ -59,7 +59,7 @@ class TargetMaker:
     """Makes targets from one person's frames, in their order. It has no clock: time is in the stamps.
 
     Attributes:
-        lengths: The person's, frozen after their first frames; known before only as far as they were given.
+        lengths: The person's, frozen after their first frames.
         contacts: Of the feet.
     """
 
@@ -110,7 +110,7 @@ class TargetMaker:
         person = mirrored(person) if self.mirror else person
         self.lengths.update(person)
         R_world_heading = heading(person)
-        if R_world_heading is None or (self.robot.floating and self.lengths.frozen is None):
+        if R_world_heading is None or (self.robot.floating and not self.lengths.leg_m > 0):
             return None
         R = np.eye(3) if self.robot.floating else R_world_heading.T
         seen = self._relative(person, R) | self._rotations(person, R)

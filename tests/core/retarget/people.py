@@ -77,3 +77,26 @@ def person(
             turn = rotation_between(np.array([0, y, 0]), limbs[f"{side}_arm"][1])
             rotations[P[f"{side}_wrist"]] = R @ turn @ R_REST
     return Human(round(stamp_s * 1e9), track_id, points, np.ones(len(POINTS), bool), rotations, **more)
+
+
+def squat(depth_m: float) -> tuple[dict[str, tuple[np.ndarray, np.ndarray]], tuple[float, float, float]]:
+    """Legs of a person who goes down by so much with the feet in their place: directions, and the place of the body."""
+    thigh, shank = LENGTHS["hip", "knee"], LENGTHS["knee", "ankle"]
+    reach = thigh + shank - depth_m
+    lift = np.arccos((thigh**2 + reach**2 - shank**2) / (2 * thigh * reach))
+    fall = np.arcsin(thigh * np.sin(lift) / shank)
+    leg = (unit(np.sin(lift), 0, -np.cos(lift)), unit(-np.sin(fall), 0, -np.cos(fall)))
+    return {"left_leg": leg, "right_leg": leg}, (0.0, 0.0, -depth_m)
+
+
+def as_robot(robot, q: np.ndarray, stamp_s: float) -> Human:
+    """A grown person whose upper body stands exactly as the robot does: every target is within its reach."""
+    placed = robot.frame_placements(q)
+    limbs = {}
+    for side in ("left", "right"):
+        shoulder, elbow, wrist = (placed[f"{side}_{part}"][:3, 3] for part in ("shoulder", "elbow", "wrist"))
+        limbs[f"{side}_arm"] = (unit(*(elbow - shoulder)), unit(*(wrist - elbow)))
+    human = person(stamp_s, limbs)
+    for part, offset in robot.offsets.items():
+        human.rotations[P[part]] = placed[part][:3, :3] @ offset.T
+    return human
