@@ -116,7 +116,7 @@ class Session:
         state = self.governor.state
         if state in (State.ENGAGING, State.TRACKING) and self._engagement != self.governor.engagements:
             self._engagement = self.governor.engagements
-            self.retargeter.start_from(self._measured)
+            self._start_from_measured()
             self.retargeter.engage(person)
         else:
             self.retargeter.solver.set_frozen(self._measured)
@@ -129,6 +129,12 @@ class Session:
             self.counts["no_target"] += 1
         else:
             self.governor.set_target(answer[0])
+
+    def _start_from_measured(self) -> None:
+        q = self._measured.copy()
+        if self.robot.floating:  # joint states do not hold the base: it stays where it was put
+            q[:7] = self.retargeter.solver.q[:7]
+        self.retargeter.start_from(q)
 
     def _lose(self, reason: str) -> None:
         self.governor.unlock(reason)
@@ -146,7 +152,7 @@ class Session:
         self.governor.lock(track_id)
         self.gate.reset()
         self.retargeter.forget()
-        self.retargeter.start_from(self._measured)
+        self._start_from_measured()
 
     def arm(self) -> str:
         """See `Governor.arm`."""

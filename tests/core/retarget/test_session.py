@@ -1,0 +1,243 @@
+"""Gate, retargeter and governor together, with people and a robot that does as told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hsr_core.body.joints import J
+from hsr_core.config import with_values
+from hsr_core.errors import ConfigError
+from hsr_core.retarget.command import MOVING, Flag, State
+from hsr_core.retarget.frames import R_REST
+from hsr_core.retarget.human import POINTS, SMPLX_NAMES, Human
+from hsr_core.retarget.session import Session
+from hsr_core.retarget.settings import TeleopSettings
+from hsr_core.types import HumanEstimate, HumanParams, MetricSource, Part, Regression, TrackState
+
+from .people import FRONT, person, unit
+
+DT_NS, FRAME_NS, LATENCY_NS = 10_000_000, 33_333_333, 60_000_000
+REACH = {f"{s}_arm": (unit(0.5, y, -0.4), unit(1, 0.1 * y, 0.2)) for s, y in (("left", 1), ("right", -1))}
+
+
+class Live:
+    """A session on a clock of its own: 30 frames a second with their latency, 100 ticks, a robot that follows."""
+
+    def __init__(self, robot, values: dict | None = None) -> None:
+        self.now = 1_700_000_000_000_000_000
+        self.session = Session(robot, with_values(TeleopSettings(), values or {}), lambda: self.now)
+        self.q, self.pressed, self.people = robot.neutral.copy(), False, {1: {}}
+        self.robot, self.commands, self._frame_ns = robot, [], self.now
+        self.spoil = lambda human: human
+
+    def tick(self) -> None:
+        self.now += DT_NS
+        names = list(self.session._place)
+        self.session.on_joint_state(names, [self.q[self.session._place[name]] for name in names], self.now)
+        self.session.on_deadman(self.pressed, self.now)
+        if self.now >= self._frame_ns:
+            self._frame_ns += FRAME_NS
+            for track_id, how in self.people.items():
+                human = person((self.now - LATENCY_NS) * 1e-9, track_id=track_id, **how)
+                human = replace(human, stamp_ns=self.now - LATENCY_NS)
+                if track_id == self.session.governor.operator:
+                    self.session.on_human(self.spoil(human))
+        command = self.session.tick()
+        self.commands.append(command)
+        if command is not None:
+            self.q[self.robot.idx_q] = command.position
+
+    def run(self, seconds: float) -> list:
+        first = len(self.commands)
+        for _ in range(round(seconds * 100)):
+            self.tick()
+        return self.commands[first:]
+
+    def track(self) -> None:
+        self.run(0.2)
+        assert self.session.arm() == ""
+        self.session.select(1)
+        assert "long enough" in self.session.engage()
+        self.run(1.2)
+        assert self.session.engage() == ""
+        self.pressed = True
+        self.run(2.5)
+        assert self.session.governor.state is State.TRACKING
+
+
+@pytest.fixture
+def live(g1) -> Live:
+    return Live(g1)
+
+
+def test_a_person_moves_the_robot_within_every_bound(live) -> None:
+    live.track()
+    live.people = {1: {"limbs": REACH}}
+    live.run(3.0)
+    last = live.commands[-1]
+    assert last.state is State.TRACKING
+    assert last.task_error_m["left_wrist"] < 0.05
+    assert last.age_ms < 60 + 34 + 11
+    sent = [c for c in live.commands if c is not None]
+    steps = np.diff([c.position for c in sent], axis=0)
+    assert (np.abs(steps) <= live.robot.velocity * 0.01 + 1e-9).all()
+    assert (np.abs(np.diff(steps, axis=0)) <= 20 * 1e-4 + 1e-9).all()
+    assert [c.seq for c in sent] == list(range(len(sent)))
+
+
+def test_another_nearer_and_larger_person_changes_nothing(live) -> None:
+    live.track()
+    before = live.commands[-1].position
+    live.people = {1: {}, 2: {"limbs": REACH, "size": 1.2, "place": (0.5, 0, 0)}}
+    live.run(1.0)
+    assert live.commands[-1].state is State.TRACKING
+    np.testing.assert_allclose(live.commands[-1].position, before, atol=0.02)
+
+
+@pytest.mark.parametrize("distance", [0.5, 1.5])
+def test_swapped_ids_of_two_people_hold_and_are_never_followed(live, distance) -> None:
+    """The tracker gives the operator's id to somebody else who reaches out: no joint goes their way."""
+    live.track()
+    before = live.commands[-1].position
+    live.people = {1: {"limbs": REACH, "place": (0, distance, 0)}}
+    commands = live.run(1.5)
+    assert live.session.governor.state in (State.HOLD, State.STOPPED)
+    assert live.session.governor.operator is None
+    assert max(np.abs(c.position - before).max() for c in commands if c is not None) < 0.02
+    live.pressed = False
+    live.run(0.1)
+    live.pressed = True
+    live.run(0.5)
+    assert live.session.governor.state not in MOVING
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda h: replace(h, points=np.full_like(h.points, np.nan)),
+        lambda h: replace(h, score=0.0),
+        lambda h: replace(h, points=h.points * [1, -1, 1]),
+        lambda h: replace(h, points=h.points + np.array([0, 0, 5.0])),
+        lambda h: replace(h, valid=np.zeros(len(POINTS), bool)),
+    ],
+)
+def test_spoilt_frames_are_dropped_and_five_hold(live, spoil) -> None:
+    live.track()
+    before = live.commands[-1].position
+    live.spoil = spoil
+    first = live.run(0.05)
+    assert any(c.flags & Flag.INPUT_GATED for c in first)
+    assert first[-1].state is State.TRACKING
+    commands = live.run(0.2)
+    assert commands[-1].state is State.HOLD
+    assert max(np.abs(c.position - before).max() for c in commands) < 0.02
+
+
+def test_a_lost_wrist_lets_the_arm_go_back_slowly(live) -> None:
+    live.people = {1: {"limbs": REACH}}
+    live.track()
+    live.run(2.0)
+
+    def without_left_arm(human: Human) -> Human:
+        valid = human.valid.copy()
+        for part in ("elbow", "wrist"):
+            valid[POINTS.index(f"left_{part}")] = False
+        return replace(human, valid=valid)
+
+    live.spoil = without_left_arm
+    commands = live.run(2.0)
+    assert commands[8].flags & Flag.HOLDOVER
+    assert commands[-1].flags & Flag.JOINT_MISSING
+    i = live.robot.joint_names.index("left_shoulder_roll_joint")
+    assert commands[-1].position[i] == pytest.approx(live.robot.neutral[live.robot.idx_q[i]], abs=0.05)
+    assert live.session.governor.state is State.TRACKING
+
+
+def test_resume_starts_at_the_robot_not_at_the_operators_new_pose(live) -> None:
+    live.track()
+    live.session.pause()
+    live.run(0.5)
+    live.people = {1: {"limbs": REACH}}
+    live.run(0.3)
+    held = live.commands[-1].position
+    live.pressed = False
+    live.run(0.05)
+    live.pressed = True
+    commands = live.run(1.0)
+    assert commands[0].state is State.ENGAGING
+    assert np.abs(commands[0].position - held).max() < 1e-3
+    assert max(np.abs(c.velocity).max() for c in commands) <= 0.3 + 1e-9
+
+
+def test_the_operator_is_chosen_only_while_nothing_moves(live) -> None:
+    live.track()
+    with pytest.raises(ConfigError, match="pause"):
+        live.session.select(2)
+
+
+def test_an_incomplete_joint_state_does_not_count(live) -> None:
+    live.session.on_joint_state(["left_elbow_joint", "wheel"], [0.1, 3.0], live.now)
+    assert live.session.counts["joint_state_incomplete"] == 1
+    assert live.session.arm() == "no fresh joint state"
+
+
+def as_estimate(human: Human, state: TrackState) -> HumanEstimate:
+    """A stream's estimate in a camera that is the world."""
+    joints, rotmats = np.zeros((55, 3)), np.broadcast_to(R_REST, (55, 3, 3)).copy()
+    for i, name in enumerate(POINTS):
+        joints[J[SMPLX_NAMES[name]]] = human.points[i]
+        rotmats[J[SMPLX_NAMES[name]]] = human.rotations[i]
+    regression = Regression(
+        HumanParams(), np.zeros(4), 0.9, np.ones(55), np.ones(4), Part.BODY, MetricSource.MONO_DEPTH, 0.1
+    )
+    return HumanEstimate(human.track_id, state, True, regression, HumanParams(), joints, rotmats, np.zeros((55, 3)))
+
+
+def test_a_streams_people_and_what_they_lack(g1) -> None:
+    live = Live(g1)
+    live.people = {}
+    session = live.session
+    session.select(1)
+    T, counts = np.eye(4), session.counts
+
+    def see(*people, transform=T) -> None:
+        live.now += FRAME_NS
+        session.on_people(people, live.now, transform)
+
+    me, other = person(0), person(0, track_id=2)
+    see(as_estimate(other, TrackState.TRACKED), as_estimate(me, TrackState.TRACKED))
+    assert counts["ok"] == 1
+    assert session.governor._new.flags & Flag.DEPTH_GUESSED
+    see(as_estimate(me, TrackState.TRACKED), transform=None)
+    assert counts["no_transform"] == 1
+    see(as_estimate(me, TrackState.PREDICTED))
+    assert counts["predicted"] == 1
+    assert session.governor.operator == 1
+    see(as_estimate(other, TrackState.TRACKED))
+    assert session.governor.operator is None
+    session.select(1)
+    see(as_estimate(me, TrackState.LOST))
+    assert session.governor.operator is None
+
+
+def test_legs_are_not_taken_by_a_session(g1_whole) -> None:
+    with pytest.raises(ConfigError, match="allow_legs_and_base_on_hardware"):
+        Session(g1_whole)
+    live = Live(g1_whole, {"allow_legs_and_base_on_hardware": True})
+    live.track()
+    assert live.commands[-1].T_world_base.shape == (4, 4)
+
+
+def test_clutched_hands_start_where_the_robot_is(g1) -> None:
+    live = Live(g1, {"hands": "clutched"})
+    live.track()
+    assert live.commands[-1].hand_mode == "clutched"
+    before = g1.frame_placements(live.q)["left_wrist"][:3, 3]
+    live.people = {1: {"place": (0.04, 0, 0.03)}}
+    live.run(2.0)
+    moved = g1.frame_placements(live.q)["left_wrist"][:3, 3] - before
+    np.testing.assert_allclose(moved, (0.04, 0, 0.03), atol=0.012)
+    assert FRONT[0] == 1
