@@ -87,6 +87,21 @@ def test_arms_crossed_before_the_chest(body):
     assert abs(Standing(body, body_pose=pose).error_m()) < 0.05
 
 
+def test_sitting_and_bent_to_three_and_a_half_centimetres(body):
+    """Thighs towards the camera, arms and legs anywhere: limbs hide what they hide, and the rest agrees."""
+    rng = np.random.default_rng(1)
+    sitting = np.zeros((21, 3), np.float32)
+    for side in ("left", "right"):
+        sitting[J[f"{side}_hip"] - 1, 0], sitting[J[f"{side}_knee"] - 1, 0] = -1.5, 1.5
+    bent = rng.normal(0, 0.4, (8, 21, 3)).astype(np.float32)
+    bent[:, [J[f"spine{i}"] - 1 for i in (1, 2, 3)]] *= 0.3
+    errors = [
+        Standing(body, yaw, body_pose=pose).error_m()
+        for yaw, pose in zip(range(16), [*bent, *[sitting] * 8], strict=True)
+    ]
+    assert np.abs(errors).max() < 0.035
+
+
 def test_a_table_before_hips_and_thighs(standing):
     depth = standing.depth.copy()
     depth[standing.row("spine1") :] = 2.3  # four of seven sites

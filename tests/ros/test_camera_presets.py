@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from hsr.camera_presets import CameraTopics, find_preset, load_presets
+from hsr.image_input import shows_rectified
 from rclpy.validate_full_topic_name import validate_full_topic_name
 
 from hsr_core.errors import ConfigError
@@ -19,6 +20,7 @@ def test_a_preset_gives_valid_topics_below_any_namespace(name: str) -> None:
         for topic in (topics.image, topics.camera_info, topics.depth, topics.depth_info):
             assert topic == "" or validate_full_topic_name(topic)
         assert bool(topics.depth) == bool(topics.depth_info) == (preset.sensor != "none")
+    assert shows_rectified(preset.topics().image) == preset.rectified  # what the node takes it for
     assert preset.command().startswith(("ros2 launch ", "ros2 run "))
     assert all(isinstance(value, str) for value in preset.options.values())
 
