@@ -32,6 +32,7 @@ LAZY = {
     "eval": ("hsr_core.eval.command", "score recordings and data sets, compare results, write a report"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "people": ("hsr_core.bench_people", "speed and ids with several people in 1280x720 pictures"),
+    "retarget": ("hsr_core.bench_retarget", "a robot that follows a person: time, tracking, limits, feet"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
 """Commands whose module has `add_parser(subparsers)` and `run(args)`: imported only when they are called. The last
@@ -78,6 +79,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(benches, "regressor", argv)
     _add_lazy(benches, "render", argv)
     _add_lazy(benches, "bench refine", argv)
+    _add_lazy(benches, "retarget", argv)
     _add_marker(benches)
     _add_lazy(commands, "weights", argv)
     _add_lazy(commands, "engine", argv)
