@@ -87,8 +87,8 @@ def test_arms_crossed_before_the_chest(body):
     assert abs(Standing(body, body_pose=pose).error_m()) < 0.05
 
 
-def test_sitting_and_bent_to_three_and_a_half_centimetres(body):
-    """Thighs towards the camera, arms and legs anywhere: limbs hide what they hide, and the rest agrees."""
+def test_sitting_and_bent_to_four_centimetres(body):
+    """Thighs towards the camera, arms and legs anywhere. One of the four is that nobody here wears clothes."""
     rng = np.random.default_rng(1)
     sitting = np.zeros((21, 3), np.float32)
     for side in ("left", "right"):
@@ -99,7 +99,7 @@ def test_sitting_and_bent_to_three_and_a_half_centimetres(body):
         Standing(body, yaw, body_pose=pose).error_m()
         for yaw, pose in zip(range(16), [*bent, *[sitting] * 8], strict=True)
     ]
-    assert np.abs(errors).max() < 0.035
+    assert np.abs(errors).max() < 0.04
 
 
 def test_a_table_before_hips_and_thighs(standing):
