@@ -52,6 +52,16 @@ def info(stamp_ns: int, hw: tuple[int, int] = HW, focal: float = 50.0, frame_id:
     )  # fmt: skip
 
 
+def transforms(stamp_ns: int, *links: tuple[str, str]):
+    """Parents and children, without a motion between them."""
+    still = _type("geometry_msgs/msg/Transform")(
+        translation=_type("geometry_msgs/msg/Vector3")(0.0, 0.0, 0.0),
+        rotation=_type("geometry_msgs/msg/Quaternion")(0.0, 0.0, 0.0, 1.0),
+    )
+    stamped = _type("geometry_msgs/msg/TransformStamped")
+    return _type("tf2_msgs/msg/TFMessage")([stamped(header(stamp_ns, parent), child, still) for parent, child in links])
+
+
 def write_bag(path: Path, messages, *, sqlite: bool = False, compress: bool = False) -> Path:
     """Write (topic, time of receipt [ns], message) in the given order."""
     plugin = StoragePlugin.SQLITE3 if sqlite else StoragePlugin.MCAP

@@ -20,6 +20,7 @@ from rosgraph_msgs.msg import Clock
 from scripted_node import Command
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Int64MultiArray
+from tf2_msgs.msg import TFMessage
 
 from hsr_core.sources.bag_reader import BagReader
 
@@ -98,6 +99,27 @@ def test_bytes_stamps_and_order_are_those_of_the_recording(rig, bag, heard):
     report = played(process)
     assert (report["images"], report["messages"], report["ended"]) == (40, 80, "end")
     rig.stop(process)
+
+
+def with_frames(n: int):
+    """Images with the robot's frames and, as recorded, those of people."""
+    for topic, time_ns, msg in black(n):
+        yield topic, time_ns, msg
+        if topic == IMAGE:
+            yield "/tf", time_ns, bags.transforms(time_ns, ("odom", "base_link"))
+            yield "/tf", time_ns, bags.transforms(time_ns, (bags.FRAME_ID, "body_abcde"), ("body_abcde", "head_abcde"))
+            yield "/human/people_seen", time_ns, bags.info(time_ns)
+
+
+def test_frames_of_recorded_people_are_left_out_with_these(rig, heard, tmp_path):
+    """To a node that finds the people anew they would be a second publisher of the same frames."""
+    path = bags.write_bag(tmp_path / "run", with_frames(10))
+    frames = rig.listen(TFMessage, "/tf", 100)
+    process = play(rig, path, "rate:=5.0")
+    rig.wait(lambda: process.returncode is not None, "the end")
+    rig.wait(lambda: len(frames) >= 10, "the robot's frames")
+    assert {transform.child_frame_id for message in frames for transform in message.transforms} == {"base_link"}
+    assert played(process)["messages"] == 30  # images, camera infos, the robot's frames
 
 
 def test_a_truncated_recording_is_played_to_the_damage(rig, heard, tmp_path):

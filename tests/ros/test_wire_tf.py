@@ -85,6 +85,19 @@ def test_torn_and_foreign_bytes_are_refused() -> None:
         list(tf_wire.decode_transforms(b"\0\0" + data[2:]))
 
 
+def test_the_frames_of_people_are_told_from_those_of_a_robot() -> None:
+    def message(*names):
+        return tf_wire.TransformsBuffer(names).encode(1, np.zeros((len(names), 7)))
+
+    for mode in ("root", "rep155", "full"):
+        frames = []
+        TfOutput(mode, lambda *args: SimpleNamespace(publish=frames.append)).publish([person(3)], 5, "camera")  # noqa: B023
+        assert tf_wire.is_of_people(frames[0])
+    for names in ((("odom", "base_link"),), (("base", "body_front"), ("base", "body_right")), ()):
+        assert not tf_wire.is_of_people(message(*names))
+    assert not tf_wire.is_of_people(b"\0")
+
+
 def test_one_message_has_everybody_under_the_images_frame() -> None:
     out, (publisher,) = output("root")
     assert (publisher.topic, publisher.depth) == ("/tf", 100)

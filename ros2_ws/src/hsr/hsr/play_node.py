@@ -36,6 +36,7 @@ from .params import declare_fixed
 from .record_topics import message_class
 from .signals import ros, spin_until
 from .stamps import ns_to_stamp
+from .tf_wire import is_of_people
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 INFO = "sensor_msgs/msg/CameraInfo"
@@ -102,6 +103,7 @@ class PlayNode(Node):
             raise ConfigError("set the parameter path: the recording to play")
         self._reader = BagReader(self.value("path"))
         self._topics = self._chosen()
+        self._without_people = self._is_for_new_people()
         self._image = self._answered_topic()
         self._senders = {name: self._sender(topic) for name, topic in self._topics.items()}
         self._sent = self.create_publisher(Int64MultiArray, "player/sent", qos.extra(True, False))
@@ -160,6 +162,12 @@ class PlayNode(Node):
             raise SourceError(f"choose the image_topic that is answered, of: {', '.join(images) or 'none'}")
         return named or (images[0] if len(images) == 1 else "")
 
+    def _is_for_new_people(self) -> bool:
+        """Images without people: whoever finds these sends their frames, too, maybe under the same names."""
+        own = self.get_namespace().rstrip("/") + "/"
+        images = any(topic.kind in IMAGES for topic in self._topics.values())
+        return images and not any(name.startswith(own) for name in self._topics)
+
     def _sender(self, topic: BagTopic) -> Any:
         latched = topic.latched or topic.name == "/tf_static"
         # An image that nobody had time for is replaced by the next one, as a camera would have it.
@@ -186,7 +194,10 @@ class PlayNode(Node):
         for topic, time_ns, data in self._reader.messages(self._topics):
             if self.finished.is_set():
                 return
-            yield topic, time_ns, bytes(data)
+            data = bytes(data)
+            if topic == "/tf" and self._without_people and is_of_people(data):
+                continue
+            yield topic, time_ns, data
 
     def _wait_for_subscriber(self) -> bool:
         """Wait for who listens to the images, and then a little for who listens to all the rest."""

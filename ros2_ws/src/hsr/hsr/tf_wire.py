@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import struct
 from collections.abc import Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 
@@ -79,6 +81,15 @@ def decode_transforms(data: bytes) -> Iterator[tuple[str, str, int, tuple[float,
             at += _POSE.size
     except struct.error as error:
         raise ValueError(f"a TF message of {len(data)} bytes ends too early") from error
+
+
+def is_of_people(data: bytes) -> bool:
+    """Whether a serialised TFMessage is one of `TfOutput`: it begins with a body and something of that id on it."""
+    try:
+        children = [child for _, child, _, _ in islice(decode_transforms(data), 2)]
+    except ValueError:
+        return False
+    return len(children) == 2 and re.fullmatch(r"body_([a-z]{5}) [a-z_]+_\1", " ".join(children)) is not None
 
 
 def _string(data: bytes, at: int) -> tuple[str, int]:
