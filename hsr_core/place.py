@@ -19,6 +19,8 @@ from .types import Array, Camera, HumanParams, Regression
 TORSO = tuple(J[name] for name in ("pelvis", "spine1", "spine2", "spine3"))
 """Joints on the axis of the trunk: the part of a person that depth cameras see best and clothes change least."""
 _AZIMUTHS = 72
+_BESIDE = 2
+"""Directions of 5 degrees to either side whose largest radius counts."""
 _SLICE_M = 0.03
 """Half thickness of the slice of the body around a site."""
 WINDOW_M = 0.05
@@ -268,15 +270,15 @@ def _frame(site: _Site, joints: Array) -> Array:
 def _radii(offsets: Array, largest_m: float) -> Array:
     """Return a part's radius by azimuth (0 = front, z; quarter = left, x), (72,) [m].
 
-    The largest within 12 degrees: 1 cm too much for skin, half a centimetre too little for a shirt and trousers.
+    The largest within 12.5 degrees: 1 cm too much for skin, half a centimetre too little for a shirt and trousers.
     """
     flat = np.hypot(offsets[:, 0], offsets[:, 2])
     near = (np.abs(offsets[:, 1]) < _SLICE_M) & (flat < largest_m)
     slice_, flat = offsets[near], flat[near]
-    azimuth = np.arctan2(slice_[:, 0], slice_[:, 2])
-    centres = np.arange(_AZIMUTHS) * (2 * np.pi / _AZIMUTHS)
-    apart = np.abs(np.angle(np.exp(1j * (centres[:, None] - azimuth[None]))))
-    within = np.where(apart < np.radians(12), flat[None], -np.inf).max(axis=1, initial=-np.inf)
+    azimuth = np.round(np.arctan2(slice_[:, 0], slice_[:, 2]) * _AZIMUTHS / (2 * np.pi)).astype(int) % _AZIMUTHS
+    largest = np.full(_AZIMUTHS, -np.inf)
+    np.maximum.at(largest, azimuth, flat)
+    within = np.max([np.roll(largest, shift) for shift in range(-_BESIDE, _BESIDE + 1)], axis=0)
     known = np.isfinite(within)
     if not known.any():
         raise ValueError("the body has no vertices around one of its parts")
