@@ -33,11 +33,13 @@ def appearance_distance(a: Sequence[Array | None], b: Sequence[Array | None]) ->
         return np.sqrt(np.clip(1 - alike / both, 0, 1))
 
 
-def appearance_cost(a: Sequence[Array | None], b: Sequence[Array | None]) -> Array:
-    """Return the negative logarithm of the likelihood that two look like this, (N, M); as for two looks at one person,
-    SIGMA apart, where nothing is known."""
-    distance = np.minimum(appearance_distance(a, b), MOST)
-    return np.where(np.isnan(distance), SIGMA, distance) ** 2 / (2 * SIGMA**2)
+def appearance_cost(distance: Array) -> Array:
+    """Return the negative logarithm of the likelihood of an `appearance_distance` between two looks at one person.
+
+    Where nothing is known it is that of SIGMA, an ordinary distance: it neither speaks for anybody nor against.
+    """
+    known = np.where(np.isnan(distance), SIGMA, np.minimum(distance, MOST))
+    return known**2 / (2 * SIGMA**2)
 
 
 def blend(remembered: Array | None, seen: Array | None) -> Array | None:

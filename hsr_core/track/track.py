@@ -3,7 +3,7 @@
 Source:
     Tracking by detection with an optimal assignment, as in SORT (Bewley et al. 2016): here the cost is the negative
     logarithm of the likelihood of a place (see `motion`) and of the colours worn, where they are known (see
-    `appearance`), with the overlap of boxes beside it. Places are gated in metres across the viewing ray.
+    `appearance`), with the overlap of boxes beside it, gated in metres.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from ..types import Array, TrackState
-from .appearance import appearance_cost, blend
+from .appearance import appearance_cost, appearance_distance, blend
 from .motion import Motion, direction_and_distance
 
-GATE_M, GATE_M_PER_S, MOST_GATE_M = 0.3, 8.0, 2.8
-"""How far from where they are expected a person may be, across the viewing ray: who is seen moves smoothly, who jumps
-unseen may change speed by some metres per second."""
-GATE_LOG_Z = 0.5
-"""The same for the logarithm of the distance: with an assumed stature, somebody who crouches may seem to be 1.6 times
-as far away."""
+GATE_M, GATE_M_PER_S = 0.3, 2.5
+"""How far from where they are expected a person may be."""
+ALIKE = 0.5
+"""Who looks like a person, by `appearance_distance`. Who does not and is 5 sigma from the expected place is another."""
+JUMP_M, JUMP_M_PER_S, JUMP_LOG_Z = 2.8, 8.0, 0.5
+"""Who looks like it may have jumped, at most so far and so fast across the viewing ray; and, with an assumed stature,
+may seem to be 1.6 times as far away because they crouch."""
 GATE_IOU = 0.3
 """Boxes that overlap this much are one person even where the distance jumped."""
 BOX_S = 0.1
@@ -171,15 +172,15 @@ class Tracker:
         unseen_s = np.array([stamp_ns - track.seen_ns for track in self.tracks])[:, None] / 1e9
         expected, variance = np.stack([track.motion.expected(stamp_ns) for track in self.tracks], 1)[:, :, None]
         error = direction_and_distance(np.asarray(places))[None] - expected
-        across_m = np.linalg.norm(error[..., :2], axis=-1) * np.exp(expected[..., 2])
         overlap = box_iou(np.array([track.bbox_xyxy for track in self.tracks]), np.asarray(boxes))
         overlap[unseen_s[:, 0] > BOX_S] = 0
-        surprise = np.minimum(error**2 / variance, _MOST_SURPRISE) + np.log(variance)
-        cost = surprise.sum(-1) / 2 + _OVERLAP_WEIGHT * (1 - overlap)
-        cost += appearance_cost([track.appearance for track in self.tracks], looks)
-        gate_m = np.minimum(GATE_M + GATE_M_PER_S * unseen_s, MOST_GATE_M)
-        outside = (across_m > gate_m) | (np.abs(error[..., 2]) > GATE_LOG_Z)
-        cost[outside & (overlap < GATE_IOU)] = _FORBIDDEN
+        strange = np.minimum(error**2 / variance, _MOST_SURPRISE)
+        cost = (strange + np.log(variance)).sum(-1) / 2 + _OVERLAP_WEIGHT * (1 - overlap)
+        unlike = appearance_distance([track.appearance for track in self.tracks], looks)
+        cost += appearance_cost(unlike)
+        possible = _reachable(error, np.exp(expected[..., 2]), unseen_s, unlike < ALIKE) | (overlap >= GATE_IOU)
+        stranger = (unlike > ALIKE) & (strange.sum(-1) >= _MOST_SURPRISE)
+        cost[~possible | stranger] = _FORBIDDEN
         rows, columns = linear_sum_assignment(cost)
         return [(int(t), int(d)) for t, d in zip(rows, columns, strict=True) if cost[t, d] < _FORBIDDEN]
 
@@ -213,6 +214,19 @@ class Tracker:
         first = max(rank, key=rank.__getitem__, default=None)
         if self._primary not in rank or rank[first] > PRIMARY_MARGIN * rank[self._primary]:
             self._primary = first
+
+
+def _reachable(error: Array, distance_m: Array, unseen_s: Array, alike: Array) -> Array:
+    """Return who can have come to be where somebody is seen, bool (N, M).
+
+    Args:
+        error: (N, M, 3) directions and logarithms of the distance, from where the tracks are expected.
+        distance_m: (N, 1) there. unseen_s: (N, 1) since they were seen. alike: bool (N, M).
+    """
+    near = np.linalg.norm(error, axis=-1) * distance_m <= GATE_M + GATE_M_PER_S * unseen_s
+    across_m = np.linalg.norm(error[..., :2], axis=-1) * distance_m
+    jumped = across_m <= np.minimum(GATE_M + JUMP_M_PER_S * unseen_s, JUMP_M)
+    return near | (jumped & alike & (np.abs(error[..., 2]) <= JUMP_LOG_Z))
 
 
 def box_iou(a: Array, b: Array) -> Array:

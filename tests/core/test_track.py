@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from crossings import crossing, follow, twins
+from crossings import crossing, detections, follow, twins
 
 from hsr_core.config import TrackSettings
 from hsr_core.track.track import Tracker, box_iou
@@ -158,17 +158,72 @@ def test_no_id_changes_in_crossings_of_two_to_four_people_with_half_a_second_hid
         assert scores["hota"] == 1.0, seed
 
 
-def test_people_hidden_for_a_second_return_with_their_ids_when_kept_for_longer():
-    switches = [
-        follow(crossing(seed, 2 + seed % 3, hidden_s=1.0), Tracker(1.2)).counts().scores()["id_switches"]
-        for seed in range(20)
-    ]
-    assert sum(switches) <= 2  # whose hidden paths meet cannot always be told apart; it must be rare
+def switches(scenes: range, **how) -> int:
+    return sum(
+        follow(crossing(seed, 2 + seed % 3, **how), Tracker(KEEP_S)).counts().scores()["id_switches"] for seed in scenes
+    )
 
 
-def test_twins_side_by_side_stay_apart():
+def test_people_hidden_for_a_second_return_with_their_ids():
+    assert switches(range(20), hidden_s=1.0, clothes="different") == 0
+    assert switches(range(20), hidden_s=1.0) <= 2  # whose hidden paths meet cannot always be told apart by place
+
+
+def test_clothes_tell_people_apart_who_meet_unseen():
+    """Both turn round while they are hidden, in the same place: geometry alone gives each the other's id."""
+
+    def turning_back(clothes: str) -> int:
+        count = 0
+        for seed in range(10):
+            times = np.arange(0, 4, 1 / 30)
+            x = 0.8 * np.abs(times - 2)[:, None] * np.array([1.0, -1.0])
+            paths = np.stack([x, np.full_like(x, 0.2), np.full_like(x, 3.5)], -1)
+            hidden = np.repeat(np.abs(times - 2)[:, None] < 0.4, 2, axis=1)
+            scene = detections(paths, hidden, np.random.default_rng(seed), clothes)
+            count += follow(scene, Tracker(KEEP_S)).counts().scores()["id_switches"]
+        return count
+
+    assert turning_back("unknown") == 20
+    assert turning_back("different") == 0
+
+
+@pytest.mark.parametrize("clothes", ["unknown", "same"])
+def test_twins_side_by_side_stay_apart(clothes):
     for seed in range(5):
-        assert follow(twins(seed, apart_m=0.5), Tracker(KEEP_S)).counts().scores()["id_switches"] == 0
+        assert follow(twins(seed, 0.5, clothes), Tracker(KEEP_S)).counts().scores()["id_switches"] == 0
+
+
+def test_somebody_in_other_clothes_far_from_the_expected_place_is_somebody_else():
+    red, blue = np.zeros((2, 6, 16))
+    red[:, 2], blue[:, 12] = 1, 1
+    for look, same in ((red, True), (blue, False)):
+        tracker = Tracker(KEEP_S)
+        for frame in range(10):
+            (first,) = tracker.update(frame * FRAME_NS, [box(0)], [np.array([0.0, 0, 3])], [red])
+        (second,) = tracker.update(16 * FRAME_NS, [box(200)], [np.array([0.7, 0, 3])], [look])
+        assert (second.id == first.id) == same
+
+
+def test_colours_that_may_be_another_persons_are_not_learnt():
+    red, blue = np.zeros((2, 6, 16))
+    red[:, 2], blue[:, 12] = 1, 1
+    mixed = (red + blue) / 2
+    for apart, learnt in ((3.0, True), (0.1, False)):
+        tracker = Tracker(KEEP_S)
+        for frame, looks in enumerate(((red, blue), (mixed, mixed))):
+            boxes, places = zip(at(0.0), at(apart), strict=True)
+            tracks = tracker.update(frame * FRAME_NS, boxes, places, looks)
+        assert np.array_equal(tracks[0].appearance, red) != learnt
+
+
+def test_a_crouch_that_seems_far_away_keeps_the_id_and_hardly_moves_the_track():
+    tracker = Tracker(KEEP_S)
+    look = np.full((6, 16), 1 / 16)
+    for frame in range(10):
+        (first,) = tracker.update(frame * FRAME_NS, [box(0)], [np.array([0.0, 0, 4])], [look])
+    (second,) = tracker.update(14 * FRAME_NS, [box(0, 50)], [np.array([0.0, 0, 6])], [look])
+    assert second.id == first.id
+    assert second.motion.place(14 * FRAME_NS)[2] < 5
 
 
 def test_forty_people_keep_forty_ids():
@@ -180,6 +235,35 @@ def test_forty_people_keep_forty_ids():
         tracks = tracker.update(frame * FRAME_NS, [box(100 * home[0], 40) for home in homes], places)
     assert [track.id for track in tracks] == list(range(1, 41))
     assert (tracker.born, tracker.died) == (40, 0)
+
+
+def test_forty_detections_that_come_and_go_are_bounded_by_the_places():
+    rng = np.random.default_rng(0)
+    tracker = Tracker(KEEP_S, most=4)
+    ids: set[int] = set()
+    for frame in range(60):
+        places = list(rng.uniform([-8, -1, 2], [8, 1, 9], (40 if frame % 7 else 4, 3)))
+        boxes = [box(100 * place[0], 40) for place in places]
+        looks = [None if n % 3 else rng.dirichlet(np.ones(16), 6) for n in range(len(places))]
+        new = {track.id for track in tracker.update(frame * FRAME_NS, boxes[:4], places[:4], looks[:4])}
+        assert len([track for track in tracker.tracks if track.state != TrackState.LOST]) <= 4
+        assert not {track.id for track in tracker.tracks if track.state == TrackState.NEW} & ids
+        ids |= new
+    assert tracker.born == max(ids)
+
+
+def test_every_track_is_lost_once_and_its_id_never_comes_back():
+    rng = np.random.default_rng(1)
+    tracker = Tracker(0.1, most=3)
+    lost: list[int] = []
+    for frame in range(400):
+        xs = 4.0 * rng.permutation(5)[: rng.integers(0, 4)]
+        update(tracker, frame, *xs)
+        gone = [track.id for track in tracker.tracks if track.state == TrackState.LOST]
+        assert not {track.id for track in tracker.tracks if track.state != TrackState.LOST} & {*lost, *gone}
+        lost += gone
+    assert len(lost) == len(set(lost)) > 50
+    assert len(lost) + sum(track.state != TrackState.LOST for track in tracker.tracks) == tracker.born
 
 
 def test_births_and_deaths_are_counted():
