@@ -71,6 +71,8 @@ class DepthInput:
         Args:
             original_id: The image's frame_id as its driver sent it.
         """
+        if self._mode == "auto" and not self._rate.hz():
+            return None  # nobody sends any, which may well be
         self._use_info()
         if self._static is not None:
             self._use_extrinsics(original_id)
@@ -81,8 +83,7 @@ class DepthInput:
         self._wait_ms.add((time.monotonic() - start_s) * 1e3)
         if found is not None:
             return found.depth_m
-        if self._mode == "topic" or self._rate.hz() > 0:  # else nobody sends any, which may well be
-            self._fail(self._measured.status)
+        self._fail(self._measured.status)
         return None
 
     def intrinsics(self, frame_id: str, image_hw: tuple[int, int], rename: str) -> Camera | None:
