@@ -57,6 +57,7 @@ class DepthInput:
         self._measured = MeasuredDepth(_library_settings(settings), registered_pixels=REGISTERED_PIXELS)
         self._max_wait_s = settings.depth.max_wait_s
         self._info: CameraInfo | None = None
+        self._infos = CameraBook(notices)
         self._known: tuple[CameraInfo | None, Camera | None] = (None, None)
         self._static = StaticFrames(node, notices) if settings.depth.register else None
         self._rate, self._wait_ms = Rate(), Window()
@@ -88,15 +89,11 @@ class DepthInput:
 
     def intrinsics(self, frame_id: str, image_hw: tuple[int, int], rename: str) -> Camera | None:
         """Return the camera of an image without a camera info: depth that is registered to it has the same."""
-        info = self._info
-        if info is None or info.header.frame_id != frame_id:
-            return None
-        try:
-            camera = camera_from_info(info, image_hw=image_hw, frame_id=rename, rectified=self._cameras.rectified)
-        except InvalidIntrinsics:
-            return None
-        text = f"no camera info for frame {frame_id!r}: the depth camera's, which has the same frame, is used"
-        self._notices.warn(("stand-in", frame_id), text)
+        self._infos.rectified = self._cameras.rectified
+        camera = self._infos.find(frame_id, image_hw, rename)
+        if camera is not None:
+            text = f"no camera info for frame {frame_id!r}: the depth camera's, which has the same frame, is used"
+            self._notices.warn(("stand-in", frame_id), text)
         return camera
 
     def configure(self, settings: Settings) -> None:
@@ -175,6 +172,7 @@ class DepthInput:
 
     def _on_info(self, msg: CameraInfo) -> None:
         self._info = msg
+        self._infos.put(msg)
 
     # What is made of it, worker's thread
 
