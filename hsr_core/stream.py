@@ -258,8 +258,8 @@ class HumanStream:
         # The longer side: someone who lies or is cut by the image is wide.
         size = max(person.bbox_xyxy[2] - person.bbox_xyxy[0], person.bbox_xyxy[3] - person.bbox_xyxy[1])
         unsure, small = person.score < people.min_score, size < people.min_height_px
-        self.counters.below_min_score += unsure
-        self.counters.below_min_height += small and not unsure
+        self.counters.below_min_score += int(unsure)  # a numpy bool would make it a numpy integer
+        self.counters.below_min_height += int(small and not unsure)
         return not (unsure or small)
 
     def _place(

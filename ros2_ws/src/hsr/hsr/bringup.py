@@ -273,6 +273,7 @@ class Bringup:
         self._show_logs()
         if not done and not self._stop:
             self._check_alive()
+            self._opened_s = time.monotonic()  # on a busy computer another system's node answers before ours is up
             self._check_alone()
             tail = self._processes[name].tail()
             raise BringupError(f"the {name} node did not {transition}; the end of its log:\n{tail}")
