@@ -401,6 +401,13 @@ class _CameraChoice:
             log.warning(text)
 
 
+def all_lost(result: FrameResult, stamp_ns: int) -> FrameResult:
+    """Return the last message of everybody who is there in a result, LOST: all tracks are forgotten at once."""
+    there = [person for person in result.people if person.state is not TrackState.LOST]
+    gone = tuple(replace(_unseen(person, TrackState.LOST), primary=False) for person in there)
+    return replace(result, stamp_ns=stamp_ns, people=gone)
+
+
 def _unseen(estimate: HumanEstimate, state: TrackState) -> HumanEstimate:
     """Return the last estimate of a person who is not seen now: held, with every score at zero."""
     keypoints2d = estimate.keypoints2d.copy()

@@ -12,6 +12,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from visualization_msgs.msg import Marker
 
 from hsr_core.config import Settings
+from hsr_core.stream import all_lost
 from hsr_core.types import Array, Frame, FrameResult, HumanEstimate, TrackState
 from hsr_core.viz.overlay import draw_overlay
 
@@ -78,6 +79,7 @@ class Outputs:
         self._skeleton_limit = RateLimit(SKELETON_MAX_HZ)
         self._overlay_limit = RateLimit(settings.overlay.max_rate_hz)
         self._shown: dict[int, str] = {}
+        self._last: FrameResult | None = None
         # Drawing and JPEG have a thread of their own: the next frame does not wait for a picture.
         self._painter: Worker = Worker(lambda job: self._draw(*job), on_draw_error, name="overlay")
 
@@ -95,6 +97,7 @@ class Outputs:
 
     def publish(self, frame: Frame, result: FrameResult) -> dict[int, Array]:
         """Publish one frame; return the vertices that were computed, by track_id."""
+        self._last = result
         seen = [person for person in result.people if person.state != TrackState.LOST]
         # First: who gets anything else of this stamp can look it up.
         self.tf.publish(seen, result.stamp_ns, result.frame_id)
@@ -123,6 +126,7 @@ class Outputs:
 
     def forget(self, stamp_ns: int, frame_id: str) -> None:
         """Take everything off the displays: tracks were reset, or time went back."""
+        self._say_lost(stamp_ns)
         for publisher, namespace in ((self.mesh, "mesh"), (self.skeleton, "skeleton")):
             publisher.publish(marker.delete_all_marker(stamp_ns, frame_id, ns=namespace))
         self._shown.clear()
@@ -132,11 +136,19 @@ class Outputs:
 
     def retire(self, stamp_ns: int) -> None:
         """Delete our own markers: the node is being deactivated."""
+        self._say_lost(stamp_ns)
         for track_id, frame_id in self._shown.items():
             self._delete(track_id, stamp_ns, frame_id)
         self._shown.clear()
         self._joint_state_builder.reset()
         self.rep155.forget(stamp_ns, "")
+
+    def _say_lost(self, now_ns: int) -> None:
+        """End all tracks: each is LOST once, with the last frame's stamp, or now where that lies in the future."""
+        last, self._last = self._last, None
+        gone = None if last is None else all_lost(last, min(last.stamp_ns, now_ns))
+        if gone is not None and gone.people:
+            self.people.publish(convert.people_to_msg(gone, self._body.model_id))
 
     def close(self) -> None:
         self._painter.stop()
