@@ -21,10 +21,12 @@ ALLOCATOR = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 1024 * 1024),
     "MALLOC_TRIM_THRESHOLD_": str(128 * 1024 * 1024),
     "MALLOC_TOP_PAD_": str(16 * 1024 * 1024),
+    # Each configure works in a new thread, and so would fill another arena: eight a core, which are never given back.
+    "MALLOC_ARENA_MAX": "2",
 }
 
 
-_MALLOPT = {"MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2}
+_MALLOPT = {"MALLOC_MMAP_THRESHOLD_": -3, "MALLOC_TRIM_THRESHOLD_": -1, "MALLOC_TOP_PAD_": -2, "MALLOC_ARENA_MAX": -8}
 """The same by glibc's mallopt, for a process that runs already."""
 
 
@@ -35,6 +37,12 @@ def prepare_process() -> None:
         mallopt = ctypes.CDLL("libc.so.6").mallopt
         for name, option in _MALLOPT.items():
             mallopt(option, int(os.environ[name]))
+
+
+def give_back_memory() -> None:
+    """Return what the allocator keeps of freed memory to the system; for after large things were freed."""
+    with contextlib.suppress(OSError, AttributeError):  # another C library
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def share_dir() -> Path:

@@ -26,6 +26,7 @@ from hsr_core.config import Settings
 from . import diagnostics, params, qos
 from .cameras import CameraBook
 from .depth_input import DepthInput, open_depth_input
+from .environment import give_back_memory
 from .guarded_node import GuardedNode, run
 from .image_input import ImageInput, Incoming
 from .notices import Notices
@@ -139,6 +140,7 @@ class PerceptionNode(GuardedNode):
             finally:
                 del outputs, stream
                 gc.collect()  # what only a cycle still holds may be the GPU's memory, and the next configure needs it
+                give_back_memory()
 
     def _on_device_error(self, error: str) -> None:
         """Called in the worker's thread, which is to take no further image."""

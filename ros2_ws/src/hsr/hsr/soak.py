@@ -59,6 +59,8 @@ class Soak:
         self._processes: dict[str, NodeProcess] = {}
         self._recoveries: dict[str, list[float]] = {kind: [] for kind in KINDS}
         self._lives: list[dict[str, float]] = []
+        self._events: list[dict] = []
+        self._began_s = time.monotonic()
         self._calm_since_s = time.monotonic()
         os.environ.update(transport_environment())
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -92,7 +94,7 @@ class Soak:
         self._node = rclpy.create_node("soak", namespace=NAMESPACE)
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
-        self._watch = StampWatch(self._node, NAMESPACE, INFO)
+        self._watch = StampWatch(self._node, NAMESPACE, INFO, self._options.rate)
         self._lifecycle = LifecycleClient(self._node, self._executor, f"{NAMESPACE}/perception")
 
     # What runs
@@ -145,9 +147,10 @@ class Soak:
 
     def _draw(self, kills: bool) -> str:
         """Return the next trouble: each kind once, in random order, before any comes again."""
-        self._bag = [kind for kind in self._bag if kills or kind != "node killed"]
+        possible = [kind for kind in self._options.kinds if kills or kind != "node killed"]
+        self._bag = [kind for kind in self._bag if kind in possible]
         if not self._bag:
-            self._bag = list(KINDS if kills else KINDS[:-1])
+            self._bag = possible
             self._random.shuffle(self._bag)
         return self._bag.pop()
 
@@ -170,7 +173,12 @@ class Soak:
         else:
             seconds = self._kill_node()
         self._recoveries[kind].append(seconds)
-        print(f"{time.strftime('%H:%M:%S')}  {kind:<16} people again after {seconds:.2f} s", flush=True)
+        held = footprint(self._processes["node"].pid)
+        self._events.append({"at_s": round(time.monotonic() - self._began_s, 1), "kind": kind, "people_after_s":
+                             round(seconds, 2), "rss_mb": held and round(held.rss), "private_mb": held and
+                             round(held.private)})  # fmt: skip
+        print(f"{time.strftime('%H:%M:%S')}  {kind:<16} people again after {seconds:.2f} s  "
+              f"{self._events[-1]['private_mb']} MB", flush=True)  # fmt: skip
 
     def _restart_camera(self, kill: bool) -> float:
         """Return the time from the first image of the new camera to the first people."""
@@ -239,7 +247,9 @@ class Soak:
             "seconds": round(seconds), "rate_hz": self._options.rate, "seed": self._options.seed, "failure": failure,
             "images": watch.images, "frames": watch.frames, "meshes": watch.meshes,
             "latency_ms": {"p50": round(p50, 1), "p99": round(p99, 1)},
-            "recovery_s": recovery_s, "stamp_faults": watch.faults, "longest_life": longest, "lives": self._lives,
+            "recovery_s": recovery_s, "stamp_faults": watch.faults,
+            "stamps_of_unheard_images": watch.unknown, "longest_life": longest, "lives": self._lives,
+            "events": self._events,
         }  # fmt: skip
         out["broken"] = broken(out)
         return out
@@ -296,6 +306,8 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=20.0, help="mean time between two troubles [s]")
     parser.add_argument("--warm-up", type=float, default=0.0, help="of each process, before growth counts [s]; 0 = a "
                         "tenth of the run, at most 60")  # fmt: skip
+    parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(KINDS), metavar="A,B",
+                        help=f"what happens, of: {', '.join(KINDS)}")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the times and kinds of trouble")
     parser.add_argument("--source", default="clip", help="as for the source node")
     parser.add_argument("--set", action="append", default=[], metavar="NAME:=VALUE", help="a perception parameter")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 import statistics
 import struct
@@ -35,12 +36,14 @@ class StampWatch:
         images: Images that were sent, by their camera infos.
         frames: Messages of people.
         latency_ms: Stamp to receipt of people.
+        unknown: Stamps of images that were not heard of here, because their camera was new.
         last_people_ns, last_image_ns: The newest stamps.
     """
 
-    def __init__(self, node: Node, namespace: str, camera_info: str) -> None:
+    def __init__(self, node: Node, namespace: str, camera_info: str, rate_hz: float) -> None:
+        self._rate_hz = rate_hz
         self.faults: list[str] = []
-        self.images = self.frames = self.meshes = 0
+        self.images = self.frames = self.meshes = self.unknown = 0
         self.latency_ms = Window(200_000)
         self.last_people_ns = self.last_image_ns = 0
         self._frame_id = ""
@@ -52,12 +55,21 @@ class StampWatch:
         node.create_subscription(Marker, f"{namespace}/mesh", self._on_mesh, qos.mesh(4), raw=True)
 
     def judge(self) -> None:
-        """Compare the stamps that came a while ago with those that were sent; called now and then."""
-        sent = set(self._sent)
+        """Compare the stamps that came a while ago with those that were sent; called now and then.
+
+        The node may know a new camera some images before this process does: only a stamp between two images that were
+        heard one after the other can be known to be of no image.
+        """
+        sent = list(self._sent)
         while self._waiting and time.monotonic() - self._waiting[0][0] > _JUDGED_AFTER_S:
             _, what, stamp_ns = self._waiting.popleft()
-            if stamp_ns not in sent:
+            after = bisect.bisect_left(sent, stamp_ns)
+            if after < len(sent) and sent[after] == stamp_ns:
+                continue
+            if 0 < after < len(sent) and sent[after] - sent[after - 1] < 2.5e9 / self._rate_hz:
                 self._fault(f"{what} with the stamp {stamp_ns}, which no image had")
+            else:
+                self.unknown += 1
 
     def _on_info(self, msg: CameraInfo) -> None:
         self.images += 1

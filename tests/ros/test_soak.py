@@ -1,0 +1,85 @@
+"""The long run: its judgement on made-up results, and (slow) half a minute of it with the scripted stream."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hsr.soak import broken, table
+from hsr.soak_watch import Footprint, Growth, footprint
+
+HERE = Path(__file__).parent
+GOOD = {
+    "seconds": 1800, "rate_hz": 15.0, "failure": "", "images": 27000, "frames": 26000, "meshes": 25900,
+    "latency_ms": {"p50": 50.0, "p99": 90.0}, "stamp_faults": [],
+    "recovery_s": {"camera killed": {"times": 9, "median": 0.1, "max": 0.2}},
+    "longest_life": {"seconds": 1200, "rss_first": 700.0, "rss_last": 703.0, "rss_growth_percent": 0.43,
+                     "private_first": 500.0, "private_last": 500.0, "private_growth_percent": 0.0,
+                     "threads_first": 20, "threads_last": 20, "handles_first": 30, "handles_last": 30},
+}  # fmt: skip
+BAD = [
+    (("failure",), "it stopped\nlog", "it could not go on: it stopped"),
+    (("longest_life", "rss_growth_percent"), 1.2, "memory grew by 1.20 %"),
+    (("longest_life", "threads_last"), 21, "threads grew from 20 to 21"),
+    (("longest_life", "handles_last"), 31, "handles grew from 30 to 31"),
+    (("longest_life",), {}, "no process lived long enough"),
+    (("recovery_s", "camera killed", "max"), 3.1, "camera killed: people came again after 3.1 s"),
+    (("stamp_faults",), ["people: a stamp in the future"], "1 stamps were wrong"),
+]
+
+
+def test_a_run_that_keeps_to_all_bounds_is_good_and_shown_as_a_table():
+    assert broken(GOOD) == []
+    assert "| memory of the longest life (1200 s) | 700 to 703 MB (+0.43 %) |" in table(GOOD)
+
+
+@pytest.mark.parametrize(("path", "value", "said"), BAD, ids=[said for *_, said in BAD])
+def test_each_bound_that_is_not_kept_is_named(path, value, said):
+    summary = copy.deepcopy(GOOD)
+    inner = summary
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    (text,) = broken(summary)
+    assert text.startswith(said)
+
+
+def test_growth_compares_the_end_with_the_begin_after_warming_up():
+    growth = Growth(warm_up_s=10.0, began_s=0.0)
+    for second in range(100):
+        growth.add(Footprint(second, 900.0 if second < 10 else 500.0 + 0.1 * second, 300.0, 7, 11))
+    summary = growth.summary()
+    assert (summary["rss_first"], summary["rss_last"]) == (501.4, 509.5)  # medians of 9 seconds at either end, to 0.1
+    assert summary["rss_growth_percent"] == pytest.approx(100 * (509.5 / 501.4 - 1), abs=0.02)
+    assert (summary["private_growth_percent"], summary["threads_last"], summary["handles_last"]) == (0, 7, 11)
+    assert Growth(10.0).summary() == {}
+
+
+def test_a_footprint_sees_what_a_process_opens(tmp_path):
+    before = footprint(os.getpid())
+    with (tmp_path / "file").open("w"):
+        assert footprint(os.getpid()).handles == before.handles + 1
+    assert before.private < before.rss
+    assert footprint(2**22 + 1) is None
+
+
+@pytest.mark.slow
+def test_half_a_minute_of_trouble(ros_domain, tmp_path):
+    path = tmp_path / "soak.json"
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
+    command = [
+        sys.executable, "-m", "hsr.soak", "--for", "40", "--every", "3", "--warm-up", "2", "--source", "synthetic",
+        "--perception-module", "scripted_node", "--json", str(path), "--log-dir", str(tmp_path),
+    ]  # fmt: skip
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=200)
+    summary = json.loads(path.read_text())
+    assert summary["failure"] == "", done.stdout + done.stderr
+    assert summary["stamp_faults"] == []
+    assert set(summary["recovery_s"]) == {"camera restart", "camera killed", "lifecycle cycle", "node killed"}
+    assert summary["frames"] > 100
+    assert "| wrong stamps | 0 |" in done.stdout
