@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from harness import Perception, image
 from hsr.marker import decode_marker
+from hsr_msgs.msg import Human
 from hsr_msgs.srv import LockShape, SelectHuman, Snapshot
 from rcl_interfaces.srv import DescribeParameters, ListParameters
 from std_srvs.srv import SetBool, Trigger
@@ -48,6 +49,23 @@ def test_reset_gives_new_ids_and_clears_the_display(rig, perception):
     assert ask(perception, Trigger, "reset").success
     assert perception.works().humans[0].track_id > old
     rig.wait(lambda: any(decode_marker(m).action == Marker.DELETEALL for m in markers), "DELETEALL")
+
+
+def test_reset_and_deactivation_end_every_track_once(rig, perception):
+    before = perception.works().humans[0].track_id
+    assert ask(perception, Trigger, "reset").success
+    after = perception.works().humans[0].track_id
+    perception.change("deactivate")
+    rig.wait(lambda: any(human.track_id == after for human in last_words(perception)), "LOST after the deactivation")
+    assert [human.track_id for human in last_words(perception)].count(before) == 1
+    assert [human.track_id for human in last_words(perception)].count(after) == 1
+    perception.change("activate")
+    assert perception.works().humans[0].track_id > after
+    assert len({human.track_id for human in last_words(perception)}) == len(last_words(perception))
+
+
+def last_words(perception) -> list[Human]:
+    return [human for message in perception.people for human in message.humans if human.state == Human.LOST]
 
 
 def test_pause_stops_processing_and_resumes(rig, perception):
