@@ -243,3 +243,15 @@ def _both_publish(topics: list[str], limit_s: float) -> bool:
     node.destroy_node()
     rclpy.shutdown()
     return seen == set(topics)
+
+
+@needs_launch
+def test_every_argument_is_documented_as_it_is() -> None:
+    text = (PATH.parents[1] / "docs" / "launch.md").read_text()
+    for name, default, description, choices in load().ARGUMENTS:
+        rows = [line for line in text.splitlines() if line.startswith(f"| `{name}` |")]
+        assert len(rows) == 1, name
+        cells = [cell.strip() for cell in rows[0].strip("|").split("|")]
+        if isinstance(default, str) and name != "python":
+            assert cells[1] == (f"`{default}`" if default else "")
+        assert cells[2:] == [", ".join(filter(None, choices or ())), description]
