@@ -32,6 +32,7 @@ LAZY = {
     "eval": ("hsr_core.eval.command", "score recordings and data sets, compare results, write a report"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "people": ("hsr_core.bench_people", "speed and ids with several people in 1280x720 pictures"),
+    "robot": ("hsr_core.retarget.commands", "robots for retargeting: list, check a mapping, draft one for a URDF"),
     "retarget": ("hsr_core.bench_retarget", "a robot that follows a person: time, tracking, limits, feet"),
     "accuracy": ("hsr_core.eval.accuracy", "joint errors against a reference recording"),
 }
@@ -87,6 +88,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(commands, "refine", argv)
     _add_lazy(commands, "eval", argv)
     _add_record(commands)
+    _add_lazy(commands, "robot", argv)
     _add_lazy(commands, "doctor", argv)
     return parser
 

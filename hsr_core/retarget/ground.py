@@ -6,10 +6,14 @@ from collections import deque
 
 import numpy as np
 
-from ..types import Array
+from ..types import Array, MetricSource
 from .human import Human, P
 from .settings import GroundSettings
 
+GUESSED = (MetricSource.NONE, MetricSource.ASSUMED_HEIGHT, MetricSource.MONO_DEPTH)
+"""Sources whose depth is no measurement: a standing foot seems to move along the viewing ray."""
+SPEED_WINDOW_NS = 100_000_000
+"""A foot's speed is its way in this time: over one frame it would be noise."""
 PERCENTILE = 5.0
 FEET = ("left_ankle", "right_ankle")
 
@@ -106,7 +110,7 @@ class Contacts:
     def reset(self) -> None:
         self.on = [False, False]
         self._count = [0, 0]
-        self._last: tuple[int, Array] | None = None
+        self._feet: deque[tuple[int, Array]] = deque()
 
     def update(self, person: Human, ground_m: float) -> list[bool]:
         """Take a frame and return which feet are on the ground (left, right)."""
@@ -115,23 +119,27 @@ class Contacts:
         if person.foot_contact is not None:
             wanted = [bool(value > 0.5) and ok for value, ok in zip(person.foot_contact, seen, strict=True)]
         else:
-            wanted = self._judge(person.stamp_ns, feet, seen, ground_m)
-        self._last = (person.stamp_ns, feet)
+            wanted = self._judge(person, feet, seen, ground_m)
         for i, want in enumerate(wanted):
             self._count[i] = self._count[i] + 1 if want != self.on[i] else 0
             if self._count[i] >= self.settings.frames:
                 self.on[i], self._count[i] = want, 0
         return self.on
 
-    def _judge(self, stamp_ns: int, feet: Array, seen: list[bool], ground_m: float) -> list[bool]:
+    def _judge(self, person: Human, feet: Array, seen: list[bool], ground_m: float) -> list[bool]:
         settings = self.settings
-        if self._last is None or stamp_ns <= self._last[0]:
+        while len(self._feet) > 1 and person.stamp_ns - self._feet[1][0] >= SPEED_WINDOW_NS:
+            self._feet.popleft()
+        self._feet.append((person.stamp_ns, feet))
+        first_ns, first = self._feet[0]
+        if person.stamp_ns <= first_ns:
             return [False, False]
-        dt_s = (stamp_ns - self._last[0]) * 1e-9
-        speed = np.linalg.norm(feet - self._last[1], axis=1) / dt_s
+        speed = np.linalg.norm(feet - first, axis=1) / ((person.stamp_ns - first_ns) * 1e-9)
+        guessed = settings.guessed if person.metric_source in GUESSED else 1.0
         out = []
         for i in range(2):
-            ease = settings.release if self.on[i] else 1.0
-            out.append(bool(seen[i] and speed[i] < ease * settings.contact_speed_m_s
-                            and feet[i, 2] - ground_m < ease * settings.contact_height_m))  # fmt: skip
+            ease = guessed * (settings.release if self.on[i] else 1.0)
+            slow = speed[i] < ease * settings.contact_speed_m_s
+            low = feet[i, 2] - ground_m < ease * settings.contact_height_m
+            out.append(bool(seen[i] and slow and low))
         return out

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from ..types import Array
 from .command import Target
 from .hands import closures
-from .human import Human
+from .human import Human, mirrored
 from .robot import Robot
 from .settings import TeleopSettings
 from .solve import Solution, Solver
-from .targets import TargetMaker
+from .targets import TargetMaker, Targets
 
 
 class Retargeter:
@@ -33,11 +35,17 @@ class Retargeter:
         self._mirror = settings.mirror
         self._first_dt_s = 1 / settings.freshness.source_hz
         self._last_ns: int | None = None
+        self._placed = False
 
     def forget(self) -> None:
         """Another person follows."""
         self.targets.reset()
-        self._last_ns = None
+        self._last_ns, self._placed = None, False
+
+    def learn(self, people: Iterable[Human]) -> None:
+        """Take the person's lengths from frames of a recording before it is retargeted."""
+        for person in people:
+            self.targets.lengths.update(mirrored(person) if self._mirror else person)
 
     def start_from(self, q: Array) -> None:
         """Take a measured configuration of the whole model as the present posture, at rest."""
@@ -66,6 +74,8 @@ class Retargeter:
         self._last_ns = person.stamp_ns
         if targets is None:
             return None
+        if self.robot.floating and not self._placed and "pelvis" in targets.points:
+            self._place_base(targets)
         dt_s = self._first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
         self._move_fingers(person)
         solution = self.solver.solve(targets, dt_s, speed_rad_s)
@@ -78,6 +88,17 @@ class Retargeter:
             person.stamp_ns, person.track_id, solution.position, T, targets.flags | solution.flags,
             solution.task_error_m, solution.task_error_rad, self.hand_mode,
         ), solution  # fmt: skip
+
+    def _place_base(self, targets: Targets) -> None:
+        """Put a floating base where the person is first seen: nothing measures it, and it need not walk there."""
+        import pinocchio as pin
+
+        q = self.solver.q
+        frame = pin.SE3(self.robot.frame_placements(q)["pelvis"])
+        turn = targets.rotations["pelvis"].value if "pelvis" in targets.rotations else frame.rotation
+        base = pin.SE3(turn, targets.points["pelvis"].value) * frame.inverse() * pin.XYZQUATToSE3(q[:7])
+        self.solver.q[:7] = pin.SE3ToXYZQUAT(base)
+        self._placed = True
 
     def _move_fingers(self, person: Human) -> None:
         """Set the joints that follow a hand; one that is not seen keeps its fingers."""

@@ -101,6 +101,7 @@ class GroundSettings:
     contact_speed_m_s: float = setting(0.25, "A foot slower than this ...", low=0.05, high=2)
     contact_height_m: float = setting(0.05, "... and lower than this is on the ground [m]", low=0.01, high=0.3)
     release: float = setting(1.5, "It leaves it beyond either times this", low=1, high=4)
+    guessed: float = setting(3.0, "Factor on speed and height where depth is guessed", low=1, high=10)
     frames: int = setting(2, "Frames that a change takes", low=1, high=10)
 
 

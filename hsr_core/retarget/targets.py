@@ -14,7 +14,7 @@ import numpy as np
 from ..types import Array, MetricSource
 from .command import Flag
 from .frames import heading, orientation
-from .ground import FEET, Contacts, Ground, SegmentLengths
+from .ground import FEET, GUESSED, Contacts, Ground, SegmentLengths
 from .human import Human, mirrored
 from .robot import CHAINS, Robot
 from .settings import GroundSettings, MissingSettings
@@ -52,7 +52,6 @@ class Targets:
 
 ROOT_OF = {part: chain[0] for chain in CHAINS for part in chain[1:]}
 """Part -> the point that its vector starts from."""
-_GUESSED = (MetricSource.ASSUMED_HEIGHT, MetricSource.MONO_DEPTH)
 
 
 class TargetMaker:
@@ -188,7 +187,7 @@ class TargetMaker:
 
     def _remembered(self, person: Human, seen: dict[tuple[str, str], Array]) -> Targets:
         goals, flags = self._memory.update(person.stamp_ns, seen)
-        if person.metric_source in _GUESSED:
+        if person.metric_source in GUESSED:
             flags |= Flag.DEPTH_GUESSED
         out = Targets(flags=flags)
         for (kind, part), goal in goals.items():

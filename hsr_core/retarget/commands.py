@@ -1,0 +1,56 @@
+"""`hsr robot`: the robots that can be followed, checks of a mapping, a first mapping for one's own URDF."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from .mapping import built_in, load_mapping
+from .recipe import draft
+from .robot import Robot, load_robot
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add the command to the command line."""
+    parser = subparsers.add_parser("robot", help="robots for retargeting: list, check a mapping, draft one for a URDF")
+    parser.add_argument("action", choices=("list", "check", "draft"), help="what to do")
+    parser.add_argument(
+        "robot", nargs="?", default="", metavar="ROBOT", help="a name or a mapping's path; for draft: a URDF"
+    )
+    parser.add_argument("--mode", default="", metavar="MODE", help="check this mode only; default: each")
+    parser.add_argument(
+        "--meshes",
+        action="append",
+        default=[],
+        metavar="FOLDER",
+        help="for draft: where package:// names start; may be repeated",
+    )
+    parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """List, check or draft.
+
+    Raises:
+        HsrError: A check failed; the message names the joint or frame.
+    """
+    if args.action == "list":
+        names = built_in()
+        return {"robots": names, "text": "\n".join(f"{name}: {', '.join(load_mapping(name).modes)}" for name in names)}
+    if args.action == "draft":
+        yaml = draft(args.robot, tuple(args.meshes))
+        return {"yaml": yaml, "text": yaml.rstrip()}
+    modes = [args.mode] if args.mode else load_mapping(args.robot).modes
+    return {mode: facts(load_robot(args.robot, mode)) for mode in modes}
+
+
+def facts(robot: Robot) -> dict[str, Any]:
+    """Return what a person checks about a loaded robot."""
+    return {
+        "base": robot.mapping.base,
+        "joints": len(robot.joint_names),
+        "speed_rad_s": {name: round(float(v), 3) for name, v in zip(robot.joint_names, robot.velocity, strict=True)},
+        "segments_m": {f"{a} to {b}": round(length, 3) for (a, b), length in robot.lengths.items()},
+        "capsules": len(robot.mapping.capsules),
+        "pairs": len(robot.capsules),
+    }
