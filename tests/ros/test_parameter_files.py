@@ -43,6 +43,7 @@ GOOD = [
     section(**{"qos_overrides./human/people.publisher.depth": 9}),
     section("/human/recorder", extra_topics=["/human/refined/people"]),
     "/**:\n  ros__parameters: {smoothing: {beta: 1e1}}\n",
+    "/human/player:\n  ros__parameters:\n    topics: !!python/tuple\n    - /a\n    - /b\n",  # as launch writes lists
     "",
     # two cameras, one file
     section("/human/perception", device="cpu") | section("/rear/human/perception", device="cuda"),

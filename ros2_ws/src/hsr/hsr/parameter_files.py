@@ -16,6 +16,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from hsr_core.config import SettingSpec, describe, flatten
 from hsr_core.errors import ConfigError
 
@@ -43,6 +45,22 @@ def nearest(name: str, known: Iterable[str], cutoff: float = _NEAR) -> str:
     return f"; did you mean {found[0]!r}?" if found else ""
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads YAML as ROS does, which knows no tags: launch writes lists of parameters as `!!python/tuple`."""
+
+
+def _without_tag(loader: yaml.SafeLoader, suffix: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    return loader.construct_scalar(node)
+
+
+for _prefix in ("tag:", "!"):
+    _Loader.add_multi_constructor(_prefix, _without_tag)
+
+
 @lru_cache(maxsize=1)
 def known_parameters() -> dict[str, Specs]:
     """Return what each node of this package declares, by node name."""
@@ -67,10 +85,8 @@ def check_file(path: str | Path, namespace: str = "human", *, ours: bool = True)
     Raises:
         ConfigError: Every mistake in a line of its own, each with the nearest valid name.
     """
-    import yaml
-
     try:
-        tree = yaml.safe_load(Path(path).expanduser().read_text())
+        tree = yaml.load(Path(path).expanduser().read_text(), _Loader)
     except (OSError, UnicodeError, yaml.YAMLError) as error:
         raise ConfigError(f"cannot read the parameter file {path}: {error}") from error
     if tree is None:
