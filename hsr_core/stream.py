@@ -58,6 +58,8 @@ HOLD_S = 0.15
 """A gap in depth no longer than this is bridged with the last measurement."""
 HOLD_SIGMA = 0.3
 """What a held measurement loses [m/s]."""
+ZOOM = 0.01
+"""Relative change of the focal length that changes distances which rest on somebody's height."""
 DepthOf = Callable[[Frame, Camera], Array | None]
 """Gives the z-depth (h, w) [m] of an image, registered to it, of any resolution; None = there is none."""
 
@@ -96,6 +98,8 @@ class _Memory:
     heights: list[float] = field(default_factory=list)
     height_m: float | None = None
     height_known: bool = False
+    rests_on: tuple[MetricSource, float, float] | None = None
+    nobody_moved: bool = False
 
 
 class HumanStream:
@@ -171,6 +175,8 @@ class HumanStream:
                     depth_m = depth_of(frame, camera)
                 pairs = zip(found, memories, strict=True)
                 found = [self._place(*pair, depth_m, camera, frame.stamp_ns) for pair in pairs]
+            for person, memory in zip(found, memories, strict=True):
+                self._note_source(person, memory, camera)
         with self._timed("smooth"):
             params = [self._smooth(*pair, frame.stamp_ns) for pair in zip(found, memories, strict=True)]
         with self._timed("body"):
@@ -314,6 +320,20 @@ class HumanStream:
             self._subject_height_m = height
             self._tell_regressor()
 
+    def _note_source(self, person: Regression, memory: _Memory, camera: Camera) -> None:
+        """Where a distance comes to rest on something else it jumps, and nobody has moved."""
+        source, focal = person.metric_source, float(camera.K[0, 0])
+        assumed = 0.0 if source is MetricSource.DEPTH_CAMERA else memory.height_m or self._subject_height_m
+        before = memory.rests_on
+        zoomed = before is not None and abs(focal / before[2] - 1) > ZOOM
+        memory.nobody_moved = before is not None and (
+            (source, assumed) != before[:2] or (zoomed and source is not MetricSource.DEPTH_CAMERA)
+        )
+        if memory.nobody_moved:
+            memory.smoother.take_distance()
+        if before is None or zoomed or memory.nobody_moved:
+            memory.rests_on = (source, assumed, focal)
+
     def _tell_of_people(self, found: list[Regression], tracks: list[Track]) -> None:
         """Tell the regressor which person of its answer is primary, and everybody's measured height."""
         primary = self._tracker.primary
@@ -433,8 +453,11 @@ def _velocity(memory: _Memory, pelvis: Array, rotmat: Array, stamp_ns: int) -> A
         return None
     if dt <= 0:
         return memory.velocity
+    place = before.joints[0]
+    if memory.nobody_moved:
+        place = place * (np.linalg.norm(pelvis) / max(np.linalg.norm(place), 1e-9))
     turn = rotmat_to_rotvec((rotmat @ before.joint_rotmats[0].T).astype(np.float64))
-    now = np.concatenate([pelvis - before.joints[0], turn]) / dt
+    now = np.concatenate([pelvis - place, turn]) / dt
     if memory.velocity is not None:
         now = memory.velocity + low_pass_gain(VELOCITY_CUTOFF_HZ, dt) * (now - memory.velocity)
     return now.astype(np.float32)

@@ -88,6 +88,7 @@ class PoseSmoother:
         self._answer: HumanParams | None = None
         self._shapes: dict[str, _RunningMedian] = {}
         self._shape_locked = False
+        self._other_distance = False
         self._settings = settings
 
     def configure(self, settings: SmoothingSettings) -> None:
@@ -105,6 +106,10 @@ class PoseSmoother:
         self._shape_locked = locked
         if not locked:
             self.forget_shape()
+
+    def take_distance(self) -> None:
+        """Take the next measurement's distance as it is: it is measured in another way, and nobody has moved."""
+        self._other_distance = True
 
     def update(self, regression: Regression, stamp_ns: int) -> HumanParams:
         """Return the smoothed parameters of this frame.
@@ -127,6 +132,7 @@ class PoseSmoother:
             dt_s = max(elapsed_s, MIN_STEP_S)
             self.counters.clamped_steps += dt_s != elapsed_s
             self._step(params, regression.parts, pelvis, dt_s)
+        self._other_distance = False
         self._stamp_ns = stamp_ns
         self._answer = self._assemble(params, shape)
         return self._answer
@@ -167,6 +173,9 @@ class PoseSmoother:
         self._step_pelvis(pelvis, dt_s)
 
     def _step_pelvis(self, pelvis: Array, dt_s: float) -> None:
+        if self._other_distance:
+            self._pelvis.value *= np.linalg.norm(pelvis) / max(np.linalg.norm(self._pelvis.value), 1e-9)
+            self._away.clear()
         held, distance = self._pelvis.value, np.linalg.norm(self._pelvis.value)
         ray = pelvis / max(np.linalg.norm(pelvis), 1e-9)
         along = (pelvis - held) @ ray

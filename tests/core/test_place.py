@@ -231,3 +231,54 @@ def test_without_intrinsics_depth_is_not_asked_for(body):
     stream = HumanStream(RAW, body, FakeRegressor(RAW, body))
     (person,) = stream.process(Frame(IMAGE, 0), lambda *_: pytest.fail("asked")).people
     assert person.regression.metric_source is MetricSource.ASSUMED_HEIGHT
+
+
+class Stands(FakeRegressor):
+    """Three metres away, and said to be nearer or farther."""
+
+    said = 1.0
+
+    def regress(self, frame, camera):
+        (person,) = super().regress(frame, camera)
+        return [replace(person, params=replace(person.params, transl=np.array([0, 0.3, 3 * self.said], np.float32)))]
+
+
+@pytest.mark.parametrize("said", [1.1, 1.25, 0.8])
+def test_when_depth_comes_and_goes_the_distance_changes_at_once_and_nobody_moves(body, said):
+    """0.3 m is less, 0.75 m more than a smoothed pelvis may move in a frame; the pelvis itself stands still."""
+    settings = Settings()
+    regressor = Stands(settings, body)
+    regressor.said = said
+    stream, depth = HumanStream(settings, body, regressor), None
+    seen = []
+    for i in range(40):
+        image = frame(i * 33_000_000)
+        if depth is None:
+            depth = depth_of(body, regressor.regress(image, CAMERA)[0], 1 / said)
+        given = depth if 10 <= i < 25 else None
+        (person,) = stream.process(image, lambda *_: given).people  # noqa: B023
+        seen.append(person)
+    assert {person.track_id for person in seen} == {seen[0].track_id}
+    assert np.abs([person.root_velocity[:3] for person in seen[1:]]).max() < 0.05
+    distances = np.array([person.joints[0, 2] for person in seen])
+    assert {p.regression.metric_source for p in seen[10:25]} == {MetricSource.DEPTH_CAMERA}
+    np.testing.assert_allclose(distances[10:25], 3.0, atol=0.06)
+    assert seen[-1].regression.metric_source is MetricSource.ASSUMED_HEIGHT
+    np.testing.assert_allclose(distances[[9, -1]], 3 * said, rtol=0.01)
+
+
+def test_when_intrinsics_or_the_assumed_height_change_nobody_moves(body):
+    settings = Settings()
+    regressor = Stands(settings, body)
+    stream = HumanStream(settings, body, regressor)
+    longer = replace(CAMERA, K=CAMERA.K * np.array([[1.3], [1.3], [1.0]]))
+    for i in range(30):
+        if i == 10:
+            regressor.said = 1.3
+        if i == 20:
+            regressor.said = 1.0
+            stream.configure(settings.with_values({"subject.height_m": 1.3}))
+        image = replace(frame(i * 33_000_000), camera=CAMERA if i < 10 else longer)
+        (person,) = stream.process(image).people
+        assert person.joints[0, 2] == pytest.approx(3 * regressor.said, rel=0.01)
+        assert i == 0 or np.abs(person.root_velocity[:3]).max() < 0.1
