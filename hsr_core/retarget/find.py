@@ -6,7 +6,7 @@ from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from pathlib import Path
 
-from ..errors import BadFile, MissingFile, MissingPackage
+from ..errors import BadFile, HsrError, MissingFile, MissingPackage
 
 PACKAGES = {"example-robot-data": "share/example-robot-data", "jvrc-description": "jvrc_description"}
 """Distribution name -> the folder that its paths start at, as its wheel names it."""
@@ -32,6 +32,17 @@ def package_folder(name: str) -> Path:
             root = Path(str(entry.locate())).as_posix().partition(f"/{want}/")[0]
             return Path(root) / want
     raise BadFile(f"{name} is installed without {want}: pip install --force-reinstall {name}")
+
+
+def package_folders() -> list[str]:
+    """Return the folders in which `package://` names of the installed robots start."""
+    out = []
+    for name in PACKAGES:
+        try:
+            out.append(str(package_folder(name).parent))
+        except HsrError:
+            continue
+    return out
 
 
 def resolve(path: str, beside: Path) -> Path:

@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import MissingFile
 from ..types import Array
 from .collision import Capsules
-from .find import PACKAGES, need_libraries, package_folder
+from .find import need_libraries, package_folders
 from .human import POINTS
 from .mapping import Capsule, sha256_of
 from .robot import PLACEHOLDER_RAD_S, build_model, joints_between
@@ -56,7 +56,7 @@ def fit_capsules(urdf: Path, package_dirs: tuple[str, ...] = ()) -> list[Capsule
     import pinocchio as pin
 
     model = build_model(urdf, floating=False)
-    folders = [*package_dirs, *_package_folders(), *(str(parent) for parent in list(urdf.parents)[:4])]
+    folders = [*package_dirs, *package_folders(), *(str(parent) for parent in list(urdf.parents)[:4])]
     try:
         shapes = pin.buildGeomFromUrdf(model, str(urdf), pin.GeometryType.COLLISION, package_dirs=folders)
     except Exception as error:
@@ -66,7 +66,7 @@ def fit_capsules(urdf: Path, package_dirs: tuple[str, ...] = ()) -> list[Capsule
     points: dict[int, list[Array]] = {}
     for shape in shapes.geometryObjects:
         T = (model.frames[shape.parentFrame].placement.inverse() * shape.placement).homogeneous
-        points.setdefault(shape.parentFrame, []).append(_points(shape.geometry) @ T[:3, :3].T + T[:3, 3])
+        points.setdefault(shape.parentFrame, []).append(shape_points(shape.geometry) @ T[:3, :3].T + T[:3, 3])
     fitted = [(frame, fit(np.concatenate(some))) for frame, some in points.items()]
     return [
         Capsule(model.frames[frame].name, tuple(a.round(3)), tuple(b.round(3)), round(float(radius), 3))
@@ -115,30 +115,27 @@ def always_touching(model: Any, capsules: list[Capsule]) -> list[tuple[str, str]
     return sorted({tuple(sorted((capsules[i].frame, capsules[j].frame))) for i, j in often})
 
 
-def _points(geometry: Any) -> Array:
+def shape_points(geometry: Any) -> Array:
+    """Return points (n, 3) [m] on a shape of a URDF whose hull is the shape."""
     if hasattr(geometry, "num_vertices"):
         return np.array(geometry.vertices(), np.float64)
     corners = np.array(list(itertools.product((-1.0, 1), repeat=3)))
     if hasattr(geometry, "halfSide"):
         return corners * np.asarray(geometry.halfSide)
-    radius = float(geometry.radius)
-    half = float(getattr(geometry, "halfLength", 0.0)) + (
-        radius if type(geometry).__name__ in ("Sphere", "Capsule") else 0
-    )
+    radius, half = float(geometry.radius), float(getattr(geometry, "halfLength", 0.0))
+    round_ends = type(geometry).__name__ in ("Sphere", "Capsule")
+    slopes = np.linspace(0, np.pi / 2, 5) if round_ends else np.zeros(1)
     ring = np.linspace(0, 2 * np.pi, 16, endpoint=False)
-    return np.array([(radius * np.cos(u), radius * np.sin(u), z) for u in ring for z in (-half, half)])
-
-
-def _package_folders() -> list[str]:
-    from ..errors import HsrError
-
-    out = []
-    for name in PACKAGES:
-        try:
-            out.append(str(package_folder(name).parent))
-        except HsrError:
-            continue
-    return out
+    rings = [
+        (
+            np.cos(slope) * radius * np.cos(ring),
+            np.cos(slope) * radius * np.sin(ring),
+            side * (half + radius * np.sin(slope)),
+        )
+        for slope in slopes
+        for side in (-1, 1)
+    ]
+    return np.concatenate([np.stack([x, y, np.full_like(x, z)], axis=1) for x, y, z in rings])
 
 
 def _yaml(path: Path, model: Any, capsules: list[Capsule], touching: list[tuple[str, str]]) -> str:
