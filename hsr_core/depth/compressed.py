@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadFrame
+from ..messages import stamp_to_ns
 from .decode import UNITS, RawDepth
 
 _HEADER_BYTES, _SIZE_BYTES = 12, 8
@@ -80,6 +81,15 @@ class CompressedDepth:
         return RawDepth(
             values.data.cast("B"), (height, width), width * values.itemsize, encoding, self.frame_id, self.stamp_ns
         )
+
+
+def depth_from_msg(msg: Any) -> RawDepth | CompressedDepth:
+    """Return a sensor_msgs/Image or CompressedImage, or whatever has its fields, as depth, without a copy."""
+    frame_id, stamp_ns = msg.header.frame_id, stamp_to_ns(msg.header.stamp)
+    if hasattr(msg, "format"):
+        return CompressedDepth(msg.data, msg.format, frame_id, stamp_ns)
+    hw, big_endian = (msg.height, msg.width), bool(msg.is_bigendian)
+    return RawDepth(msg.data, hw, msg.step, msg.encoding, frame_id, stamp_ns, big_endian)
 
 
 def decode_rvl(data: NDArray[np.uint8]) -> NDArray[np.uint16]:

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from ..depth.decode import UNITS, RawDepth, to_metres
+from ..depth.compressed import CompressedDepth, depth_from_msg
+from ..depth.decode import UNITS, to_metres
 from ..errors import BadFile, BadFrame, InvalidIntrinsics, SourceError
 from ..image_messages import compressed_to_frame, image_to_frame
 from ..input_rules import OneCamera, StampRules, Verdict
@@ -60,7 +61,7 @@ class BagDiagnosis:
         no_camera: Frames without intrinsics.
         camera_infos_refused: Camera infos with impossible values.
         depth_unpaired: Frames for which there is no depth image near enough in time.
-        depth_refused: Depth images of another size than their image, of another encoding or too short.
+        depth_refused: Depth images of another size or frame than their image, of another encoding or too short.
         last_error: Of what was undecodable or refused, in words.
     """
 
@@ -116,8 +117,8 @@ class BagSource(Closing):
         image_topic: Raw or compressed images; None = the only image topic with a camera info beside it, else the only
             image topic.
         camera_info_topic: None = `camera_info` beside the image topic, if recorded; "" = none.
-        depth_topic: 16UC1 [mm] or 32FC1 [m], registered to the image; None = the only one with a camera info beside
-            it, if any; "" = none.
+        depth_topic: 16UC1 [mm] or 32FC1 [m], raw or compressedDepth, registered to the image; None = the only one with
+            a camera info beside it, if any; "" = none.
         start_ns, stop_ns: Part of the recording, by time of receipt. A camera info from before it counts in it.
         max_depth_offset_s: Most time between an image and its depth image [s].
 
@@ -241,7 +242,7 @@ class _Topics:
         if wanted is not None:
             return self._named(wanted, RAW, COMPRESSED)
         images = [name for name, encoding in self._encodings.items() if not _is_depth(encoding)]
-        beside = [name for name in images if _info_of(name) in self._topics]
+        beside = [name for name in images if info_beside(name) in self._topics]
         candidates = {_base(name): name for name in sorted(beside or images, reverse=True)}  # raw before compressed
         if len(candidates) == 1:
             return next(iter(candidates.values()))
@@ -255,19 +256,20 @@ class _Topics:
     def info(self, image: str, wanted: str | None) -> str:
         if wanted:
             return self._named(wanted, INFO)
-        beside = _info_of(image)
+        beside = info_beside(image)
         known = wanted is None and beside in self._topics and self._topics[beside].kind == INFO
         return beside if known else ""
 
     def depth(self, wanted: str | None) -> str:
         if wanted:
-            return self._named(wanted, RAW)
+            return self._named(wanted, RAW, COMPRESSED)
         if wanted == "":
             return ""
-        found = [n for n, encoding in self._encodings.items() if encoding in UNITS and _info_of(n) in self._topics]
+        depth = [n for n, encoding in self._encodings.items() if _is_depth(encoding) and info_beside(n) in self._topics]
+        found = {_base(name): name for name in sorted(depth, reverse=True)}  # raw before compressed
         if len(found) > 1:
             log.warning("%s: depth images on several topics, none is used: %s", self._reader.name, ", ".join(found))
-        return found[0] if len(found) == 1 else ""
+        return next(iter(found.values())) if len(found) == 1 else ""
 
     def both_ways(self, image: str) -> bool:
         return (
@@ -298,10 +300,11 @@ class _Topics:
 
 
 def _base(image: str) -> str:
-    return image.removesuffix("/compressed")
+    return image.removesuffix("/compressed").removesuffix("/compressedDepth")
 
 
-def _info_of(image: str) -> str:
+def info_beside(image: str) -> str:
+    """Return the camera info topic that belongs to an image topic: image_transport's rule."""
     return f"{_base(image).rpartition('/')[0]}/camera_info"
 
 
@@ -438,16 +441,17 @@ class _Assembly:
         if item.depth is None:
             found.depth_unpaired += 1
             return None
-        stamp_ns, msg = item.depth
-        raw = RawDepth(
-            msg.data, (msg.height, msg.width), msg.step, msg.encoding, msg.header.frame_id, stamp_ns,
-            bool(msg.is_bigendian),
-        )  # fmt: skip
+        msg = item.depth[1]
         try:
+            raw = depth_from_msg(msg)
+            if isinstance(raw, CompressedDepth):
+                raw = raw.decoded()
             if raw.hw != frame.image_hw:
                 raise BadFrame(
                     f"depth of {raw.hw[1]}x{raw.hw[0]} for an image of {frame.image_hw[1]}x{frame.image_hw[0]}"
                 )
+            if raw.frame_id != item.msg.header.frame_id:
+                raise BadFrame(f"depth in frame {raw.frame_id!r} for an image in {item.msg.header.frame_id!r}")
             return to_metres(raw)
         except BadFrame as error:
             found.depth_refused, found.last_error = found.depth_refused + 1, str(error)

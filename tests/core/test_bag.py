@@ -181,6 +181,43 @@ def test_depth_in_metres_and_of_another_size(tmp_path):
     assert "20x10" in found.last_error
 
 
+def test_compressed_depth_is_read_where_no_raw_depth_was_recorded(tmp_path):
+    millimetres = np.arange(HW[0] * HW[1], dtype=np.uint16).reshape(HW) + 500
+
+    def messages(damaged=False, raw=False):
+        yield "/camera/camera_info", BEGIN_NS, info(BEGIN_NS)
+        yield "/camera/depth/camera_info", BEGIN_NS, info(BEGIN_NS)
+        msg = compressed(millimetres, BEGIN_NS, "png")
+        data = np.concatenate([np.zeros(12, np.uint8), msg.data[: 30 if damaged else None]])
+        msg = replace(msg, data=data, format="16UC1; compressedDepth png")
+        yield f"{DEPTH}/compressedDepth", BEGIN_NS, msg
+        if raw:
+            yield DEPTH, BEGIN_NS, image(np.full(HW, 1234, "<u2"), BEGIN_NS, "16UC1")
+        yield "/camera/image_raw", BEGIN_NS, image(picture(0), BEGIN_NS)
+
+    (frame,), found = frames_of(write_bag(tmp_path / "good", messages()))
+    assert found.depth_topic == f"{DEPTH}/compressedDepth"
+    np.testing.assert_allclose(frame.depth_m, millimetres * 1e-3, rtol=1e-6)
+    (frame,), found = frames_of(write_bag(tmp_path / "damaged", messages(damaged=True)))
+    assert frame.depth_m is None
+    assert (found.depth_refused, found.depth_unpaired) == (1, 0)
+    (frame,), found = frames_of(write_bag(tmp_path / "both", messages(raw=True)))
+    assert found.depth_topic == DEPTH
+    assert frame.depth_m[0, 0] == pytest.approx(1.234)
+
+
+def test_depth_of_another_camera_is_refused(tmp_path):
+    def messages():
+        yield "/camera/depth/camera_info", BEGIN_NS, info(BEGIN_NS)
+        yield DEPTH, BEGIN_NS, image(np.full(HW, 1000, "<u2"), BEGIN_NS, "16UC1", frame_id="camera_depth_optical_frame")
+        yield "/camera/image_raw", BEGIN_NS, image(picture(0), BEGIN_NS)
+
+    (frame,), found = frames_of(write_bag(tmp_path / "bag", messages()))
+    assert frame.depth_m is None
+    assert found.depth_refused == 1
+    assert "camera_depth_optical_frame" in found.last_error
+
+
 def test_a_camera_info_that_comes_after_the_first_image_counts_for_it_and_changes_take_effect(tmp_path):
     def messages():
         for i in range(6):

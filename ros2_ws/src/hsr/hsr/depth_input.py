@@ -10,15 +10,14 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from hsr_core.config import Settings
 from hsr_core.depth.base import DepthSettings
-from hsr_core.depth.compressed import CompressedDepth
-from hsr_core.depth.decode import RawDepth
+from hsr_core.depth.compressed import depth_from_msg
 from hsr_core.depth.measured import MeasuredDepth
 from hsr_core.errors import InvalidIntrinsics
 from hsr_core.types import Array, Camera, Frame
 
 from . import qos
 from .cameras import CameraBook, same_info
-from .convert import camera_from_info, stamp_to_ns
+from .convert import camera_from_info
 from .diagnostics import Status
 from .following import Following, Source
 from .notices import Notices
@@ -30,18 +29,6 @@ REGISTERED_PIXELS = 40_000
 """People are placed by patches of 10 cm: of 848 x 480 pixels every third row and column is enough."""
 SHOWN_S = 3.0
 """How long the diagnostics show why a frame had no depth."""
-
-
-def raw_depth(msg: Image) -> RawDepth:
-    """Return a depth image as the library takes it, without a copy."""
-    return RawDepth(
-        msg.data, (msg.height, msg.width), msg.step, msg.encoding, msg.header.frame_id,
-        stamp_to_ns(msg.header.stamp), bool(msg.is_bigendian),
-    )  # fmt: skip
-
-
-def compressed_depth(msg: CompressedImage) -> CompressedDepth:
-    return CompressedDepth(msg.data, msg.format, msg.header.frame_id, stamp_to_ns(msg.header.stamp))
 
 
 class DepthInput:
@@ -163,12 +150,12 @@ class DepthInput:
     def _on_depth(self, msg: Image) -> None:
         self._rate.tick()
         self._encoding = msg.encoding
-        self._measured.put(raw_depth(msg))
+        self._measured.put(depth_from_msg(msg))
 
     def _on_compressed(self, msg: CompressedImage) -> None:
         self._rate.tick()
         self._encoding = msg.format
-        self._measured.put(compressed_depth(msg))
+        self._measured.put(depth_from_msg(msg))
 
     def _on_info(self, msg: CameraInfo) -> None:
         self._info = msg

@@ -13,6 +13,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage
 
 from hsr_core.depth import DepthFrame, DepthSelector
 from hsr_core.depth.base import same_intrinsics
+from hsr_core.depth.compressed import CompressedDepth, depth_from_msg
 from hsr_core.depth.decode import RawDepth
 from hsr_core.depth.measured import MeasuredDepth
 from hsr_core.errors import BadFrame, HsrError, InvalidIntrinsics, ShapeError
@@ -26,7 +27,6 @@ from hsr_core.types import Array, Camera, Frame, HumanParams, IntrinsicsSource, 
 
 from . import convert
 from .cameras import CameraBook
-from .depth_input import compressed_depth, raw_depth
 from .notices import Notices
 from .pairing import Bundle
 from .refine_grid import Grid
@@ -273,7 +273,9 @@ class FrameMaker:
     def _feed_depth(self, depth: MeasuredDepth, bundle: Bundle, grid: Grid, camera: Camera | None) -> None:
         msg = bundle.depth
         try:
-            raw = compressed_depth(msg).decoded() if isinstance(msg, CompressedImage) else raw_depth(msg)
+            raw = depth_from_msg(msg)
+            if isinstance(raw, CompressedDepth):
+                raw = raw.decoded()
         except BadFrame as error:
             self._notices.warn("bad depth", f"depth image dropped: {error}", every_s=30.0)
             return
