@@ -201,7 +201,7 @@ class Rep155Settings:
     faces: bool = setting(False, "Publish faces too; false where a face detector does")
     cropped: bool = setting(True, "Publish each person's picture while somebody listens")
     id_pool: bool = setting(
-        False, "Use ids (and topics) under /humans again; they are then no longer those of people and TF"
+        False, "Use ids under /humans and on TF again, and topics; they are then no longer those of people"
     )
 
 

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -31,6 +32,7 @@ from sensor_msgs.msg import Image, JointState
 from std_msgs.msg import String
 from std_srvs.srv import Trigger
 from test_wire_convert import frame, person
+from tf2_msgs.msg import TFMessage
 
 from hsr_core.body.joints import J
 from hsr_core.config import Settings
@@ -267,9 +269,12 @@ def another_rig(tmp_path):
     rig.close()
 
 
-def test_ids_of_a_pool_are_used_again_after_a_rest(another_rig) -> None:
+def test_ids_of_a_pool_are_used_again_after_a_rest_and_frames_have_them_too(another_rig) -> None:
     perception = Perception(another_rig, "rep155.id_pool:=true")
     listener = Listener(another_rig, perception)
+    frames = another_rig.listen(TFMessage, "/tf", 100)
+    states = another_rig.listen(JointState, "/human/joint_states")
+    described = another_rig.listen(String, "/human/urdf", LATCHED)
     (first,) = listener.wait_for(1, somebody, "a body")
     heard = listener.body(first)
     assert first == perception.people[-1].humans[0].id
@@ -288,6 +293,10 @@ def test_ids_of_a_pool_are_used_again_after_a_rest(another_rig) -> None:
     count = len(heard["joint_states"])
     perception.feed(lambda: len(heard["joint_states"]) > count, "its topics are the same ones", make=somebody)
     assert all(listener.topics_of(letters) for letters in (first, second)), "topics of a pool stay"
+    assert perception.people[-1].humans[0].id != first
+    for name in (frames[-1].transforms[0].child_frame_id, states[-1].header.frame_id):
+        assert name == f"body_{first}"
+    another_rig.wait(lambda: f'"body_{first}"' in described[-1].data, "the description of the person with this id")
 
 
 def test_without_hri_msgs_the_node_works_and_says_so(another_rig) -> None:
@@ -304,7 +313,7 @@ def test_without_hri_msgs_the_node_works_and_says_so(another_rig) -> None:
 
 
 def test_switched_off_is_no_warning() -> None:
-    off = rep155.open_rep155(None, Settings().with_values({"rep155.enabled": False}), None, lambda job: None)
+    off = rep155.open_rep155(None, Settings().with_values({"rep155.enabled": False}), None, lambda job: None, None)
     status = off.status()
     assert status.level == 0
     assert status.texts == ["nothing under /humans: rep155.enabled is false"]
@@ -319,19 +328,25 @@ def test_ids_are_five_letters_and_faces_have_others(number) -> None:
 
 def test_a_pool_gives_an_id_again_after_its_rest_longest_free_first() -> None:
     ids = BodyIds(pool=True)
-    a, b = ids.of(1, 0.0), ids.of(2, 0.0)
+
+    def update(*tracks: int, now_s: float) -> list[str]:
+        ids.update(tracks, now_s)
+        return [ids.of(track) for track in tracks]
+
+    a, b = update(1, 2, now_s=0.0)
     assert [a, b] == [body_id(1), body_id(2)]
-    ids.keep_only([2], 1.0)
-    c = ids.of(3, 1.0 + 0.9 * LINGER_S)
-    assert c == body_id(3)  # `a` has not rested
-    ids.keep_only([3], 4.0)
-    assert ids.of(4, 4.1) == a
-    assert ids.of(5, 4.1) == body_id(5)
-    assert ids.of(6, 4.1 + LINGER_S) == b
-    plain = BodyIds(pool=False)
-    first = plain.of(1, 0.0)
-    plain.keep_only([], 0.0)
-    assert plain.of(2, 99.0) == body_id(2) != first
+    update(2, now_s=1.0)
+    assert update(2, 3, now_s=1.0 + 0.9 * LINGER_S) == [b, body_id(3)]  # `a` has not rested
+    update(3, now_s=4.0)
+    assert update(3, 4, 5, now_s=4.1) == [body_id(3), a, body_id(5)]
+    assert update(3, 4, 5, 6, now_s=4.1 + LINGER_S) == [body_id(3), a, body_id(5), b]
+
+
+def test_without_a_pool_ids_are_those_of_people() -> None:
+    ids = BodyIds(pool=False)
+    for tracks in ([1], [], [2, 3], [3]):
+        ids.update(tracks, 99.0 * len(tracks))
+        assert [ids.of(track) for track in tracks] == [body_id(track) for track in tracks]
 
 
 def test_the_module_imports_without_hri_msgs() -> None:
@@ -348,7 +363,8 @@ def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
     node = rclpy.create_node("crowd", context=rig.context)
     failed: list[Exception] = []
     later = Later(failed.append)
-    people = rep155.open_rep155(node, Settings(), None, later)
+    ids = BodyIds(pool=False)
+    people = rep155.open_rep155(node, Settings(), None, later, ids)
     before = len(list(node.publishers))
     waited_for = list(node.waitables)
     rig.executor.add_node(node)
@@ -357,6 +373,7 @@ def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
     def step() -> bool:
         track_id = next(births, None)
         if track_id is not None:
+            ids.update([track_id], time.monotonic())
             people.publish(picture, frame(person(track_id)))
         return track_id is None
 
@@ -373,3 +390,49 @@ def test_an_executor_outlives_many_births_and_deaths(rig, monkeypatch) -> None:
         later.stop()
         people.close()
         node.destroy_node()
+
+
+@pytest.fixture
+def crowd(rig):
+    """REP-155's publishers of a node without a perception node; jobs for later wait until they are run."""
+    node = rclpy.create_node("crowd", context=rig.context)
+    jobs: list = []
+    ids = BodyIds(pool=False)
+    people = rep155.open_rep155(node, Settings(), None, jobs.append, ids)
+
+    def publish(*tracks: int) -> None:
+        ids.update(tracks, time.monotonic())
+        people.publish(Frame(np.zeros((4, 4, 3), np.uint8), 0), frame(*map(person, tracks)))
+
+    yield SimpleNamespace(node=node, jobs=jobs, people=people, publish=publish)
+    node.destroy_node()
+
+
+def test_topics_of_those_who_left_go_when_the_node_is_cleaned_up_before_they_are_ended(crowd, monkeypatch) -> None:
+    crowd.publish(1)
+    crowd.jobs.pop(0)()
+    crowd.publish()
+    monkeypatch.setattr(rep155, "LINGER_S", 0.0)
+    crowd.people._sweep()
+    assert crowd.jobs  # dropped: the node stops before
+    assert [p for p in crowd.node.publishers if "/bodies/" in p.topic_name and "tracked" not in p.topic_name]
+    crowd.people.close()
+    assert not [p for p in crowd.node.publishers if "/humans" in p.topic_name]
+
+
+def test_slow_frames_are_not_the_end_of_their_people(crowd, monkeypatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(rep155, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    for _ in range(4):  # one frame in 2.5 s
+        crowd.publish(1)
+        for _ in range(5):
+            now[0] += 0.5
+            crowd.people._sweep()
+        assert crowd.people._tracked_some
+        assert crowd.people._bodies
+    for _ in range(20):
+        now[0] += 0.5
+        crowd.people._sweep()
+    assert not crowd.people._tracked_some
+    assert not crowd.people._bodies
+    crowd.people.close()

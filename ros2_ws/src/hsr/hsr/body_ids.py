@@ -1,8 +1,8 @@
-"""Names of people under /humans: the ids of `people`, or ids that are used again."""
+"""Names of people in frames and under /humans: the ids of `people`, or ids that are used again."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 from .convert import body_id, track_id_of
 
@@ -17,7 +17,7 @@ def face_id(letters: str) -> str:
 
 
 class BodyIds:
-    """Five-letter ids by track.
+    """Five-letter ids of those who are there.
 
     Args:
         pool: Use the ids of people who have been gone for 2 s again; then ids are not those of `people` for good.
@@ -28,20 +28,19 @@ class BodyIds:
         self._ids: dict[int, str] = {}
         self._free_since: dict[str, float] = {}
 
-    def of(self, track_id: int, now_s: float) -> str:
-        """Return the id of a track, a new one's for the first time at `now_s`."""
-        found = self._ids.get(track_id)
-        if found is None:
-            found = self._ids[track_id] = self._rested(now_s) or body_id(track_id)
-        return found
+    def of(self, track_id: int) -> str:
+        """Return the id of a track of the last update."""
+        return self._ids[track_id]
 
-    def keep_only(self, track_ids: Iterable[int], now_s: float) -> None:
-        """Let go of the ids of all other tracks."""
-        gone = self._ids.keys() - set(track_ids)
-        for track_id in gone:
+    def update(self, track_ids: Collection[int], now_s: float) -> None:
+        """Let go of the ids of all other tracks, and name the new ones."""
+        for track_id in self._ids.keys() - set(track_ids):
             letters = self._ids.pop(track_id)
             if self.pool:
                 self._free_since[letters] = now_s
+        for track_id in track_ids:
+            if track_id not in self._ids:
+                self._ids[track_id] = self._rested(now_s) or body_id(track_id)
 
     def _rested(self, now_s: float) -> str | None:
         """Return the id that has been free for longest, if for long enough."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Callable
 
 import numpy as np
 from sensor_msgs.msg import JointState
@@ -21,9 +22,14 @@ MAX_GAP_S = 0.5
 
 
 class JointStateBuilder:
-    """Makes joint states of one person after another frame; remembers the last angles to keep them continuous."""
+    """Makes joint states of one person after another frame; remembers the last angles to keep them continuous.
 
-    def __init__(self) -> None:
+    Args:
+        id_of: Five letters of a track.
+    """
+
+    def __init__(self, id_of: Callable[[int], str] = body_id) -> None:
+        self._id_of = id_of
         self._track_id: int | None = None
         self._angles = np.zeros((N_JOINTS, 3))
         self._stamp_ns = 0
@@ -48,7 +54,7 @@ class JointStateBuilder:
                 velocity = (angles - self._angles) / gap_s
         self._track_id, self._angles, self._stamp_ns = person.track_id, angles, stamp_ns
         return JointState(
-            header=header(stamp_ns, f"body_{body_id(person.track_id)}"),
+            header=header(stamp_ns, f"body_{self._id_of(person.track_id)}"),
             name=JOINT_STATE_NAMES,
             position=array("d", angles.reshape(-1).tolist()),
             velocity=array("d", velocity.reshape(-1).tolist()),

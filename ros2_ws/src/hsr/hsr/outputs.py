@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -17,10 +18,11 @@ from hsr_core.types import Array, Frame, FrameResult, HumanEstimate, TrackState
 from hsr_core.viz.overlay import draw_overlay
 
 from . import convert, marker, qos
+from .body_ids import BodyIds
 from .joint_states import JointStateBuilder
 from .later import Later
 from .primary_urdf import PrimaryUrdf
-from .rep155 import open_rep155
+from .rep155 import open_rep155, reason_off
 from .stats import Counters, RateLimit
 from .tf_output import TfOutput
 from .worker import Worker
@@ -61,7 +63,8 @@ class Outputs:
         self.overlay = self._publisher(Image, "overlay", qos.overlay())
         self.overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed", qos.overlay())
         self.stats = self._publisher(FrameStats, "stats", qos.stats())
-        self.tf = TfOutput(settings.tf.mode, self._publisher)
+        self._ids = BodyIds(pool=settings.rep155.id_pool and not reason_off(settings))
+        self.tf = TfOutput(settings.tf.mode, self._publisher, self._ids.of)
         # Not a lifecycle publisher: the model is sent on configure, while those are still silent.
         self._body_model = node.create_publisher(
             BodyModel, "body_model", qos.body_model(), qos_overriding_options=qos.OVERRIDES
@@ -71,10 +74,10 @@ class Outputs:
             body.faces, slots=people_max, color_mode=settings.marker.color_mode, lifetime_s=settings.marker.lifetime_s
         )
         self._compact_writer = marker.CompactMeshWriter(encoding=settings.compact.encoding, model_id=body.model_id)
-        self._joint_state_builder = JointStateBuilder()
+        self._joint_state_builder = JointStateBuilder(self._ids.of)
         self._later = Later(lambda error: node.get_logger().error(f"topics of a person: {error}"))
-        self._urdf = PrimaryUrdf(node, self._later)
-        self.rep155 = open_rep155(node, settings, body, self._later)
+        self._urdf = PrimaryUrdf(node, self._later, self._ids.of)
+        self.rep155 = open_rep155(node, settings, body, self._later, self._ids)
         self._mesh_limit = RateLimit(settings.marker.max_rate_hz)
         self._skeleton_limit = RateLimit(SKELETON_MAX_HZ)
         self._overlay_limit = RateLimit(settings.overlay.max_rate_hz)
@@ -99,6 +102,7 @@ class Outputs:
         """Publish one frame; return the vertices that were computed, by track_id."""
         self._last = result
         seen = [person for person in result.people if person.state != TrackState.LOST]
+        self._ids.update([person.track_id for person in seen], time.monotonic())
         # First: who gets anything else of this stamp can look it up.
         self.tf.publish(seen, result.stamp_ns, result.frame_id)
         self.people.publish(convert.people_to_msg(result, self._body.model_id))
@@ -132,6 +136,7 @@ class Outputs:
         self._shown.clear()
         self._joint_state_builder.reset()
         self.tf.forget()
+        self._ids.update((), time.monotonic())
         self.rep155.forget(stamp_ns, frame_id)
 
     def retire(self, stamp_ns: int) -> None:
@@ -141,6 +146,7 @@ class Outputs:
             self._delete(track_id, stamp_ns, frame_id)
         self._shown.clear()
         self._joint_state_builder.reset()
+        self._ids.update((), time.monotonic())
         self.rep155.forget(stamp_ns, "")
 
     def _say_lost(self, now_ns: int) -> None:

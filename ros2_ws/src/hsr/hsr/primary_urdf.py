@@ -20,10 +20,13 @@ class PrimaryUrdf:
 
     Args:
         later: Runs a job in another thread: making the text takes some milliseconds.
+        id_of: Five letters of a track.
     """
 
-    def __init__(self, node: Any, later: Callable[[Callable[[], None]], None]) -> None:
-        self._node, self._later = node, later
+    def __init__(
+        self, node: Any, later: Callable[[Callable[[], None]], None], id_of: Callable[[int], str] = body_id
+    ) -> None:
+        self._node, self._later, self._id_of = node, later, id_of
         self._publisher = node.create_publisher(
             String, "urdf", qos.description(), qos_overriding_options=qos.OVERRIDES
         )  # fmt: skip
@@ -36,7 +39,7 @@ class PrimaryUrdf:
         if person.track_id == self._track_id and not differ(lengths, self._lengths):
             return
         self._track_id, self._lengths = person.track_id, lengths
-        letters, joints, rotmats = body_id(person.track_id), person.joints, person.joint_rotmats
+        letters, joints, rotmats = self._id_of(person.track_id), person.joints, person.joint_rotmats
         self._later(lambda: self._publisher.publish(String(data=smplx_urdf(rest_joints(joints, rotmats), letters))))
 
     def close(self) -> None:

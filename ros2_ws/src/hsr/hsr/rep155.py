@@ -33,7 +33,7 @@ else:
 
 SWEEP_S = 0.5
 SILENT_S = 1.0
-"""Without a frame for so long nobody is tracked any more."""
+"""Without a frame for so long nobody is tracked any more; longer where frames are slow."""
 
 
 def reason_off(settings: Settings) -> str:
@@ -43,10 +43,10 @@ def reason_off(settings: Settings) -> str:
     return f"hri_msgs cannot be imported ({IMPORT_ERROR})" if IMPORT_ERROR else ""
 
 
-def open_rep155(node: Any, settings: Settings, body: Any, later: Callable) -> Rep155 | NoRep155:
+def open_rep155(node: Any, settings: Settings, body: Any, later: Callable, ids: BodyIds) -> Rep155 | NoRep155:
     """Return the publishers, or what does nothing where they are off."""
     reason = reason_off(settings)
-    return NoRep155(reason, wanted=settings.rep155.enabled) if reason else Rep155(node, settings, body, later)
+    return NoRep155(reason, wanted=settings.rep155.enabled) if reason else Rep155(node, settings, body, later, ids)
 
 
 class NoRep155:
@@ -94,15 +94,19 @@ class Rep155:
 
     Args:
         node: Of rclpy. body: The body model. later: Runs a job in another thread.
+        ids: Of a frame's people, before it is published.
     """
 
-    def __init__(self, node: Any, settings: Settings, body: Any, later: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, node: Any, settings: Settings, body: Any, later: Callable[[Callable[[], None]], None], ids: BodyIds
+    ) -> None:
         self._node, self._settings, self._body, self._later = node, settings.rep155, body, later
         self._root = settings.rep155.root.rstrip("/")
-        self._ids = BodyIds(pool=settings.rep155.id_pool)
+        self._ids = ids
         self._bodies: dict[str, _Body] = {}
-        self._lock = threading.Lock()  # of the two above, against the sweep in the executor's thread
-        self._published_s, self._tracked_some = 0.0, False
+        self._leaving: list[_Body] = []
+        self._lock = threading.Lock()  # of all above, against the sweep in the executor's thread
+        self._published_s, self._gap_s, self._tracked_some = 0.0, 0.0, False
         self._frame_id = ""
         create = node.create_publisher
         self._tracked = create(
@@ -124,8 +128,8 @@ class Rep155:
         now = time.monotonic()
         seen = [person for person in result.people if person.state != TrackState.LOST]
         with self._lock:
-            self._ids.keep_only([person.track_id for person in seen], now)
             bodies = [self._at(person, now) for person in seen]
+            self._gap_s = now - self._published_s
             self._published_s, self._tracked_some, self._frame_id = now, bool(seen), result.frame_id
             self._tracked.publish(
                 IdsList(header=header(result.stamp_ns, result.frame_id), ids=[body.letters for body in bodies])
@@ -139,7 +143,6 @@ class Rep155:
     def forget(self, stamp_ns: int, frame_id: str) -> None:
         """Say that nobody is tracked: tracks were reset, or the node is being deactivated."""
         with self._lock:
-            self._ids.keep_only((), time.monotonic())
             self._nobody(stamp_ns, frame_id)
 
     def status(self) -> Status:
@@ -150,15 +153,16 @@ class Rep155:
     def close(self) -> None:
         """Destroy all endpoints; `later` has been stopped before."""
         self._node.destroy_timer(self._timer)
-        for entry in self._bodies.values():
+        for entry in (*self._bodies.values(), *self._leaving):
             self._close_topics(entry)
         self._bodies.clear()
+        self._leaving.clear()
         for publisher in (self._tracked, self._faces_tracked, self._matches):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
 
     def _at(self, person: HumanEstimate, now: float) -> _Body:
-        letters = self._ids.of(person.track_id, now)
+        letters = self._ids.of(person.track_id)
         entry = self._bodies.get(letters)
         if entry is None:
             entry = self._bodies[letters] = _Body(letters, person.track_id)
@@ -202,14 +206,24 @@ class Rep155:
         """End the topics of those who have gone; tell when frames stopped that nobody is tracked."""
         now = time.monotonic()
         with self._lock:
-            if self._tracked_some and now - self._published_s > SILENT_S:
+            if self._tracked_some and now - self._published_s > self._silent_s():
                 self._nobody(self._node.get_clock().now().nanoseconds, self._frame_id)
-            gone = [entry for entry in self._bodies.values() if now - entry.seen_s > LINGER_S and not self._ids.pool]
+            gone = [] if self._ids.pool else [entry for entry in self._bodies.values() if self._has_left(entry, now)]
             for entry in gone:
                 del self._bodies[entry.letters]
                 entry.gone = True
+            # `close` ends those whose jobs are dropped.
+            self._leaving = [*(entry for entry in self._leaving if entry.body is not None), *gone]
         for entry in gone:
             self._later(lambda entry=entry: self._close_topics(entry))
+
+    def _silent_s(self) -> float:
+        """Return how long no frame is only a slow frame."""
+        return max(SILENT_S, 3 * min(self._gap_s, LINGER_S))
+
+    def _has_left(self, entry: _Body, now: float) -> bool:
+        in_last_frame = self._tracked_some and entry.seen_s >= self._published_s
+        return not in_last_frame and now - entry.seen_s > LINGER_S
 
     @staticmethod
     def _close_topics(entry: _Body) -> None:

@@ -30,14 +30,15 @@ class TfOutput:
     Args:
         mode: none, root, rep155 or full.
         make_publisher: Of a message type, a topic and its quality of service.
+        id_of: Five letters of a track.
 
     Attributes:
         note: Why nothing is published although the mode asks for it; "" otherwise.
     """
 
-    def __init__(self, mode: str, make_publisher: MakePublisher) -> None:
+    def __init__(self, mode: str, make_publisher: MakePublisher, id_of: Callable[[int], str] = body_id) -> None:
         self.note = ""
-        self._mode, self._publisher = mode, None
+        self._mode, self._id_of, self._publisher = mode, id_of, None
         self._frames: dict[int, PersonFrames] = {}
         self._layout: tuple[str, tuple[int, ...]] = "", ()
         if mode == "none":
@@ -60,7 +61,7 @@ class TfOutput:
         ids = tuple(person.track_id for person in people)
         if self._layout != (frame_id, ids):
             self._layout = frame_id, ids
-            self._frames = {i: self._frames.get(i) or person_frames(self._mode, body_id(i)) for i in ids}
+            self._frames = {i: self._frames.get(i) or person_frames(self._mode, self._id_of(i)) for i in ids}
             names = [pair for frames in self._frames.values() for pair in frames.names]
             self._buffer = TransformsBuffer(
                 [(frame_id if parent == CAMERA else parent, name) for parent, name in names]
