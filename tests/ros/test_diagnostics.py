@@ -200,6 +200,18 @@ def test_a_camera_that_is_not_as_reliable_as_asked_for_is_named(tmp_path):
         other.close()
 
 
+def test_without_any_optional_package_it_works_and_names_what_is_off(tmp_path):
+    other = Rig(tmp_path)
+    try:
+        bare = Perception(other, module="bare_node")
+        assert bare.works().humans
+        says(bare, "optional parts", "hri_msgs is not installed", "tf2_msgs is not installed")
+        shown = values(bare.status("optional parts"))
+        assert {shown[name] for name in diagnostics.OPTIONAL_PARTS} == {"off"}
+    finally:
+        other.close()
+
+
 def set_(rig, name: str, value) -> None:
     answer = rig.call(
         SetParameters, "/human/perception/set_parameters", parameters=[Parameter(name, value=value).to_parameter_msg()]
