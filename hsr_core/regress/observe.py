@@ -30,6 +30,9 @@ from .pose_network import PoseLandmarks, PoseNetwork
 
 _FOLLOW_MIN = 0.5
 """Body score under which a person followed is searched for again."""
+_REST, _REST_LOST = 3, 2
+"""Frames without a look between two looks around, and before one where somebody was lost: a machine that is late as it
+is does not look in every frame."""
 _TAKE_OVER_LOOKS = 3
 """A larger person is followed after so many looks in a row: who jumps into the picture for a moment is not."""
 
@@ -63,7 +66,7 @@ class Observer:
         self._search = PersonSearch(self._pose)
         self._followed = FollowedPeople()
         self._looked_ns: int | None = None
-        self._larger_looks = 0
+        self._larger_looks = self._rested = 0
 
     def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> list[Observation]:
         """Return what is seen of everybody followed, the largest first."""
@@ -139,9 +142,11 @@ class Observer:
             found = self._search_for_anybody(frame, people)
             self._looked_ns = None if people.max > 1 else frame.stamp_ns  # is there anybody else? the next frame tells
         else:
-            found = self._search_for_lost(frame, seen)
+            self._rested += 1
             if self._look_is_due(frame, len(self._followed) < people.max):
-                found += self._search_for_others(frame, people, [*seen.values(), *found], seen)
+                found = self._search_for_others(frame, people, list(seen.values()), seen)
+            else:
+                found = self._search_for_lost(frame, seen) if self._rested >= _REST_LOST else []
         for pose in found:
             if is_among(pose, seen.values()):
                 continue
@@ -155,7 +160,9 @@ class Observer:
 
     def _look_is_due(self, frame: Frame, free: bool) -> bool:
         wait = LOOK_FREE_S if free else LOOK_FULL_S
-        return self._looked_ns is None or not 0 <= frame.stamp_ns - self._looked_ns < wait * 1e9
+        if self._looked_ns is None or frame.stamp_ns < self._looked_ns:
+            return True
+        return self._rested >= _REST and frame.stamp_ns - self._looked_ns >= wait * 1e9
 
     def _search_for_anybody(self, frame: Frame, people: PeopleSettings) -> list[PoseLandmarks]:
         """Search thoroughly, near the person seen last first."""
@@ -167,6 +174,7 @@ class Observer:
         """Search where one of those who are waited for should be."""
         for followed in self._followed.waited_for:
             if followed not in seen and followed.may_retry("search", frame.stamp_ns, LOOK_LOST_S):
+                self._rested = 0
                 return self._search.around(frame, followed.expected(frame.stamp_ns), list(seen.values()))
         return []
 
@@ -178,7 +186,7 @@ class Observer:
         seen: dict[Followed, PoseLandmarks],
     ) -> list[PoseLandmarks]:
         """Search for people beside those known; when all places are taken, for somebody much larger."""
-        first_look, self._looked_ns = self._looked_ns is None, frame.stamp_ns
+        first_look, self._looked_ns, self._rested = self._looked_ns is None, frame.stamp_ns, 0
         free = people.max - len(self._followed)
         if free > 0:
             self._larger_looks = 0

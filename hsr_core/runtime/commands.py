@@ -11,6 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..config import PeopleSettings
 from ..errors import ConfigError, MissingFile, MissingPackage
 from ..progress import listening
 from .base import PRECISIONS
@@ -42,7 +43,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="person crops to parameters (default), or a frame to people in metres with their vertices",
     )  # fmt: skip
     build.add_argument("--body-models", default="", metavar="DIR", help="SMPL-X and FLAME files for --graph people")
-    build.add_argument("--max-people", type=int, default=1, metavar="N", help="at once (default 1)")
+    most = PeopleSettings().max
+    build.add_argument(
+        "--max-people", type=int, default=most, metavar="N", help=f"at once, as people.max (default {most})"
+    )
     build.add_argument("--no-check", action="store_true", help="do not compare the ONNX file with torch fp32 first")
     build.add_argument("--tolerance", type=float, metavar="X", help="largest absolute difference allowed in that check")
     for name, text in (
