@@ -207,10 +207,10 @@ class Solver:
 
     def _task(self, kind: str, part: str) -> Any:
         """Return the task of a part, made when it is first needed; None where the mapping gives it no cost."""
-        from .tasks import PointTask, RotationTask, VectorTask
-
         key = (kind, part)
         if key not in self._made:
+            from .tasks import PointTask, RotationTask, VectorTask
+
             link, frames, damping = self.robot.mapping.links[part], self.robot.frames, self.settings.lm_damping
             cost = link.orientation if kind == "rotations" else link.position
             if kind == "points" and part in FEET:
@@ -255,16 +255,17 @@ class Solver:
         clearance, on_a, on_b = capsules.distances(capsules.place(data.oMf))
         self._apart = clearance
         watched = self._watched.update(clearance)
-        rows = np.empty((len(watched), len(self._columns)))
-        for row, pair in zip(rows, watched, strict=True):
-            gap = on_a[pair] - on_b[pair]
-            normal = gap / max(float(np.linalg.norm(gap)), 1e-9)
-            row[:] = 0
-            for sign, which, point in ((1, capsules.first, on_a[pair]), (-1, capsules.second, on_b[pair])):
-                frame = capsules.frame_ids[which[pair]]
-                J = pin.getFrameJacobian(model, data, frame, pin.LOCAL_WORLD_ALIGNED)[:, self._columns]
-                arm = point - data.oMf[frame].translation
-                row += sign * (normal @ J[:3] + hat(arm) @ normal @ J[3:])
+        gap = on_a[watched] - on_b[watched]
+        normal = gap / np.maximum(np.sqrt(np.einsum("ij,ij->i", gap, gap)), 1e-9)[:, None]
+        rows = np.zeros((len(watched), model.nv))
+        for sign, which, points in ((1, capsules.first, on_a), (-1, capsules.second, on_b)):
+            frames = [capsules.frame_ids[i] for i in which[watched]]
+            arms = points[watched] - np.array([data.oMf[frame].translation for frame in frames]).reshape(-1, 3)
+            # The speed of a point of a body along the normal: the normal's wrench times the frame's twist.
+            wrenches = sign * np.concatenate([normal, np.einsum("nij,nj->ni", hat(arms), normal)], axis=1)
+            for row, frame, wrench in zip(rows, frames, wrenches, strict=True):
+                row += wrench @ pin.getFrameJacobian(model, data, frame, pin.LOCAL_WORLD_ALIGNED)
+        rows = rows[:, self._columns]
         least = -self.collision.gain * (clearance[watched] - self.collision.clearance_m)
         return rows, least, Flag.NONE
 
