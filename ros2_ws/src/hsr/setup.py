@@ -33,6 +33,7 @@ setup(
             "record_node = hsr.record_node:main",
             "refine_node = hsr.refine_node:main",
             "replay_meter = hsr.replay_meter:main",
+            "soak = hsr.soak:main",
             "source_node = hsr.source_node:main",
             "view_node = hsr.view_node:main",
         ],

@@ -116,7 +116,11 @@ class PerceptionNode(GuardedNode):
             self.get_clock(), self._epoch, self._ages_mean_something, self._too_old, self._on_device_error,
             self._tf and self._tf.lookup, self._depth,
         )  # fmt: skip
-        self._worker = Worker(self._pipeline.handle, self._pipeline.on_error, name="worker")
+        pipeline = self._pipeline
+        # A frame that fails because ROS was shut down under it is no failure.
+        self._worker = Worker(
+            pipeline.handle, lambda error: self.context.ok() and pipeline.on_error(error), name="worker"
+        )
         self._input = ImageInput(
             self, self._settings, self._cameras, self._counters, self._notices, self._worker.offer, self._restart
         )
