@@ -10,6 +10,7 @@ from hsr_msgs.msg import BodyModel, FrameStats, HumanArray
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rosbags.interfaces import Qos, QosDurability, QosHistory, QosLiveliness, QosReliability, QosTime
 from sensor_msgs.msg import JointState
+from std_msgs.msg import String
 
 from . import qos
 from .message_types import message_class as message_class
@@ -31,6 +32,7 @@ def outputs() -> list[RecordedTopic]:
         RecordedTopic("body_model", BodyModel, qos.body_model()),
         RecordedTopic("stats", FrameStats, deep(qos.stats())),
         RecordedTopic("joint_states", JointState, deep(qos.joint_states())),
+        RecordedTopic("urdf", String, deep(qos.description())),
     ]
     try:
         from tf2_msgs.msg import TFMessage
