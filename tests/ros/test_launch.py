@@ -13,10 +13,10 @@ import pytest
 import yaml
 from hsr.camera_presets import find_preset
 from hsr.environment import PROFILE_VARIABLES, share_dir
-from hsr.params import default_parameters_yaml
+from hsr.params import declare_parameters, default_parameters_yaml
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 
-from hsr_core.config import describe
+from hsr_core.config import TrackSettings, describe, flatten
 from hsr_core.errors import ConfigError
 
 PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
@@ -115,7 +115,7 @@ def test_arguments_become_parameters_of_their_type_and_only_those_that_were_give
         path = Path(module.ParameterFile(module._forwarded(module.FORWARDED)).perform(context))
         values = yaml.safe_load(path.read_text())["/**"]["ros__parameters"]
         path.unlink()
-        return values
+        return flatten(values)
 
     assert written() == {}
     assert written(device="cpu", people="4", rep155="false", first_id="1000001", tf="none") == {
@@ -125,6 +125,30 @@ def test_arguments_become_parameters_of_their_type_and_only_those_that_were_give
         written(people="40")
     with pytest.raises(ConfigError, match=r"people\.max must be int"):
         written(people="many")
+
+
+@needs_launch
+def test_arguments_win_over_the_users_file_and_that_over_the_defaults(ros_domain, tmp_path) -> None:
+    """As ROS reads the three files that the node is given, the user's being a copy of the defaults or none."""
+    import rclpy
+
+    module = load()
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("/**:\n  ros__parameters: {people: {max: 2}, track: {keep_s: 0.5}}\n")
+    defaults = share_dir() / "config" / "perception.yaml"
+    for user, keep_s in (("", TrackSettings().keep_s), (str(mine), 0.5)):
+        context = context_with(params=user, first_id="7", people="3")
+        last = module.ParameterFile(module._forwarded(module.FORWARDED)).perform(context)
+        words = ["--ros-args"]
+        for path in (defaults, module.UserFile("perception.yaml").perform(context), last):
+            words += ["--params-file", str(path)]
+        rclpy.init(args=words)
+        node = rclpy.create_node("perception", namespace="human")
+        settings = declare_parameters(node)
+        node.destroy_node()
+        rclpy.shutdown()
+        Path(last).unlink()
+        assert (settings.track.first_id, settings.track.keep_s, settings.people.max) == (7, keep_s, 3)
 
 
 @needs_launch

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import launch.logging
 import yaml
@@ -161,7 +162,20 @@ class ParameterFile(Substitution):
         return values
 
     def perform(self, context: LaunchContext) -> str:
-        return write_for_this_launch(yaml.safe_dump({"/**": {"ros__parameters": self.values(context)}}), ".yaml")
+        tree = {"/**": {"ros__parameters": nested(self.values(context))}}
+        return write_for_this_launch(yaml.safe_dump(tree), ".yaml")
+
+
+def nested(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `{group.name: value}` as `{group: {name: value}}`.
+
+    ROS reads both, but a dotted name in a third file does not replace what two files before it have in groups.
+    """
+    out: dict[str, Any] = {}
+    for name, value in values.items():
+        group, _, leaf = name.rpartition(".")
+        (out.setdefault(group, {}) if group else out)[leaf] = value
+    return out
 
 
 def typed(spec: SettingSpec, text: str) -> bool | int | float | str:
