@@ -66,7 +66,7 @@ class Observer:
         self._search = PersonSearch(self._pose)
         self._followed = FollowedPeople()
         self._looked_ns: int | None = None
-        self._larger_looks = self._rested = 0
+        self._larger_looks = self._rested = self._rested_lost = 0
 
     def observe(self, frame: Frame, people: PeopleSettings, parts: PartsSettings) -> list[Observation]:
         """Return what is seen of everybody followed, the largest first."""
@@ -142,11 +142,10 @@ class Observer:
             found = self._search_for_anybody(frame, people)
             self._looked_ns = None if people.max > 1 else frame.stamp_ns  # is there anybody else? the next frame tells
         else:
-            self._rested += 1
+            self._rested, self._rested_lost = self._rested + 1, self._rested_lost + 1
+            found = self._search_for_lost(frame, seen) if self._rested_lost >= _REST_LOST else []
             if self._look_is_due(frame, len(self._followed) < people.max):
-                found = self._search_for_others(frame, people, list(seen.values()), seen)
-            else:
-                found = self._search_for_lost(frame, seen) if self._rested >= _REST_LOST else []
+                found += self._search_for_others(frame, people, [*seen.values(), *found], seen)
         for pose in found:
             if is_among(pose, seen.values()):
                 continue
@@ -174,7 +173,7 @@ class Observer:
         """Search where one of those who are waited for should be."""
         for followed in self._followed.waited_for:
             if followed not in seen and followed.may_retry("search", frame.stamp_ns, LOOK_LOST_S):
-                self._rested = 0
+                self._rested_lost = 0
                 return self._search.around(frame, followed.expected(frame.stamp_ns), list(seen.values()))
         return []
 
