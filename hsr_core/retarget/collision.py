@@ -1,8 +1,7 @@
 """Distances between the capsules of a robot, and how they change with its joints.
 
 Source:
-    Closest points of two segments: Ericson, Real-Time Collision Detection (2005), sec. 5.1.9. Velocity damper: Faverjon
-    and Tournassoud, ICRA 1987.
+    Closest points of two segments: Ericson, Real-Time Collision Detection (2005), sec. 5.1.9.
 """
 
 from __future__ import annotations

@@ -38,7 +38,8 @@ class Flag(IntFlag):
     HOLDOVER = 128
     DEPTH_GUESSED = 256
     COLLISION = 512
-    """The solved step would have brought two parts of the robot into each other; it was not taken."""
+    """The solved step would have brought two parts of the robot into each other, or a hand out of its workspace: it was
+    not taken."""
 
 
 @dataclass(frozen=True, eq=False)

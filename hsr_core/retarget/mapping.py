@@ -84,6 +84,7 @@ class RobotMapping:
         limits: By joint.
         capsules, ignore_pairs: For self-collision; pairs are of capsule frames.
         hands: Side -> joint -> what it follows.
+        workspace: Wrist -> lower and upper corner of the box that its frame stays in, in the base's frame [m].
         sole_m: Height of the ankle's frame above the ground [m].
         path: Of the file.
     """
@@ -102,6 +103,7 @@ class RobotMapping:
     capsules: tuple[Capsule, ...]
     ignore_pairs: frozenset[frozenset[str]]
     hands: Mapping[str, Mapping[str, Finger]]
+    workspace: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
     sole_m: float
     path: Path = field(compare=False)
 
@@ -157,6 +159,7 @@ def parse(tree: Mapping[str, Any], path: Path, mode: str = "") -> RobotMapping:
         "limits",
         "collision",
         "hands",
+        "workspace",
         "sole_m",
     )
     _only(tree, known, path.name)
@@ -198,6 +201,10 @@ def parse(tree: Mapping[str, Any], path: Path, mode: str = "") -> RobotMapping:
             side: {joint: _finger(f"hands.{side}.{joint}", value) for joint, value in _dict(joints, side).items()}
             for side, joints in _dict(tree.get("hands", {}), "hands").items()
             if _one_of(side, ("left", "right"), "hands")
+        },
+        workspace={
+            _one_of(part, ("left_wrist", "right_wrist"), "workspace"): _box(f"workspace.{part}", value)
+            for part, value in _dict(tree.get("workspace", {}), "workspace").items()
         },
         sole_m=_number(tree.get("sole_m", 0.0), "sole_m"),
         path=path,
@@ -255,6 +262,15 @@ def _pair(pair: Any) -> frozenset[str]:
     if not isinstance(pair, list) or len(pair) != 2:
         raise ConfigError(f"collision.ignore holds pairs of frames, not {pair!r}")
     return frozenset(str(name) for name in pair)
+
+
+def _box(where: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not isinstance(value, list) or len(value) != 2 or not all(isinstance(v, list) and len(v) == 3 for v in value):
+        raise ConfigError(f"{where} must be [[x, y, z], [x, y, z]], lower and upper corner, not {value!r}")
+    low, high = (tuple(_number(x, where) for x in corner) for corner in value)
+    if not all(a < b for a, b in zip(low, high, strict=True)):
+        raise ConfigError(f"{where}: the first corner must be lower than the second in x, y and z")
+    return low, high
 
 
 def _groups(value: Any, where: str) -> dict[str, tuple[str, ...]]:

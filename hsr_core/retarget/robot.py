@@ -56,6 +56,7 @@ class Robot:
         offsets: Human part -> R_offset (3, 3): R_world_frame = R_world_joint R_offset.
         lengths: (parent, child) of `CHAINS` -> length of the robot's segment [m].
         capsules: For self-collision.
+        workspace: Wrist -> corners of the box that its frame stays in, in the base's frame [m].
     """
 
     mapping: RobotMapping
@@ -76,6 +77,7 @@ class Robot:
     offsets: dict[str, Array]
     lengths: dict[tuple[str, str], float]
     capsules: Capsules
+    workspace: dict[str, tuple[Array, Array]]
 
     @property
     def floating(self) -> bool:
@@ -168,6 +170,7 @@ def load_robot(robot: str | Path | RobotMapping, mode: str = "", limits: LimitSe
         offsets={part: R_REST.T @ placed[part][:3, :3] for part in frames if part in ROTATIONS},
         lengths=_lengths(chosen, placed),
         capsules=_capsules(model, chosen, names, neutral),
+        workspace=_workspace(model, chosen, neutral, frames),
     )
 
 
@@ -359,6 +362,25 @@ def _capsules(model: Any, mapping: RobotMapping, commanded: tuple[str, ...], neu
                 "their capsules smaller, change neutral, or name the pair in collision.ignore"
             )
     return capsules
+
+
+def _workspace(
+    model: Any, mapping: RobotMapping, neutral: Array, frames: dict[str, int]
+) -> dict[str, tuple[Array, Array]]:
+    if mapping.workspace and mapping.base == "floating":
+        return {}  # files and simulators: the box belongs to a robot that stands somewhere
+    placed = _placements(model, neutral, frames)
+    out = {}
+    for part, (low, high) in mapping.workspace.items():
+        if part not in frames:
+            raise ConfigError(f"workspace.{part}: links has no {part}")
+        place = placed[part][:3, 3]
+        if not (np.all(place > low) and np.all(place < high)):
+            raise ConfigError(
+                f"workspace.{part}: in the posture `neutral` it is at {np.round(place, 3).tolist()}, outside the box"
+            )
+        out[part] = np.array(low), np.array(high)
+    return out
 
 
 def joints_between(model: Any, a: int, b: int) -> set[int]:

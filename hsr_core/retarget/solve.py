@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ..geometry.rotations import hat
 from ..types import Array
-from .collision import Watched
+from .barriers import Barriers
 from .command import Flag
 from .ground import FEET
 from .robot import Robot
@@ -86,9 +85,7 @@ class Solver:
         ])  # fmt: skip
         self._neutral = robot.neutral[self._idx_q]
         self._configuration = Configuration(model, model.createData(), robot.neutral, copy_data=False)
-        self._watched = Watched(self.collision.enter_m, self.collision.leave_m, self.collision.pairs)
-        self._guarded = self.collision.enabled and len(robot.capsules) > 0
-        self._apart: Array | None = None
+        self._barriers = Barriers(robot, self.collision)
         self._made: dict[tuple[str, str], Any] = {}
         self.reset(robot.neutral)
 
@@ -122,16 +119,16 @@ class Solver:
         speed[self._nb :] = np.minimum(speed[self._nb :], speed_rad_s)
         for _ in range(k):
             step, more = self._iterate(targets, dt_s / k, dt_s, speed)
-            before = self._apart if before is None else before
+            before = self._barriers.margins if before is None else before
             total += step
             flags |= more
             self.q = self._moved(self.q, step)
-        after = self._clearance(self.q)
-        if before is not None and after is not None and np.any((after < 0) & (after < before - 1e-6)):
+        after = self._placed(self.q)
+        if before is not None and np.any((after < 0) & (after < before - 1e-6)):
             flags |= Flag.COLLISION
             self.counts["collision"] += 1
             self.q, total = start, np.zeros_like(total)
-            self._clearance(self.q)
+            self._placed(self.q)
         self._v = total / dt_s
         return self._solution(targets, flags)
 
@@ -140,25 +137,29 @@ class Solver:
 
         full = np.zeros(self.robot.model.nv)
         full[self._columns] = step
-        q = pin.integrate(self.robot.model, q, full)
-        # Bounds are exact but for rounding.
-        q[self._idx_q] = np.clip(q[self._idx_q], *self._box_of(q))
-        return q
+        moved = pin.integrate(self.robot.model, q, full)
+        # Rounding alone can pass a limit; a joint that was outside stays free to come in.
+        own = self._idx_q
+        moved[own] = np.clip(moved[own], np.minimum(self._lower, q[own]), np.maximum(self._upper, q[own]))
+        return moved
 
-    def _box_of(self, q: Array) -> tuple[Array, Array]:
-        """Position limits, widened to where the joints are: one outside is brought in, not thrown."""
-        return np.minimum(self._lower, q[self._idx_q]), np.maximum(self._upper, q[self._idx_q])
+    def _placed(self, q: Array) -> Array:
+        """Place the frames at `q` and return the distances to what must not be touched [m]."""
+        import pinocchio as pin
+
+        data = self._configuration.data
+        pin.framesForwardKinematics(self.robot.model, data, q)
+        return self._barriers.measure(data)
 
     def _iterate(self, targets: Targets, dt_s: float, frame_s: float, speed: Array) -> tuple[Array, Flag]:
         self._configuration.update(self.q)
         H, c = self._objective(targets)
-        lower, upper, flags = self._bounds(dt_s, speed)
-        rows, least, more = self._barriers()
-        flags |= more
-        step, more = self._solve_qp(
-            H, c, (lower, upper), self._within_acceleration(lower, upper, dt_s, frame_s), rows, least
-        )
-        flags |= more
+        box = self._bounds(dt_s, speed)
+        rows, least = self._barriers.rows(self._configuration.data)
+        tight = self._within_acceleration(*box, dt_s, frame_s)
+        step, flags = self._solve_qp(H, c, box, tight, rows[:, self._columns], least)
+        if step is None:
+            step = self._braked(box, dt_s, frame_s)
         moving = slice(self._nb, None)
         if np.any(np.abs(step[moving]) >= speed[moving] * dt_s * (1 - 1e-6)):
             flags |= Flag.LIMITED_VELOCITY
@@ -226,14 +227,14 @@ class Solver:
             self._made[key] = task
         return self._made[key]
 
-    def _bounds(self, dt_s: float, speed: Array) -> tuple[Array, Array, Flag]:
+    def _bounds(self, dt_s: float, speed: Array) -> tuple[Array, Array]:
         """Return the bounds of position and speed on a step; never empty: a joint outside is brought in."""
         most = speed * dt_s
         lower, upper = -most, most.copy()
         own, q = slice(self._nb, None), self.q[self._idx_q]
         lower[own] = np.clip(self._lower - q, -most[own], most[own])
         upper[own] = np.clip(self._upper - q, -most[own], most[own])
-        return lower, upper, Flag.NONE
+        return lower, upper
 
     def _within_acceleration(
         self, lower: Array, upper: Array, dt_s: float, frame_s: float
@@ -245,36 +246,12 @@ class Solver:
         low, high = np.maximum(lower, (self._v - a * frame_s) * dt_s), np.minimum(upper, (self._v + a * frame_s) * dt_s)
         return None if np.any(low > high) else (low, high)
 
-    def _barriers(self) -> tuple[Array, Array, Flag]:
-        """Return rows A and b of A dq >= b for the watched pairs: the part of the distance that may be used up."""
-        import pinocchio as pin
-
-        if not self._guarded:
-            return _NO_ROWS(len(self._columns)), np.zeros(0), Flag.NONE
-        capsules, model, data = self.robot.capsules, self.robot.model, self._configuration.data
-        clearance, on_a, on_b = capsules.distances(capsules.place(data.oMf))
-        self._apart = clearance
-        watched = self._watched.update(clearance)
-        gap = on_a[watched] - on_b[watched]
-        normal = gap / np.maximum(np.sqrt(np.einsum("ij,ij->i", gap, gap)), 1e-9)[:, None]
-        rows = np.zeros((len(watched), model.nv))
-        for sign, which, points in ((1, capsules.first, on_a), (-1, capsules.second, on_b)):
-            frames = [capsules.frame_ids[i] for i in which[watched]]
-            arms = points[watched] - np.array([data.oMf[frame].translation for frame in frames]).reshape(-1, 3)
-            # The speed of a point of a body along the normal: the normal's wrench times the frame's twist.
-            wrenches = sign * np.concatenate([normal, np.einsum("nij,nj->ni", hat(arms), normal)], axis=1)
-            for row, frame, wrench in zip(rows, frames, wrenches, strict=True):
-                row += wrench @ pin.getFrameJacobian(model, data, frame, pin.LOCAL_WORLD_ALIGNED)
-        rows = rows[:, self._columns]
-        least = -self.collision.gain * (clearance[watched] - self.collision.clearance_m)
-        return rows, least, Flag.NONE
-
     def _solve_qp(
         self, H: Array, c: Array, box: tuple[Array, Array], tight: tuple[Array, Array] | None, rows: Array, least: Array
-    ) -> tuple[Array, Flag]:
+    ) -> tuple[Array | None, Flag]:
         """Solve, giving up one kind of row after another: acceleration, then the barriers' hardness, then the solution.
 
-        The bounds of position and speed are never given up.
+        The bounds of position and speed are never given up. None: there is no solution, the robot is to brake.
         """
         flags = Flag.NONE
         for name, bounds, kind in (("", tight, _REGULAR), ("acceleration", box, _REGULAR), ("barriers", box, _SOFT)):
@@ -295,27 +272,14 @@ class Solver:
                 flags |= Flag.LIMITED_ACCELERATION
             return step, flags
         self.counts["braked"] += 1
-        return self._braked(box), flags | Flag.FALLBACK_QP
+        return None, flags | Flag.FALLBACK_QP
 
-    def _braked(self, box: tuple[Array, Array]) -> Array:
+    def _braked(self, box: tuple[Array, Array], dt_s: float, frame_s: float) -> Array:
         """Return a step that slows every joint down at its acceleration limit."""
-        dt_s = float(np.max(box[1] / self._speed, initial=0.0)) if len(self._speed) else 0.0
-        a = np.concatenate(
-            [np.repeat(self.settings.acceleration_rad_s2, self._nb), self.robot.acceleration[self.robot.solved]]
-        )
-        slower = np.sign(self._v) * np.maximum(np.abs(self._v) - a * dt_s * self.settings.iterations, 0)
+        base = np.full(self._nb, self.settings.acceleration_rad_s2)
+        a = np.concatenate([base, self.robot.acceleration[self.robot.solved]])
+        slower = np.sign(self._v) * np.maximum(np.abs(self._v) - a * frame_s, 0)
         return np.clip(slower * dt_s, *box)
-
-    def _clearance(self, q: Array) -> Array | None:
-        """Return the clearance of all pairs at `q` [m], and leave the frames placed there."""
-        import pinocchio as pin
-
-        data = self._configuration.data
-        pin.framesForwardKinematics(self.robot.model, data, q)
-        if not self._guarded:
-            return None
-        capsules = self.robot.capsules
-        return capsules.distances(capsules.place(data.oMf))[0]
 
     def _solution(self, targets: Targets, flags: Flag) -> Solution:
         frames, placed = self.robot.frames, self._configuration.data.oMf
@@ -334,10 +298,6 @@ class Solver:
 def _weighted(task: Any, weight: float) -> Any:
     task.cost = task.full_cost * weight
     return task
-
-
-def _NO_ROWS(n: int) -> Array:
-    return np.empty((0, n))
 
 
 def _daqp(H: Array, c: Array, bounds: tuple[Array, Array], rows: Array, least: Array, kind: int) -> Array | None:

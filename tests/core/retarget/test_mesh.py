@@ -52,7 +52,7 @@ def test_missing_meshes_are_said(monkeypatch) -> None:
 
 
 def test_primitive_shapes_have_their_size() -> None:
-    """Volumes of the hulls, by hand, to what 16 corners lack of a circle."""
+    """Volumes of the hulls, by hand, to what 16 corners and 5 slopes lack of a circle."""
     import hppfcl
     from scipy.spatial import ConvexHull
 
@@ -65,4 +65,4 @@ def test_primitive_shapes_have_their_size() -> None:
         (hppfcl.Capsule(0.1, 0.4), rod + ball),
         (hppfcl.Sphere(0.1), ball),
     ):
-        assert ConvexHull(shape_points(shape), qhull_options="QJ").volume == pytest.approx(volume, rel=0.06)
+        assert ConvexHull(shape_points(shape), qhull_options="QJ").volume == pytest.approx(volume, rel=0.07)

@@ -97,6 +97,7 @@ def test_offsets_bring_the_rest_postures_together(whole) -> None:
         (lambda t: t["limits"].update(left_elbow_joint={"acceleration": 61}), "more than 60"),
         (lambda t: t["modes"]["upper_body"]["links"].remove("left_shoulder"), "left_wrist needs links.left_shoulder"),
         (lambda t: t["modes"]["upper_body"].update(joints={}), "names no joint"),
+        (lambda t: t.update(workspace={"left_wrist": [[5, 5, 5], [6, 6, 6]]}), "at .*, outside the box"),
     ],
 )  # fmt: skip
 def test_a_wrong_mapping_is_refused_by_name(change, message) -> None:
@@ -121,6 +122,9 @@ def test_a_wrong_mapping_is_refused_by_name(change, message) -> None:
         (lambda t: t.update(hands={"left": {"x": {"follows": "tail", "open": 0, "closed": 1}}}), "entry 'tail'"),
         (lambda t: t.update(rest=[1]), "rest must be a mapping"),
         (lambda t: t.pop("rest"), "lacks 'rest'"),
+        (lambda t: t.update(workspace={"left_wrist": [[0, 0, 0]]}), "lower and upper corner"),
+        (lambda t: t.update(workspace={"left_wrist": [[0, 0, 0], [1, 1, -1]]}), "lower than the second"),
+        (lambda t: t.update(workspace={"head": [[0, 0, 0], [1, 1, 1]]}), "unknown entry 'head'"),
         (lambda t: t.update(limits={"left_elbow_joint": {"velocity": 0}}), "must be positive"),
     ],
 )  # fmt: skip

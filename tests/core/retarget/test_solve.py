@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from hsr_core.config import with_values
 from hsr_core.retarget import solve as solve_module
-from hsr_core.retarget.collision import Capsules, closest_points
+from hsr_core.retarget.barriers import Barriers
+from hsr_core.retarget.collision import Capsules, Watched, closest_points
 from hsr_core.retarget.command import Flag
 from hsr_core.retarget.frames import R_REST
 from hsr_core.retarget.human import POINTS, P
 from hsr_core.retarget.mapping import Capsule
 from hsr_core.retarget.retargeter import Retargeter
 from hsr_core.retarget.robot import load_robot
-from hsr_core.retarget.settings import TeleopSettings
+from hsr_core.retarget.settings import CollisionSettings, TeleopSettings
 from hsr_core.retarget.solve import Solver
 from hsr_core.retarget.targets import Goal, Targets
 
@@ -269,16 +270,16 @@ def test_first_the_acceleration_rows_are_dropped(g1) -> None:
     assert solution.position[i] <= g1.upper[i]
 
 
-def contradicting(self):
-    """Rows that want the first joint to go both ways."""
-    rows = np.zeros((2, len(self._columns)))
-    rows[0, 0], rows[1, 0] = 1, -1
-    self._apart = np.ones(len(self.robot.capsules))
-    return rows, np.array([0.02, 0.02]), Flag.NONE
+def contradicting(self, data):
+    """Rows that want one joint to go both ways."""
+    rows = np.zeros((2, self._model.nv))
+    rows[0, -1], rows[1, -1] = 1, -1
+    return rows, np.array([0.02, 0.02])
 
 
 def test_then_the_barriers_become_penalties(g1, monkeypatch) -> None:
-    monkeypatch.setattr(Solver, "_barriers", contradicting)
+    monkeypatch.setattr(Barriers, "rows", contradicting)
+    monkeypatch.setattr(Barriers, "measure", lambda self, data: self.margins)
     solver = Solver(g1)
     before = solver.q[g1.idx_q]
     solution = solver.solve(Targets(), 1 / 30)
@@ -373,25 +374,49 @@ def test_hands_that_would_go_through_the_chest_are_kept_off(name, least) -> None
     assert free < -0.02
     assert kept > least
     assert flags & Flag.BARRIER_ACTIVE
-    assert retargeter.solver._clearance(retargeter.solver.q).min() > 0.005  # and at rest
+    assert retargeter.solver._barriers.margins.min() > 0.005  # and at rest
 
 
 def test_a_step_into_a_collision_is_not_taken(g1, monkeypatch) -> None:
-    monkeypatch.setattr(Solver, "_barriers", lambda self: (np.empty((0, len(self._columns))), np.zeros(0), Flag.NONE))
+    """Without the rows, one long step brings the hands into each other."""
+
+    def no_rows(self, data):
+        self.measure(data)
+        return np.zeros((0, self._model.nv)), np.zeros(0)
+
+    monkeypatch.setattr(Barriers, "rows", no_rows)
     solver = Solver(g1)
-    solver._apart = np.ones(len(g1.capsules))
-    clearance = [1.0, -0.001]
-    monkeypatch.setattr(Solver, "_clearance", lambda self, q: np.full(len(g1.capsules), clearance[1]))
-    start = solver.q.copy()
-    solution = solver.solve(Targets(relative={"left_wrist": Goal(np.array([0.3, 0, 0.2]))}), 1 / 30)
-    np.testing.assert_array_equal(solution.q, start)
-    assert solution.flags & Flag.COLLISION
+    goals = {"left_wrist": (0.2, -0.15, -0.1), "right_wrist": (0.2, 0.15, -0.1)}
+    targets = Targets(relative={part: Goal(np.array(vector)) for part, vector in goals.items()})
+    for _ in range(60):
+        before = solver.q.copy()
+        solution = solver.solve(targets, 1 / 30)
+        assert solver._barriers.margins.min() > 0
+        if solution.flags & Flag.COLLISION:
+            break
+    np.testing.assert_array_equal(solution.q, before)
     assert solver.counts["collision"] == 1
 
 
-def test_watched_pairs_enter_near_and_leave_far() -> None:
-    from hsr_core.retarget.collision import Watched
+def test_hands_stay_in_their_workspace(g1) -> None:
+    """A wall 25 cm before the robot: the hand that would go 35 cm stops at it, and slides along it."""
+    box = np.array([-0.5, -0.6, -0.3]), np.array([0.25, 0.6, 0.6])
+    robot = replace(g1, workspace={"left_wrist": box})
+    retargeter, xs = set_up(robot), []
+    for i in range(90):
+        human = person(i / 30, {"left_arm": (FRONT, unit(1, 0, 0.6 * np.sin(i / 15)))})
+        _, solution = retargeter.retarget(human)
+        xs.append(robot.frame_placements(solution.q)["left_wrist"][:3, 3])
+    free = set_up(g1)
+    for i in range(90):
+        _, solution = free.retarget(person(i / 30, {"left_arm": (FRONT, FRONT)}))
+    assert g1.frame_placements(solution.q)["left_wrist"][0, 3] > 0.3
+    assert np.max(xs, axis=0)[0] < 0.25 + 1e-3
+    assert np.max(xs, axis=0)[0] > 0.24
+    assert np.ptp(np.array(xs)[45:, 2]) > 0.05
 
+
+def test_watched_pairs_enter_near_and_leave_far() -> None:
     watched = Watched(0.06, 0.08, 2)
     assert list(watched.update(np.array([0.07, 0.05, 0.2]))) == [1]
     assert list(watched.update(np.array([0.055, 0.07, 0.2]))) == [0, 1]
@@ -403,25 +428,24 @@ def test_a_barriers_row_is_the_derivative_of_the_distance(g1) -> None:
     """Against finite differences, in a posture with near pairs."""
     import pinocchio as pin
 
-    solver = Solver(
-        g1,
-        collision=with_values(
-            TeleopSettings(), {"collision.enter_m": 0.5, "collision.leave_m": 0.6, "collision.pairs": 20}
-        ).collision,
-    )
+    robot = replace(g1, workspace={"left_wrist": (np.full(3, -0.4), np.full(3, 0.4))})
+    solver = Solver(robot, collision=CollisionSettings(enter_m=0.5, leave_m=2.0, pairs=20))
     rng = np.random.default_rng(1)
     q = g1.configuration(rng.uniform(g1.lower, g1.upper) * 0.3 + 0.7 * g1.neutral[g1.idx_q])
-    solver.q = q
     solver._configuration.update(q)
-    rows, _, _ = solver._barriers()
-    pairs = solver._watched.update(solver._apart)
+    rows, _ = solver._barriers.rows(solver._configuration.data)
+    pairs = solver._barriers._watched.update(solver._barriers.margins[: len(g1.capsules)])
+    walls = len(g1.capsules) + np.flatnonzero(solver._barriers.margins[len(g1.capsules) :] < 0.5)
     assert len(pairs) > 10
+    assert len(walls) >= 3
     h = 1e-6
-    for column, i in enumerate(g1.idx_v):
+    for i in g1.idx_v:
         step = np.zeros(g1.model.nv)
         step[i] = h
-        plus, minus = (solver._clearance(pin.integrate(g1.model, q, s * step)) for s in (1, -1))
-        np.testing.assert_allclose(rows[:, column], ((plus - minus) / (2 * h))[pairs], atol=1e-5)
+        plus, minus = (solver._placed(pin.integrate(robot.model, q, s * step)) for s in (1, -1))
+        slope = (plus - minus) / (2 * h)
+        np.testing.assert_allclose(rows[: len(pairs), i], slope[pairs], atol=1e-5)
+        np.testing.assert_allclose(rows[len(pairs) :, i], slope[walls], atol=1e-5)
 
 
 def test_tasks_have_true_derivatives(g1_whole) -> None:
