@@ -11,7 +11,7 @@ import numpy as np
 
 T = TypeVar("T")
 KEPT = 4
-"""At 30 Hz the last 0.13 s: more than the work on one frame may be late."""
+"""At 30 Hz the last 0.13 s: what belongs to an image comes at most so much before it."""
 _RESTART_NS = 1_000_000_000
 """A stamp this much older than the newest is a clock set back (a bag that starts over), not a late message."""
 
@@ -27,7 +27,9 @@ class StampRing(Generic[T]):
     """The last few items of one stream by stamp. One thread may put while another asks."""
 
     def __init__(self, kept: int = KEPT) -> None:
-        self._items: deque[tuple[int, T]] = deque(maxlen=kept)
+        self._items: deque[tuple[int, T]] = deque()
+        self._kept = kept
+        self._held_ns: int | None = None
         self._arrivals: deque[tuple[int, float]] = deque(maxlen=_FORECAST_ITEMS)
         self._lock = threading.Condition()
 
@@ -38,8 +40,15 @@ class StampRing(Generic[T]):
                 self._items.clear()
                 self._arrivals.clear()
             self._items.append((stamp_ns, item))
+            if len(self._items) > self._kept:
+                self._drop_one()
             self._arrivals.append((stamp_ns, time.monotonic()))
             self._lock.notify_all()
+
+    def hold(self, stamp_ns: int) -> None:
+        """Keep what is nearest to a stamp until the next call, however much comes after it: its image is in work."""
+        with self._lock:
+            self._held_ns = stamp_ns
 
     def nearest(self, stamp_ns: int, max_offset_s: float, max_wait_s: float = 0.0) -> tuple[int, T] | None:
         """Return (stamp, item) nearest in time, or None when none is within `max_offset_s`.
@@ -59,6 +68,11 @@ class StampRing(Generic[T]):
                     self._lock.wait_for(lambda: self._nearest(stamp_ns, max_offset_s) is not None, limit_s)
                     found = self._nearest(stamp_ns, max_offset_s)
         return found
+
+    def _drop_one(self) -> None:
+        """Drop the oldest item, or the next one where that is held."""
+        held = self._held_ns is not None and self._nearest(self._held_ns, float("inf")) is self._items[0]
+        del self._items[int(held)]
 
     def _nearest(self, stamp_ns: int, max_offset_s: float) -> tuple[int, T] | None:
         found = min(self._items, key=lambda entry: abs(entry[0] - stamp_ns), default=None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+import threading
+import time
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -25,6 +27,8 @@ _NOISE = {"stereo": (0.0, 0.0025), "tof": (0.006, 0.0)}
 """By sensor: constant [m] and per squared distance [1/m]; stereo's grows with the square, time of flight's hardly."""
 _LATE_S = 0.1
 """A depth image so much older than the image is no matter of pairing any more."""
+_MISSED, _WAITED_S = 8, 0.2
+"""Images without depth that are remembered, and for how long: what comes later has nothing to do with waiting."""
 
 
 class MeasuredDepth:
@@ -39,7 +43,8 @@ class MeasuredDepth:
 
     Attributes:
         name, status: As the protocol says.
-        counts: Images by outcome: used, unpaired, refused.
+        counts: Images by outcome: used, unpaired, refused; late: of the unpaired, those whose depth came afterwards.
+        late_s: How long after it had been asked for the depth of such an image came, the last time [s].
     """
 
     name = "topic"
@@ -52,10 +57,19 @@ class MeasuredDepth:
         self._registration: tuple[Camera, Registration, int] | None = None
         self.status = "no depth image has come"
         self.counts: Counter[str] = Counter()
+        self.late_s = 0.0
+        self._missed: deque[tuple[int, float]] = deque(maxlen=_MISSED)
+        self._missed_lock = threading.Lock()
 
     def put(self, raw: RawDepth | CompressedDepth) -> None:
         """Take a depth image."""
         self._ring.put(raw.stamp_ns, raw)
+        if self._missed:
+            self._note_late(raw.stamp_ns)
+
+    def hold(self, stamp_ns: int) -> None:
+        """Keep the depth of an image that is taken into work, until the next one is."""
+        self._ring.hold(stamp_ns)
 
     def set_camera(self, depth_camera: Camera | None) -> None:
         """Take the depth camera's intrinsics; None = not known."""
@@ -94,9 +108,12 @@ class MeasuredDepth:
             original_id: The colour image's frame_id as its driver sent it, where it was renamed.
             max_wait_s: Wait at most so long for an image that is about to come; see `StampRing.nearest`.
         """
+        asked_s = time.monotonic()
         paired = self._ring.nearest(stamp_ns, self._settings.max_offset_s, max_wait_s)
         if paired is None:
             self.counts["unpaired"] += 1
+            with self._missed_lock:
+                self._missed.append((stamp_ns, asked_s))
             self.status = self._why_unpaired(stamp_ns)
             return None
         raw = paired[1]
@@ -106,9 +123,21 @@ class MeasuredDepth:
 
     def reset(self) -> None:
         self._ring.clear()
+        with self._missed_lock:
+            self._missed.clear()
 
     def close(self) -> None:
         self._ring.clear()
+
+    def _note_late(self, stamp_ns: int) -> None:
+        most_ns, now = self._settings.max_offset_s * 1e9, time.monotonic()
+        with self._missed_lock:
+            for missed_ns, asked_s in self._missed:
+                if abs(missed_ns - stamp_ns) <= most_ns and now - asked_s <= _WAITED_S:
+                    self._missed.remove((missed_ns, asked_s))
+                    self.counts["late"] += 1
+                    self.late_s = now - asked_s
+                    return
 
     def _why_unpaired(self, stamp_ns: int) -> str:
         newest = self._ring.newest_ns()

@@ -11,8 +11,10 @@ import pytest
 from geometry_msgs.msg import TransformStamped
 from harness import FRAME_ID, Perception, Rig, camera_info, image, level, values
 from hsr.convert import ns_to_stamp
-from hsr.depth_input import _Fits
+from hsr.depth_input import _Balance
 from hsr_msgs.msg import Human, HumanArray
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -181,6 +183,31 @@ def test_depth_that_comes_a_little_later_than_its_image_is_used(rig, depth):
     depth.play(step, "people placed by depth that comes late", after=later)
 
 
+def test_depth_that_always_comes_too_late_is_told_with_the_setting_that_helps(rig, depth):
+    """Each depth image comes with the next picture. It is not waited for, and would be with the setting of before."""
+    before: list[int] = []
+
+    def with_the_last_one(stamp_ns):
+        before.append(stamp_ns)
+        if len(before) > 1:
+            depth.send(before[-2])
+
+    def set_wait(seconds: float) -> None:
+        value = Parameter("depth.max_wait_s", value=seconds).to_parameter_msg()
+        answer = rig.call(SetParameters, "/human/perception/set_parameters", parameters=[value])
+        assert answer.results[0].successful
+
+    wait_for_depth(depth)
+    set_wait(0.0)
+    depth.play(
+        lambda: (s := depth.perception.status("depth")) and "raise depth.max_wait_s (now 0 s" in s.message,
+        "that it comes too late", after=with_the_last_one,
+    )  # fmt: skip
+    assert int(values(depth.perception.status("depth"))["late"]) > 5
+    set_wait(0.1)
+    wait_for_depth(depth, after=with_the_last_one)
+
+
 def test_depth_of_another_size_is_used_once_its_camera_info_says_how(depth):
     half = np.full((24, 32), Z_MM, np.uint16)
     info = camera_info((32, 24))
@@ -288,7 +315,7 @@ def test_images_without_a_camera_info_take_that_of_their_registered_depth(fresh_
 
 def test_depth_that_places_nobody_is_told_from_depth_that_places_somebody():
     """Counters of the library, looked at once a second: those of the last seconds count, not those since the start."""
-    fits = _Fits()
+    fits = _Balance()
     for placed, unplaced in ((0, 0), (30, 2), (60, 3)):
         fits.add(placed, unplaced)
         assert not fits.poor

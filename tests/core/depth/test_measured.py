@@ -246,3 +246,36 @@ def test_a_stream_of_which_little_is_known_is_not_waited_for():
     for stamp_ns in (0, 0, 0, 0, 0, 0, 0, 0, 0):  # a driver without stamps
         ring.put(stamp_ns, None)
     assert ring.nearest(20 * MS, 0.015, 1.0) is None
+
+
+def test_depth_of_an_image_in_work_stays_however_much_comes_meanwhile():
+    """A regression of 200 ms beside a depth camera of 60 Hz: a dozen images come after the one that is wanted."""
+    ring: StampRing[int] = StampRing()
+    for i in range(4):
+        ring.put(i * 16 * MS, i)
+    ring.hold(48 * MS)
+    for i in range(4, 16):
+        ring.put(i * 16 * MS, i)
+    assert ring.nearest(48 * MS, 0.001) == (48 * MS, 3)
+    assert [ring.nearest(i * 16 * MS, 0.001) is not None for i in range(4, 16)] == [False] * 9 + [True] * 3
+    ring.hold(300 * MS)  # the next image, before its depth
+    for i in range(16, 32):
+        ring.put(i * 16 * MS, i)
+    assert ring.nearest(48 * MS, 0.001) is None
+    assert ring.nearest(300 * MS, 0.008)[1] == 19
+
+
+def test_depth_that_comes_after_it_was_asked_for_is_counted_as_late(monkeypatch):
+    clock = Clock(monkeypatch)
+    provider = MeasuredDepth(DepthSettings())
+    depth_m = np.full(COLOR.image_hw, 2.0)
+    for stamp_ns in (0, 100 * MS):
+        assert provider.depth_at(stamp_ns, COLOR, "color") is None
+    clock.now += 0.03
+    provider.put(image_mm(depth_m, 100 * MS + 1))
+    provider.put(image_mm(depth_m, 100 * MS + 2))  # not of another image that was missed
+    assert (provider.counts["late"], provider.counts["unpaired"]) == (1, 2)
+    assert provider.late_s == pytest.approx(0.03)
+    clock.now += 0.5
+    provider.put(image_mm(depth_m, 0))  # that much later is no matter of waiting
+    assert provider.counts["late"] == 1

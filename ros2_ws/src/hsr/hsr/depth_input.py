@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -50,8 +52,13 @@ class DepthInput:
         self._rate, self._wait_ms = Rate(), Window()
         self._failure, self._failed_s = "", -float("inf")
         self._encoding = ""
-        self._fits = _Fits()
+        self._fits, self._in_time = _Balance(), _Balance()
         self._depth, self._following = self._subscribe(settings)
+
+    def expect(self, stamp_ns: int, original_id: str) -> Callable[[Frame, Camera], Array | None]:
+        """Return what gives the depth of an image that is taken into work now; its depth is kept until then."""
+        self._measured.hold(stamp_ns)
+        return partial(self.depth_of, original_id=original_id)
 
     def depth_of(self, frame: Frame, camera: Camera, *, original_id: str) -> Array | None:
         """Return the depth of an image, (h, w) [m] in the depth image's resolution; None where there is none.
@@ -115,14 +122,21 @@ class DepthInput:
         status = Status(
             "depth",
             {"topic": self._depth.topic, "rate_hz": round(self._rate.hz(), 1), "encoding": self._encoding,
-             "used": counts["used"], "unpaired": counts["unpaired"], "refused": counts["refused"],
+             "used": counts["used"], "unpaired": counts["unpaired"], "late": counts["late"],
+             "refused": counts["refused"],
              "depth_info": "there" if self._info is not None else "none",
              "time p50/p99 [ms]": f"{p50:.1f}/{p99:.1f}"},
         )  # fmt: skip
         if people is not None:
             status.values |= {"placed": people.placed_by_depth, "not_placed": people.depth_without_person}
             self._fits.add(people.placed_by_depth, people.depth_without_person)
-        if time.monotonic() - self._failed_s < SHOWN_S:
+        self._in_time.add(counts["used"], counts["late"])
+        if self._in_time.poor and self._rate.hz():
+            status.warn(
+                f"depth mostly comes too late: {self._measured.late_s * 1e3:.0f} ms after it is looked for; let the "
+                f"driver send it sooner, or raise depth.max_wait_s (now {self._max_wait_s:g} s, at most 0.1 s)"
+            )
+        elif time.monotonic() - self._failed_s < SHOWN_S:
             status.warn(self._failure)
         elif self._fits.poor:
             status.warn(
@@ -189,23 +203,23 @@ class DepthInput:
         self._notices.warn(("depth", text[:12]), f"no depth: {text}", every_s=WARN_EVERY_S)
 
 
-class _Fits:
-    """Whether depth has placed people lately, from two counters that only grow."""
+class _Balance:
+    """Whether more went wrong than well lately, from two counters that only grow."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[int, int]] = deque(maxlen=5)
 
-    def add(self, placed: int, unplaced: int) -> None:
-        if self._seen and placed < self._seen[-1][0]:
+    def add(self, good: int, bad: int) -> None:
+        if self._seen and good < self._seen[-1][0]:
             self._seen.clear()
-        self._seen.append((placed, unplaced))
+        self._seen.append((good, bad))
 
     @property
     def poor(self) -> bool:
         if len(self._seen) < 2:
             return False
-        placed, unplaced = (last - first for first, last in zip(self._seen[0], self._seen[-1], strict=True))
-        return unplaced > max(placed, 5)
+        good, bad = (last - first for first, last in zip(self._seen[0], self._seen[-1], strict=True))
+        return bad > max(good, 5)
 
 
 def open_depth_input(node: Any, settings: Settings, cameras: CameraBook, notices: Notices) -> DepthInput | None:

@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -207,7 +206,7 @@ class Pipeline:
         """Return what the library asks for the depth of this image."""
         if self._depth is None:
             return None
-        return partial(self._depth.depth_of, original_id=incoming.msg.header.frame_id)
+        return self._depth.expect(incoming.stamp_ns, incoming.msg.header.frame_id)
 
     def _without_nan(self, result: FrameResult) -> FrameResult:
         people = tuple(person for person in result.people if _finite(person))
