@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hsr_msgs.msg import HumanArray
+from hsr_msgs.msg import Human, HumanArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
 from visualization_msgs.msg import Marker
@@ -82,7 +82,8 @@ class StampWatch:
         age_ms = (time.time_ns() - stamp_ns) * 1e-6
         self.frames += 1
         self.latency_ms.add(age_ms)
-        if stamp_ns <= self.last_people_ns:
+        farewell = bool(msg.humans) and all(human.state == Human.LOST for human in msg.humans)
+        if stamp_ns < self.last_people_ns or (stamp_ns == self.last_people_ns and not farewell):
             self._fault(f"people: the stamp {stamp_ns} came after {self.last_people_ns}")
         if age_ms < 0:
             self._fault(f"people: a stamp {-age_ms:.1f} ms in the future")
