@@ -1,7 +1,7 @@
 """Names to factories: the module behind a name is imported only when it is chosen.
 
-A package outside this one adds a regressor, depth or mask provider, or a data set by an entry point in the group
-`hsr.<kind>`.
+A package outside this one adds a regressor, depth or mask provider, a data set or an export format by an entry point in
+the group `hsr.<kind>`.
 """
 
 from __future__ import annotations
@@ -43,6 +43,16 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "neuman": "hsr_core.datasets.neuman:create",
         "synthetic": "hsr_core.datasets.synthetic:create",
         "clip": "hsr_core.datasets.clip:create",
+    },
+    "exporter": {
+        "npz": "hsr_core.export.native:create",
+        "amass": "hsr_core.export.amass:create",
+        "gmr": "hsr_core.export.gmr:create",
+        "lerobot": "hsr_core.export.lerobot:create",
+        "mcap": "hsr_core.export.mcap:create",
+        "bvh": "hsr_core.export.bvh:create",
+        "glb": "hsr_core.export.gltf:create",
+        "csv": "hsr_core.export.robot_csv:create",
     },
 }
 

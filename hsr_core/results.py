@@ -30,11 +30,15 @@ CONVENTIONS = {
     "keypoints2d": "u, v, score in the image as it came, lens distortion included; pixel centres at integers",
     "layout": "(T, P, ...): frame, slot; a slot holds one person from first to last sighting; absent: track_id -1, NaN",
     "raw_*": "the regressor's parameters before smoothing",
+    "valid": "seen in this frame, not carried on; where false, values of a person who is there are a prediction",
+    "T_world_cam": "x_world = T x_camera, world z up; NaN where unknown; absent where always unknown",
 }
 
 PARAMETERS = tuple(entry.name for entry in fields(HumanParams))
-_INTEGERS = {"track_id": -1, "state": 0, "primary": 0, "metric_source": 0, "parts": 0}
+INTEGERS = {"track_id": -1, "state": 0, "primary": 0, "metric_source": 0, "parts": 0}
 """Fields that cannot hold NaN, and what stands for an absent person."""
+SEEN = (TrackState.NEW, TrackState.TRACKED)
+"""States of a person who was seen in the frame."""
 
 
 class PeopleRecorder:
@@ -59,6 +63,7 @@ class PeopleRecorder:
         self._frames: list[dict[int, dict[str, Any]]] = []
         self._slots: dict[int, int] = {}
         self._cameras: list[Camera] = []
+        self._worlds: list[Array | None] = []
 
     def add(self, result: FrameResult) -> None:
         """Append a frame. A person who was declared LOST is absent from it."""
@@ -69,8 +74,9 @@ class PeopleRecorder:
                 taken = set(self._slots.values())
                 self._slots[track] = next(slot for slot in range(len(taken) + 1) if slot not in taken)
         self._stamps.append(result.stamp_ns)
-        self._frames.append({self._slots[track]: _row(person) for track, person in present.items()})
+        self._frames.append({self._slots[track]: person_row(person) for track, person in present.items()})
         self._cameras.append(result.camera)
+        self._worlds.append(result.T_world_cam)
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -101,6 +107,9 @@ class PeopleRecorder:
                 for name, value in row.items():
                     if value is not None:
                         arrays[name][t, slot] = value
+        arrays["valid"] = np.isin(arrays.get("state", np.zeros_like(arrays["track_id"])), SEEN)
+        if any(T is not None for T in self._worlds):
+            arrays["T_world_cam"] = np.stack([np.full((4, 4), np.nan) if T is None else T for T in self._worlds])
         arrays |= self._camera_arrays()
         return arrays
 
@@ -121,12 +130,12 @@ class PeopleRecorder:
 
 
 def _empty(name: str, shape: tuple[int, int], value: Array) -> Array:
-    if name in _INTEGERS:
-        return np.full(shape, _INTEGERS[name], np.int64 if name == "track_id" else np.uint8)
+    if name in INTEGERS:
+        return np.full(shape, INTEGERS[name], np.int64 if name == "track_id" else np.uint8)
     return np.full((*shape, *value.shape), np.nan, np.float32)
 
 
-def _row(person: HumanEstimate) -> dict[str, Any]:
+def person_row(person: HumanEstimate) -> dict[str, Any]:
     """Return one person's values under the names of the file."""
     seen = person.regression
     row: dict[str, Any] = {

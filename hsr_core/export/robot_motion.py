@@ -1,0 +1,225 @@
+"""A robot's joints over time: from a CSV file, from JointState messages, or retargeted from the person."""
+
+from __future__ import annotations
+
+import csv
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..body.joints import J
+from ..errors import BadFile, ConfigError, SourceError
+from ..messages import stamp_to_ns
+from ..types import Array, MetricSource, Part
+from .motion import Motion, place
+from .spool import chunks
+
+STAMP = "stamp_ns"
+BASE = ("base_x", "base_y", "base_z", "base_qx", "base_qy", "base_qz", "base_qw")
+"""Columns of a floating base: place [m], rotation."""
+FLAGS = "flags"
+
+
+@dataclass(frozen=True, eq=False)
+class RobotMotion:
+    """Joint positions of a robot.
+
+    Attributes:
+        robot: Its name.
+        origin: Where the motion comes from, in words.
+        joint_names: In the robot's order, n of them.
+        stamps: (N,) int64 [ns], rising: exposure of the person's frame, or of the measurement.
+        position: (N, n) [rad]; NaN where there is none.
+        base: (N, 7) place [m] and rotation xyzw of a floating base, or None.
+        flags: (N,) of `hsr_core.retarget.Flag`; 0 where nothing is known.
+    """
+
+    robot: str
+    origin: str
+    joint_names: tuple[str, ...]
+    stamps: NDArray[np.int64]
+    position: Array
+    base: Array | None
+    flags: NDArray[np.int64]
+
+    @property
+    def valid(self) -> NDArray[np.bool_]:
+        """Frames in which every joint is known, (N,)."""
+        return np.isfinite(self.position).all(axis=1)
+
+
+def read_csv(path: Path) -> RobotMotion:
+    """Read what `--format csv` writes; without flags and base columns, too.
+
+    Raises:
+        BadFile: No such file, no stamp_ns, no joints, or a cell that is no number; the message names its line.
+    """
+    try:
+        with path.open(newline="") as file:
+            rows = csv.reader(file)
+            head = next(rows, [])
+            if STAMP not in head:
+                raise BadFile(f"{path}: the first line must name the columns, {STAMP} and joints; it is {head[:6]}")
+            values = [_numbers(path, rows.line_num, head, row) for row in rows if row]
+    except OSError as error:
+        raise BadFile(f"{path} cannot be read: {error.strerror}") from error
+    base = list(BASE) if set(BASE) <= set(head) else []
+    joints = [name for name in head if name not in (STAMP, FLAGS, "valid", *BASE)]
+    if not joints or not values:
+        raise BadFile(f"{path} has {len(joints)} joints and {len(values)} rows")
+    column = {name: i for i, name in enumerate(head)}
+    table = np.array([numbers for _, numbers in values])
+    stamps = np.array([stamp for stamp, _ in values], np.int64)
+    _check_rising(path, stamps)
+    flags = table[:, column[FLAGS]].astype(np.int64) if FLAGS in column else np.zeros(len(table), np.int64)
+    return RobotMotion(
+        path.stem, f"read from {path.name}", tuple(joints), stamps, table[:, [column[name] for name in joints]],
+        table[:, [column[name] for name in base]] if base else None, flags,
+    )  # fmt: skip
+
+
+def _numbers(path: Path, line: int, head: Sequence[str], row: Sequence[str]) -> tuple[int, list[float]]:
+    if len(row) != len(head):
+        raise BadFile(f"{path}:{line} has {len(row)} cells, the first line {len(head)}")
+    try:
+        return int(row[head.index(STAMP)]), [float(cell) if cell else np.nan for cell in row]
+    except ValueError as error:
+        raise BadFile(f"{path}:{line}: {error}") from error
+
+
+def _check_rising(path: Path | str, stamps: NDArray[np.int64]) -> None:
+    back = np.flatnonzero(np.diff(stamps) <= 0)
+    if len(back):
+        raise BadFile(f"{path}: stamps must rise, row {back[0] + 2} has {stamps[back[0] + 1]} after {stamps[back[0]]}")
+
+
+def read_joint_states(bag: str, topic: str) -> RobotMotion:
+    """Read the positions of a topic of sensor_msgs/JointState. Repeated stamps are left out.
+
+    Raises:
+        SourceError: No such topic.
+        BadFile: It has no positions.
+    """
+    from ..sources.bag_reader import BagReader
+
+    stamps: list[int] = []
+    rows: list[dict[str, float]] = []
+    names: dict[str, None] = {}
+    with BagReader(bag) as reader:
+        if topic not in reader.topics or not reader.topics[topic].kind.endswith("JointState"):
+            raise SourceError(f"{bag} has no JointState topic {topic}; it has: {reader.describe_topics()}")
+        for _, _, data in reader.messages([topic]):
+            msg = reader.decode(topic, data)
+            stamp = stamp_to_ns(msg.header.stamp)
+            if stamps and stamp <= stamps[-1] or len(msg.position) != len(msg.name):
+                continue
+            stamps.append(stamp)
+            rows.append(dict(zip(msg.name, msg.position, strict=True)))
+            names |= dict.fromkeys(msg.name)
+    if not rows:
+        raise BadFile(f"{bag}: {topic} has no positions")
+    position = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
+    return RobotMotion(
+        "robot", f"{topic} of {Path(bag).name}", tuple(names), np.array(stamps, np.int64), position, None,
+        np.zeros(len(rows), np.int64),
+    )  # fmt: skip
+
+
+def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
+    """Retarget a motion to a robot: the solver with its limits, without the governor of a live session.
+
+    Args:
+        motion: Whole.
+        robot: A shipped mapping's name or a YAML file.
+        mode: `upper_body` or `whole_body`.
+
+    Raises:
+        MissingPackage, ConfigError: As `hsr_core.retarget.load_robot`.
+    """
+    import pinocchio as pin
+
+    from ..retarget import Retargeter, load_robot
+
+    model = load_robot(robot, mode)
+    retargeter = Retargeter(model)
+    track, n = motion.track, len(model.joint_names)
+    position, base = np.full((len(track), n), np.nan), np.full((len(track), 7), np.nan)
+    flags = np.zeros(len(track), np.int64)
+    frame = 0
+    for at in chunks(len(track)):
+        for person in _people(motion, at):
+            answer = None if person is None else retargeter.retarget(person)
+            if answer is not None:
+                target = answer[0]
+                position[frame], flags[frame] = target.position, int(target.flags)
+                if target.T_world_base is not None:
+                    base[frame] = pin.SE3ToXYZQUAT(pin.SE3(target.T_world_base))
+            frame += 1
+    floats = model.floating and np.isfinite(base).any()
+    origin = f"retargeted from person {track.track_id}, {mode}; limits of position and velocity, no governor"
+    return RobotMotion(
+        model.mapping.name, origin, tuple(model.joint_names), track.stamps, position, base if floats else None, flags
+    )
+
+
+def _people(motion: Motion, at: slice) -> Iterator[object]:
+    """Yield a `retarget.Human` for each frame, None where the person is missing."""
+    from ..retarget.human import POINTS, SMPLX_NAMES, Human
+
+    joints_of = [J[SMPLX_NAMES[name]] for name in POINTS]
+    pose = motion.read(at)
+    joints, rotations = place(pose, motion.offsets)
+    score = motion.track.read("joint_score", at)
+    parts, sources = motion.track.read("parts", at), motion.track.read("metric_source", at)
+    confidence = motion.track.read("confidence", at)
+    for i, valid in enumerate(motion.valid[at]):
+        if not valid:
+            yield None
+            continue
+        hands = {
+            f"{side}_hand": _hand(joints[i], rotations[i], side)
+            for side, part in (("left", Part.LEFT_HAND), ("right", Part.RIGHT_HAND)) if int(parts[i]) & part
+        }  # fmt: skip
+        seen = np.nan_to_num(score[i][joints_of], nan=1.0) >= _MIN_JOINT_SCORE
+        yield Human(
+            int(pose.stamps[i]), motion.track.track_id, joints[i][joints_of], seen, rotations[i][joints_of],
+            float(np.nan_to_num(confidence[i], nan=1.0)), metric_source=MetricSource(int(sources[i])), **hands,
+        )  # fmt: skip
+
+
+_MIN_JOINT_SCORE = 0.3
+"""Joints below count as not seen, as in a live session."""
+_TIP = 0.8
+
+
+def _hand(joints: Array, rotations: Array, side: str) -> Array:
+    """Return the 21 points of a hand in the wrist's axes: wrist, then each finger from its base to its tip."""
+    wrist = J[f"{side}_wrist"]
+    ids = [J[f"{side}_{finger}{i}"] for finger in ("thumb", "index", "middle", "ring", "pinky") for i in (1, 2, 3)]
+    fingers = ((joints[ids] - joints[wrist]) @ rotations[wrist]).reshape(5, 3, 3)
+    tips = fingers[:, 2] + _TIP * (fingers[:, 2] - fingers[:, 1])
+    return np.concatenate([np.zeros((1, 3)), np.concatenate([fingers, tips[:, None]], axis=1).reshape(20, 3)])
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return `; did you mean X?`, or nothing."""
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def need_one(robot: RobotMotion | None, name: str) -> RobotMotion:
+    """Return the robot's motion.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if robot is None:
+        raise ConfigError(
+            f"{name} holds a robot's joints: --robot NAME retargets the person, --robot-joints FILE.csv or "
+            "--robot-joints /topic of a recording brings them"
+        )
+    return robot

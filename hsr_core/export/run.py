@@ -1,0 +1,132 @@
+"""One export from beginning to end: check, read, choose, write."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from .. import registry
+from ..errors import ConfigError, MissingFile
+from .base import Exporter, ExportOptions, Job
+from .inputs import InputOptions, kind_of, read_input
+from .motion import SMOOTHING
+from .robot_motion import RobotMotion, nearest, read_csv, read_joint_states, retargeted
+
+_WORLDS = ("auto", "recorded", "level")
+
+
+@dataclass(frozen=True)
+class RobotOptions:
+    """Where a robot's joints come from.
+
+    Attributes:
+        robot: To retarget to: a shipped mapping's name, or a YAML file; "" = none.
+        mode: `upper_body` or `whole_body`.
+        joints: A CSV file, or a JointState topic of the input (begins with /); "" = none.
+    """
+
+    robot: str = ""
+    mode: str = "upper_body"
+    joints: str = ""
+
+
+def formats() -> dict[str, str]:
+    """Return the formats: name -> what it is."""
+    return {name: registry.create("exporter", name).title for name in registry.names("exporter")}
+
+
+def export(
+    source: str,
+    fmt: str,
+    out: str | os.PathLike[str],
+    *,
+    person: str = "primary",
+    options: ExportOptions | None = None,
+    input_options: InputOptions | None = None,
+    robot: RobotOptions | None = None,
+) -> dict[str, Any]:
+    """Export people of an input.
+
+    The output is either whole or not there; an existing file is replaced at the end.
+
+    Args:
+        source: A people file, a folder of `hsr refine`, a recording, or anything that `open_source` opens.
+        fmt: One of `formats()`.
+        out: File or folder.
+        person: `primary`, `all` (npz, mcap, lerobot) or a track id.
+        options, input_options, robot: See there.
+
+    Returns:
+        What to tell the user, JSON-able: files, frames, what was left out.
+
+    Raises:
+        HsrError: Something is missing, torn or impossible; the message says what would have worked.
+    """
+    options, robot = options or ExportOptions(), robot or RobotOptions()
+    exporter, path = _exporter(fmt), Path(out).expanduser()
+    _check(exporter, fmt, path, options, robot)
+    kind_of(source)
+    input_options = replace(input_options or InputOptions(), **_body(options))
+    with tempfile.TemporaryDirectory(prefix="hsr-export-") as name:
+        folder = Path(name)
+        recorded = read_input(source, folder, input_options)
+        tracks = recorded.chosen(person)
+        job = Job(recorded, tracks, path, options, folder, input=input_options)
+        job = replace(job, robot=_robot(job, source, robot))
+        told = exporter.write(job)
+        left_out = {name: count for name, count in recorded.counts.items() if count}
+        facts: dict[str, Any] = {"format": fmt, "out": str(path), "track_id": [track.track_id for track in tracks]}
+        told = facts | told | ({"left_out": left_out} if left_out else {})
+        if recorded.facts.damage:
+            told["damage"] = recorded.facts.damage
+        if any(motion.world.startswith("ASSUMED") for motion in job._motions.values()):
+            told["world"] = next(motion.world for motion in job._motions.values())
+        return told
+
+
+def _body(options: ExportOptions) -> dict[str, str]:
+    return {"body_models": options.body_models} if options.body_models else {}
+
+
+def _exporter(fmt: str) -> Exporter:
+    known = registry.names("exporter")
+    if fmt not in known:
+        raise ConfigError(f"no export format {fmt!r}{nearest(fmt, known)}; there are: {', '.join(known)}")
+    return registry.create("exporter", fmt)
+
+
+def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robot: RobotOptions) -> None:
+    """Refuse before the work what would fail behind it."""
+    if exporter.suffix and out.suffix != exporter.suffix:
+        raise ConfigError(f"{fmt} writes {exporter.suffix} files, not {out.name}")
+    if exporter.suffix and out.is_dir():
+        raise ConfigError(f"{out} is a folder, {fmt} writes a file")
+    if not out.parent.is_dir():
+        raise MissingFile(f"no folder {out.parent} to write {out.name} to")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise ConfigError(f"cannot write into {out.parent}: permission denied")
+    if options.smoothing and options.smoothing not in SMOOTHING:
+        raise ConfigError(f"--smooth wants {', '.join(SMOOTHING)}, not {options.smoothing}")
+    if options.world not in _WORLDS:
+        raise ConfigError(f"--world wants {', '.join(_WORLDS)}, not {options.world}")
+    if options.fps is not None and not 1 <= options.fps <= 1000:
+        raise ConfigError(f"--fps must lie in 1..1000 Hz, not {options.fps:g}")
+    if not 0 < options.gap_s <= 10:
+        raise ConfigError(f"--gap must lie in 0..10 s, not {options.gap_s:g}")
+    if robot.robot and robot.joints:
+        raise ConfigError("--robot retargets, --robot-joints reads: give one of them")
+    if exporter.needs_robot and not (robot.robot or robot.joints):
+        raise ConfigError(f"{fmt} holds a robot's joints: give --robot NAME or --robot-joints FILE.csv")
+
+
+def _robot(job: Job, source: str, robot: RobotOptions) -> RobotMotion | None:
+    if robot.joints.startswith("/") and not Path(robot.joints).is_file():
+        return read_joint_states(source.partition("#")[0], robot.joints)
+    if robot.joints:
+        return read_csv(Path(robot.joints))
+    if robot.robot:
+        return retargeted(job.motion("recorded", job.tracks[0]), robot.robot, robot.mode)
+    return None
