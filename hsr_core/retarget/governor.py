@@ -369,7 +369,7 @@ class Governor:
         feedback = self.settings.feedback
         np.subtract(self._motion.q, self._measured, out=self._scratch)
         np.abs(self._scratch, out=self._scratch)
-        if self._scratch.max(initial=0.0) <= feedback.error_rad:
+        if np.maximum.reduce(self._scratch, initial=0.0) <= feedback.error_rad:
             self._error_since_ns = None
             return False
         if self._error_since_ns is None:

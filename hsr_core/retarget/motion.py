@@ -30,6 +30,7 @@ class BoundedMotion:
         self.q, self.v = np.zeros_like(self.speed), np.zeros_like(self.speed)
         self._two_over_a = 2 / self._a
         self._want, self._free, self._x, self._y = (np.empty_like(self.speed) for _ in range(4))
+        self._differ = np.empty(len(self.speed), bool)
         self._room = np.empty((2, len(self.speed)))
         self.limited_speed = self.limited_acceleration = self.at_limit = False
 
@@ -52,7 +53,7 @@ class BoundedMotion:
         np.negative(y, out=x)
         np.copyto(self._free, want)
         _clip(want, x, y)
-        self.limited_speed = bool((want != self._free).any())
+        self.limited_speed = self._changed()
         self._advance(dt_s)
 
     def brake(self, dt_s: float) -> None:
@@ -63,7 +64,7 @@ class BoundedMotion:
 
     @property
     def at_rest(self) -> bool:
-        return not self.v.any()
+        return not np.logical_or.reduce(self.v)
 
     def _advance(self, dt_s: float) -> None:
         want, x, y = self._want, self._x, self._y
@@ -72,7 +73,7 @@ class BoundedMotion:
         np.add(self.v, x, out=x)
         np.copyto(self._free, want)
         _clip(want, y, x)
-        self.limited_acceleration = bool((want != self._free).any())
+        self.limited_acceleration = self._changed()
         np.copyto(self._free, want)
         up, down = room = self._room
         np.subtract(self.upper, self.q, out=up)
@@ -80,11 +81,15 @@ class BoundedMotion:
         self._stopping_speed(room, dt_s, out=room)
         np.negative(down, out=down)
         _clip(want, down, up)
-        self.at_limit = bool((want != self._free).any())
+        self.at_limit = self._changed()
         np.copyto(self.v, want)
         np.multiply(want, dt_s, out=x)
         self.q += x
         _clip(self.q, self.lower, self.upper)  # rounding alone can pass the limit
+
+    def _changed(self) -> bool:
+        """True when what was wanted is no longer what it was."""
+        return bool(np.logical_or.reduce(np.not_equal(self._want, self._free, out=self._differ)))
 
     def _stopping_speed(self, distance: Array, dt_s: float, out: Array) -> Array:
         """Return the largest v with v^2 / 2a + v dt <= distance, elementwise; 0 for a negative distance."""
