@@ -14,6 +14,7 @@ import bags
 from harness import Perception
 from hsr import qos
 from hsr.play_node import stamp_of
+from hsr_msgs.msg import Human
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.serialization import deserialize_message
 from rosgraph_msgs.msg import Clock
@@ -24,7 +25,7 @@ from tf2_msgs.msg import TFMessage
 
 from hsr_core.sources.bag_reader import BagReader
 
-IMAGE = "/camera/image_raw"
+IMAGE, DEPTH = "/camera/image_raw", "/camera/aligned/image_raw"
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +40,15 @@ def black(n: int, command=lambda i: Command.PERSON):
             i = round((time_ns - bags.BEGIN_NS) / bags.STEP_NS)
             msg = bags.image(np.full((*bags.HW, 3), command(i), np.uint8), bags.BEGIN_NS + i * bags.STEP_NS)
         yield topic, time_ns, msg
+
+
+def with_late_depth(n: int):
+    """Images whose depth was received 20 ms after them."""
+    for topic, time_ns, msg in black(n):
+        yield topic, time_ns, msg
+        if topic == IMAGE:
+            stamp_ns = msg.header.stamp.sec * 10**9 + msg.header.stamp.nanosec
+            yield DEPTH, time_ns + 20_000_000, bags.image(np.full(bags.HW, 2500, "<u2"), stamp_ns, "16UC1")
 
 
 def play(rig, path, *parameters: str):
@@ -219,7 +229,7 @@ def test_latched_messages_reach_who_comes_late(rig, tmp_path):
 
 def test_stepped_playing_has_every_image_answered(rig, bag, tmp_path):
     slow = bags.write_bag(tmp_path / "slow", black(12, lambda i: Command.SLOW if i % 3 == 0 else Command.PERSON))
-    perception = Perception(rig, "use_sim_time:=true")
+    perception = Perception(rig, "use_sim_time:=true", remap={"depth": DEPTH})
     try:
         for path, n in ((bag, 40), (slow, 12)):
             begin = len(perception.people)
@@ -233,6 +243,16 @@ def test_stepped_playing_has_every_image_answered(rig, bag, tmp_path):
             rig.stop(process)
             perception.change("deactivate")
             perception.change("activate")
+        begin = len(perception.people)
+        process = play(
+            rig, bags.write_bag(tmp_path / "depth", with_late_depth(12)), "mode:=stepped", f"image_topic:={IMAGE}"
+        )
+        rig.wait(lambda: len(perception.people) == begin + 12, "people of images with depth")
+        sources = [msg.humans[0].metric_source for msg in perception.people[begin:]]
+        assert sources.count(Human.METRIC_DEPTH_CAMERA) >= 8  # two topics: DDS promises no order
+        rig.stop(process)
+        perception.change("deactivate")
+        perception.change("activate")
         bad = bags.write_bag(tmp_path / "bad", black(6, lambda i: Command.BAD_FRAME if i == 2 else Command.PERSON))
         process = play(rig, bad, "mode:=stepped", "answer_timeout_s:=0.3")
         rig.wait(lambda: process.returncode is not None, "the end")

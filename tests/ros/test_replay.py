@@ -18,7 +18,7 @@ pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 import bags
 from harness import HERE, Perception, image
 from hsr import convert
-from hsr.replay import spread
+from hsr.replay import _depth_names, spread
 from hsr.replay_meter import BY_CAMERA_INFO, BY_PLAYER, ProcessUse, ReplayMeter, node_processes
 from hsr_msgs.msg import FrameStats, Human, HumanArray
 from scripted_node import Command
@@ -28,7 +28,7 @@ from std_msgs.msg import Int64MultiArray
 IMAGE = "/camera/image_raw"
 
 
-def write(path, n: int, command=lambda i: Command.PERSON):
+def write(path, n: int, command=lambda i: Command.PERSON, *, depth: bool = False):
     """A recording of 30 images a second whose bytes are commands of the scripted node."""
 
     def messages():
@@ -36,6 +36,9 @@ def write(path, n: int, command=lambda i: Command.PERSON):
             stamp_ns = bags.BEGIN_NS + i * bags.STEP_NS
             yield "/camera/camera_info", stamp_ns, bags.info(stamp_ns)
             yield IMAGE, stamp_ns, bags.image(np.full((*bags.HW, 3), command(i), np.uint8), stamp_ns)
+            if depth:
+                yield "/camera/depth/camera_info", stamp_ns, bags.info(stamp_ns)
+                yield "/camera/depth/image_raw", stamp_ns, bags.image(np.full(bags.HW, 2500, "<u2"), stamp_ns, "16UC1")
 
     return bags.write_bag(path, messages())
 
@@ -77,7 +80,7 @@ def test_a_paced_replay_tells_rate_drops_and_latency(replay, tmp_path):
 
 
 def test_stepped_replays_answer_every_image_and_repeat_themselves(replay, tmp_path):
-    bag = write(tmp_path / "run", 30, lambda i: Command.SLOW if i % 10 == 0 else Command.PERSON)
+    bag = write(tmp_path / "run", 30, lambda i: Command.SLOW if i % 10 == 0 else Command.PERSON, depth=True)
     code, result, text = replay(bag, "--mode", "stepped", "--repeat", "2")
     assert code == 0, text
     assert len(result["runs"]) == 2
@@ -85,7 +88,18 @@ def test_stepped_replays_answer_every_image_and_repeat_themselves(replay, tmp_pa
         assert (run["sent"], run["answered"], run["drops"], run["drop_rate"]) == (30, 30, {}, 0)
         assert run["player"]["answered"] == 30
         assert run["player"]["timeouts"] == 0
+        assert run["player"]["messages"] == 120  # depth and its camera infos among them
     assert result["spread"]["drop_rate"] == {"median": 0, "min": 0, "max": 0}
+
+
+def test_recorded_depth_gets_the_names_of_the_perception_nodes_inputs():
+    assert _depth_names("/a/depth/image_raw") == {
+        "/a/depth/image_raw": "/human/depth", "/a/depth/camera_info": "/human/depth_info",
+    }  # fmt: skip
+    assert _depth_names("/a/image/compressedDepth") == {
+        "/a/image/compressedDepth": "/human/depth/compressedDepth", "/a/camera_info": "/human/depth_info",
+    }  # fmt: skip
+    assert _depth_names("") == {}
 
 
 @pytest.mark.slow

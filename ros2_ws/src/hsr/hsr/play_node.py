@@ -46,6 +46,8 @@ SETTLE_S = 0.3
 """Before and after the descriptions (camera infos, latched messages): a node has matched and worked through them."""
 OTHERS_S = 1.5
 """Longest wait for who listens to time and descriptions, once somebody listens to the images."""
+COMPANY_NS = 100_000_000
+"""What was received so much later than an image may belong to it."""
 LATE_S = 0.05
 LINGER_S = 0.5
 """After the last message, so that it leaves; Fast DDS would tell that it has arrived only every 3 s."""
@@ -259,10 +261,24 @@ class PlayNode(Node):
             self._send(topic, data)
 
     def _play_stepped(self) -> None:
+        """Send each image after what was received with it: its depth, which comes later, is then there in time."""
+        image: tuple[int, bytes] | None = None
         for topic, time_ns, data in self._messages():
-            self._tick(time_ns)
-            if self._send(topic, data) and topic == self._image:
-                self._await_answer(stamp_of(data))
+            if image is not None and (topic == self._image or time_ns - image[0] > COMPANY_NS):
+                self._step(*image)
+                image = None
+            if topic == self._image:
+                image = time_ns, data
+            else:
+                self._tick(time_ns)
+                self._send(topic, data)
+        if image is not None:
+            self._step(*image)
+
+    def _step(self, time_ns: int, data: bytes) -> None:
+        self._tick(time_ns)
+        if self._send(self._image, data):
+            self._await_answer(stamp_of(data))
 
     def _await_answer(self, stamp_ns: int) -> None:
         """Wait for the people of an image; of one without a stamp, for any."""

@@ -17,7 +17,7 @@ import time
 from typing import Any
 
 from hsr_core.errors import HsrError
-from hsr_core.sources.bag import BagSource
+from hsr_core.sources.bag import BagSource, info_beside
 
 from .bringup import Bringup, BringupError
 from .processes import NodeProcess, stop_all
@@ -45,7 +45,8 @@ class Replay(Bringup):
         options.set = [*options.set, "use_sim_time:=true"]
         super().__init__(options)
         self._found = found
-        wanted = (found.image_topic, found.camera_info_topic, *FRAMES)
+        self._depth = _depth_names(found.depth_topic)
+        wanted = (found.image_topic, found.camera_info_topic, *self._depth, *FRAMES)
         self._topics = [topic.name for topic in source.reader.topics.values() if topic.name in wanted and topic.count]
         self._player: NodeProcess | None = None
         self._codes: dict[str, int | None] = {}
@@ -107,7 +108,8 @@ class Replay(Bringup):
             "image_topic": self._found.image_topic,
             "topics": json.dumps(self._topics),
         }
-        return [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
+        renamed = [word for recorded, name in self._depth.items() for word in ("-r", f"{recorded}:={name}")]
+        return [*renamed, *(word for name, value in values.items() for word in ("-p", f"{name}:={value}"))]
 
     def _report_of_player(self) -> dict[str, Any]:
         player = self._player
@@ -142,6 +144,14 @@ class Replay(Bringup):
         if self._player:
             self._codes |= stop_all([self._player])
         return super()._close() | self._codes
+
+
+def _depth_names(topic: str) -> dict[str, str]:
+    """Return what the perception node calls a recorded depth topic and its camera info."""
+    if not topic:
+        return {}
+    transport = "/compressedDepth" if topic.endswith("/compressedDepth") else ""
+    return {topic: f"/human/depth{transport}", info_beside(topic): "/human/depth_info"}
 
 
 def spread(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
