@@ -29,6 +29,7 @@ from .threads import use_one_blas_thread
 from .track.one_euro import low_pass_gain
 from .track.smooth import PoseSmoother, SmoothingCounters
 from .track.track import Track, Tracker
+from .track.unseen import unseen
 from .types import (
     Array,
     Camera,
@@ -39,7 +40,6 @@ from .types import (
     HumanParams,
     IntrinsicsSource,
     MetricSource,
-    Part,
     Regression,
     TrackState,
 )
@@ -361,7 +361,7 @@ class HumanStream:
         memory, primary = track.memory, track.id == self._tracker.primary
         last = memory.estimate
         if track.state in (TrackState.PREDICTED, TrackState.LOST) and last.state is not track.state:
-            last = _unseen(last, track.state)
+            last = unseen(last, track.state)
         if last.primary != primary:
             last = replace(last, primary=primary)
         memory.estimate = last
@@ -419,30 +419,6 @@ class _CameraChoice:
         if text not in self._said and len(self._said) < 100:
             self._said.add(text)
             log.warning(text)
-
-
-def all_lost(result: FrameResult, stamp_ns: int) -> FrameResult:
-    """Return the last message of everybody who is there in a result, LOST: all tracks are forgotten at once."""
-    there = [person for person in result.people if person.state is not TrackState.LOST]
-    gone = tuple(replace(_unseen(person, TrackState.LOST), primary=False) for person in there)
-    return replace(result, stamp_ns=stamp_ns, people=gone)
-
-
-def _unseen(estimate: HumanEstimate, state: TrackState) -> HumanEstimate:
-    """Return the last estimate of a person who is not seen now: held, with every score at zero."""
-    keypoints2d = estimate.keypoints2d.copy()
-    keypoints2d[:, 2] = 0
-    seen = estimate.regression
-    nothing = replace(
-        seen,
-        score=0.0,
-        joint_score=np.zeros_like(seen.joint_score),
-        part_score=np.zeros_like(seen.part_score),
-        parts=Part.NONE,
-        mask=None,
-        mask_A_crop_img=None,
-    )
-    return replace(estimate, state=state, regression=nothing, keypoints2d=keypoints2d, root_velocity=None)
 
 
 def _velocity(memory: _Memory, pelvis: Array, rotmat: Array, stamp_ns: int) -> Array | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 import weakref
 from pathlib import Path
@@ -27,6 +29,15 @@ def perception(rig, fail_dir):
     perception = Perception(rig, activate=False, environ={FAIL_DIR: str(fail_dir)})
     yield perception
     rig.stop(perception.process)
+
+
+def test_a_node_is_there_before_anything_heavy_is_loaded():
+    """Networks and the libraries that run them come when configuring, with progress told."""
+    nodes = "hsr.perception_node, hsr.refine_node, hsr.source_node, hsr.view_node, hsr.record_node"
+    heavy = ("torch", "mediapipe", "numba", "scipy.optimize")
+    code = f"import sys, {nodes}; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def say(fail_dir: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from sensor_msgs.msg import CompressedImage, Image, JointState
 from visualization_msgs.msg import Marker
 
 from hsr_core.config import Settings
-from hsr_core.stream import all_lost
+from hsr_core.track.unseen import all_lost
 from hsr_core.types import Array, Frame, FrameResult, HumanEstimate, TrackState
 from hsr_core.viz.overlay import draw_overlay
 
