@@ -63,8 +63,9 @@ class Job:
         out: File or folder to write.
         options: See there.
         folder: For temporary files; gone afterwards.
-        robot: The robot's motion, where there is one.
-        input: How pictures are opened.
+        source: The input as it was named. input: How its pictures are opened.
+        robot: The robot's motion (what is sent to it), where there is one.
+        state: What was measured of it, where there is that.
     """
 
     recorded: Recorded
@@ -72,8 +73,10 @@ class Job:
     out: Path
     options: ExportOptions
     folder: Path
+    source: str
+    input: InputOptions
     robot: RobotMotion | None = None
-    input: InputOptions | None = None
+    state: RobotMotion | None = None
     _motions: dict[tuple[int, str], Motion] = field(default_factory=dict)
 
     @property

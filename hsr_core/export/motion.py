@@ -93,7 +93,7 @@ class Motion:
             raise ConfigError(f"{track.recorded.facts.source} has no raw parameters; --smooth recorded or zero-phase")
         if world == "recorded" and not track.knows_world:
             raise ConfigError(f"{track.recorded.facts.source} does not know the camera's pose; --world level assumes one")
-        self.track = track
+        self.track, self.asked_world = track, world
         self._prefix = "raw_" if track.has_raw and smoothing != "recorded" else ""
         self._zero_phase = smoothing == "zero-phase"
         of = "raw" if self._prefix else "recorded"

@@ -25,7 +25,8 @@ class RobotOptions:
     Attributes:
         robot: To retarget to: a shipped mapping's name, or a YAML file; "" = none.
         mode: `upper_body` or `whole_body`.
-        joints: A CSV file, or a JointState topic of the input (begins with /); "" = none.
+        joints: A CSV file, or a JointState topic of the input (begins with /); "" = none. Beside `robot` (lerobot): the
+            robot's measured state.
     """
 
     robot: str = ""
@@ -74,8 +75,8 @@ def export(
         folder = Path(name)
         recorded = read_input(source, folder, input_options)
         tracks = recorded.chosen(person)
-        job = Job(recorded, tracks, path, options, folder, input=input_options)
-        job = replace(job, robot=_robot(job, source, robot))
+        job = Job(recorded, tracks, path, options, folder, source, input_options)
+        job = replace(job, **_robot(job, robot))
         told = exporter.write(job)
         left_out = {name: count for name, count in recorded.counts.items() if count}
         facts: dict[str, Any] = {"format": fmt, "out": str(path), "track_id": [track.track_id for track in tracks]}
@@ -116,17 +117,19 @@ def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robo
         raise ConfigError(f"--fps must lie in 1..1000 Hz, not {options.fps:g}")
     if not 0 < options.gap_s <= 10:
         raise ConfigError(f"--gap must lie in 0..10 s, not {options.gap_s:g}")
-    if robot.robot and robot.joints:
-        raise ConfigError("--robot retargets, --robot-joints reads: give one of them")
+    if robot.robot and robot.joints and fmt != "lerobot":
+        raise ConfigError("--robot retargets, --robot-joints reads: lerobot takes both, as action and state, others one")
     if exporter.needs_robot and not (robot.robot or robot.joints):
         raise ConfigError(f"{fmt} holds a robot's joints: give --robot NAME or --robot-joints FILE.csv")
 
 
-def _robot(job: Job, source: str, robot: RobotOptions) -> RobotMotion | None:
-    if robot.joints.startswith("/") and not Path(robot.joints).is_file():
-        return read_joint_states(source.partition("#")[0], robot.joints)
-    if robot.joints:
-        return read_csv(Path(robot.joints))
-    if robot.robot:
-        return retargeted(job.motion("recorded", job.tracks[0]), robot.robot, robot.mode)
-    return None
+def _robot(job: Job, asked: RobotOptions) -> dict[str, RobotMotion | None]:
+    """Return the robot's motion and its measured state: a JointState topic beside a retargeted motion is the latter."""
+    read = made = None
+    if asked.joints.startswith("/") and not Path(asked.joints).is_file():
+        read = read_joint_states(job.source.partition("#")[0], asked.joints)
+    elif asked.joints:
+        read = read_csv(Path(asked.joints))
+    if asked.robot:
+        made = retargeted(job.motion("recorded", job.tracks[0]), asked.robot, asked.mode)
+    return {"robot": made, "state": read} if made is not None else {"robot": read}

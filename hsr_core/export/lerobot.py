@@ -1,0 +1,270 @@
+"""LeRobotDataset v3.0: people, pictures and a robot's joints as episodes for imitation learning. One person an episode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..body.joints import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
+from ..errors import ConfigError, SourceError
+from ..geometry.rotations import rotmat_to_rotvec
+from ..types import Array, Frame
+from .base import Job, as_json, folder_whole
+from .inputs import kind_of, pictures
+from .lerobot_files import AUTOMATIC, DataFiles, Feature, Table, VideoFiles, pyarrow, write_meta
+from .motion import Motion, place
+from .robot_motion import RobotMotion
+from .spool import chunks
+
+HUMAN, RAW = "observation.human", "observation.human_raw"
+ACTION, STATE, FLAGS = "action", "observation.state", "teleop.flags"
+_ROTATIONS = {
+    "global_orient": slice(0, 1), "body_pose": slice(1, 22), "left_hand_pose": LEFT_HAND, "right_hand_pose": RIGHT_HAND,
+}  # fmt: skip
+
+
+class LeRobotExporter:
+    """A folder. Frames in which the person is missing stay, with NaN and `observation.human.valid` false."""
+
+    title = "LeRobotDataset v3.0"
+    suffix = ""
+    needs_robot = False
+
+    def write(self, job: Job) -> dict[str, Any]:
+        pyarrow()
+        if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
+            raise ConfigError(f"--out wants a new or an empty folder; {job.out} is neither")
+        motions = [job.motion("zero-phase", track) for track in job.tracks]
+        fps = max(1, round(job.rate(motions[0])))
+        source = _picture_source(job)
+        with folder_whole(job.out) as root:
+            data = DataFiles(root)
+            video = VideoFiles(root, f"observation.images.{job.options.camera_name}", fps) if source else None
+            try:
+                told, episodes, stats, table = _episodes(job, motions, fps, data, video, source)
+            finally:
+                data.close()
+                if video:
+                    video.close()
+            features = {name: feature.as_info() for name, feature in table.features.items()}
+            if video:
+                features[video.key] = video.as_info()
+            robot = job.robot.robot if job.robot else None
+            write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
+                       tasks=[job.options.task], video=video is not None)  # fmt: skip
+            header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
+            (root / "meta" / "hsr.json").write_text(as_json(header))
+        return {"files": [job.out.name], "fps": fps, **told}
+
+
+def _episodes(
+    job: Job, motions: list[Motion], fps: int, data: DataFiles, video: VideoFiles | None, source: str
+) -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], Table]:
+    told = {"episodes": 0, "frames": 0, "frames_missing": 0, "pictures_missing": 0, "robot_missing": 0}
+    episodes, stats = [], []
+    for number, motion in enumerate(motions):
+        ticks = tick_stamps(motion.track.stamps, fps)
+        pick = nearest(motion.track.stamps, ticks, fps)
+        pick[pick >= 0] = np.where(motion.valid[pick[pick >= 0]], pick[pick >= 0], -1)
+        features = _features(motion, job.robot, job.state, video)
+        table = Table(job.folder / f"episode_{number}", features, len(ticks))
+        _fill_automatic(table, ticks, fps, number, data.frames)
+        _fill_human(table, motion, pick)
+        for robot, name in ((job.robot, ACTION), (job.state, STATE)):
+            if robot is not None:
+                told["robot_missing"] += _fill_robot(table, robot, ticks, fps, name)
+        facts: dict[str, Any] = {"episode_index": number, "tasks": [job.options.task], "length": len(ticks)}
+        found = None
+        if video:
+            video.begin()
+            told["pictures_missing"] += _fill_pictures(table, video, pictures(source, job.input), ticks, fps)
+            found = video.end()
+        facts |= data.add(table) | (found[0] if found else {})
+        episodes.append(facts)
+        stats.append(table.statistics() | ({video.key: found[1]} if video and found else {}))
+        told["frames"] += len(ticks)
+        told["frames_missing"] += int((pick < 0).sum())
+    told["episodes"] = len(episodes)
+    return told, episodes, stats, table
+
+
+def tick_stamps(stamps: NDArray[np.int64], fps: int) -> NDArray[np.int64]:
+    """Return the times of an episode's frames [ns]: uniform from the first stamp to the last."""
+    count = int(np.floor((stamps[-1] - stamps[0]) * 1e-9 * fps + 0.5)) + 1
+    return stamps[0] + np.rint(np.arange(count) * (1e9 / fps)).astype(np.int64)
+
+
+def nearest(stamps: NDArray[np.int64], ticks: NDArray[np.int64], fps: int) -> NDArray[np.int64]:
+    """Return for each tick the nearest stamp's index, -1 where none is within half a frame."""
+    after = np.clip(np.searchsorted(stamps, ticks), 1, max(len(stamps) - 1, 1))
+    after = np.minimum(after, len(stamps) - 1)
+    before = np.maximum(after - 1, 0)
+    best = np.where(np.abs(stamps[before] - ticks) <= np.abs(stamps[after] - ticks), before, after)
+    return np.where(np.abs(stamps[best] - ticks) <= 0.5e9 / fps, best, -1)
+
+
+def _picture_source(job: Job) -> str:
+    """Return the input that has the pictures, "" where there is none."""
+    if job.options.images:
+        return job.options.images
+    source = job.source
+    kind = kind_of(source)
+    if kind == "source":
+        return source
+    if kind == "bag":
+        from ..sources import open_source
+
+        try:
+            open_source(source).close()
+        except SourceError:
+            return ""
+        return source
+    return ""
+
+
+def _features(
+    motion: Motion, robot: RobotMotion | None, state: RobotMotion | None, video: VideoFiles | None
+) -> dict[str, Feature]:
+    track = motion.track
+    axes = [f"{name}.{axis}" for name in JOINT_NAMES for axis in "xyz"]
+    human = {
+        "joints": Feature("float32", (len(JOINT_NAMES), 3)),
+        "transl": Feature("float32", (3,), ("x", "y", "z")),
+        **{name: _vector(axes, part) for name, part in _ROTATIONS.items()},
+        "expression": Feature("float32", track.recorded.rows.dtype["expression"].shape),
+    }
+    out = {f"{HUMAN}.{name}": feature for name, feature in human.items()}
+    if track.has_raw:
+        names = ("transl", *_ROTATIONS)
+        out |= {f"{RAW}.{name}": human[name] for name in names}
+    out |= {f"{HUMAN}.valid": Feature("bool", (1,)), f"{HUMAN}.score": Feature("float32", (1,))}
+    out["observation.stamp_ns"] = Feature("int64", (1,))
+    if robot is not None:
+        out[ACTION] = Feature("float32", (len(robot.joint_names),), robot.joint_names)
+        out[FLAGS] = Feature("int64", (1,))
+    if state is not None:
+        out[STATE] = Feature("float32", (len(state.joint_names),), state.joint_names)
+    if video is not None:
+        out[f"observation.picture_valid.{video.key.rpartition('.')[2]}"] = Feature("bool", (1,))
+    return out | {name: Feature(str(kind), (1,)) for name, kind in AUTOMATIC.items()}
+
+
+def _vector(axes: list[str], part: slice) -> Feature:
+    names = axes[3 * part.start : 3 * part.stop]
+    return Feature("float32", (len(names),), names)
+
+
+def _fill_automatic(table: Table, ticks: NDArray[np.int64], fps: int, episode: int, first: int) -> None:
+    frames = np.arange(len(ticks))
+    for name, values in (
+        ("timestamp", frames / fps), ("frame_index", frames), ("episode_index", episode), ("index", first + frames),
+        ("task_index", 0),
+    ):  # fmt: skip
+        table.columns[name][:] = np.broadcast_to(values, len(ticks))[:, None]
+
+
+def _fill_human(table: Table, motion: Motion, pick: NDArray[np.int64]) -> None:
+    raw = Motion(motion.track, "raw", motion.asked_world) if motion.track.has_raw else None
+    rest = _rest_pelvis(motion)
+    for at in chunks(len(pick)):
+        mine = pick[at]
+        there = mine >= 0
+        columns = {name: values[at] for name, values in table.columns.items()}
+        for name, values in columns.items():
+            if name.startswith((HUMAN, RAW)) and values.dtype == np.float32:
+                values[:] = np.nan
+        columns[f"{HUMAN}.valid"][:, 0] = there
+        columns["observation.stamp_ns"][:] = -1
+        if not there.any():
+            continue
+        frames = slice(mine[there].min(), mine[there].max() + 1)
+        index = mine[there] - frames.start
+        _fill_pose(columns, HUMAN, motion, frames, index, there, rest)
+        if raw is not None:
+            _fill_pose(columns, RAW, raw, frames, index, there, rest)
+        track = motion.track
+        columns[f"{HUMAN}.expression"][there] = track.read("expression", frames)[index]
+        columns[f"{HUMAN}.score"][there, 0] = track.read("confidence", frames)[index]
+        columns["observation.stamp_ns"][there, 0] = track.stamps[frames][index]
+
+
+def _fill_pose(
+    columns: dict[str, Array], prefix: str, motion: Motion, frames: slice, index: NDArray[np.int64],
+    there: NDArray[np.bool_], rest: Array,
+) -> None:  # fmt: skip
+    pose = motion.read(frames)
+    rotvecs = rotmat_to_rotvec(pose.rotmats[index])
+    columns[f"{prefix}.transl"][there] = pose.pelvis[index] - rest
+    for name, part in _ROTATIONS.items():
+        columns[f"{prefix}.{name}"][there] = rotvecs[:, part].reshape(len(index), -1)
+    if f"{prefix}.joints" in columns:
+        columns[f"{prefix}.joints"][there] = place(pose, motion.offsets)[0][index]
+
+
+def _rest_pelvis(motion: Motion) -> Array:
+    """Return where the pelvis rests, (3,) [m]: `transl` is what is added to a body whose pelvis rests there."""
+    frames = np.flatnonzero(motion.valid)
+    at = slice(frames[-1], frames[-1] + 1)
+    return (motion.track.read("joints", at)[0, 0] - motion.track.read("transl", at)[0]).astype(np.float64)
+
+
+def _fill_robot(table: Table, robot: RobotMotion, ticks: NDArray[np.int64], fps: int, name: str) -> int:
+    """Fill in the nearest posture in time; return how many frames have none."""
+    pick = nearest(robot.stamps, ticks, fps)
+    values = np.where((pick >= 0)[:, None], robot.position[np.maximum(pick, 0)], np.nan)
+    table.columns[name][:] = values
+    if name == ACTION:
+        table.columns[FLAGS][:, 0] = np.where(pick >= 0, robot.flags[np.maximum(pick, 0)], 0)
+    return int((~np.isfinite(values).all(axis=1)).sum())
+
+
+def _fill_pictures(
+    table: Table, video: VideoFiles, frames: Iterator[Frame], ticks: NDArray[np.int64], fps: int
+) -> int:
+    """Encode the nearest picture of every tick, black where there is none; return how many are missing."""
+    valid = table.columns[f"observation.picture_valid.{video.key.rpartition('.')[2]}"]
+    missing, size = 0, None
+    for tick, frame in enumerate(paired(frames, ticks, 0.5e9 / fps)):
+        valid[tick] = frame is not None
+        missing += frame is None
+        if frame is not None:
+            image = as_rgb(frame)
+            size = size or image.shape
+            if image.shape != size:
+                raise SourceError(f"pictures change their size from {size[:2]} to {image.shape[:2]}")
+        if size is None:
+            raise SourceError("no picture belongs to the first frame of the person: other stamps, see --images")
+        video.write(image if frame is not None else np.zeros(size, np.uint8))
+    return missing
+
+
+def paired(frames: Iterator[Frame], ticks: NDArray[np.int64], tolerance_ns: float) -> Iterator[Frame | None]:
+    """Yield for each tick the nearest frame in time, or None where none is within the tolerance.
+
+    Two frames are held at a time. Frames whose stamps go back are left out.
+    """
+    before: Frame | None = None
+    after = next(frames, None)
+    for tick in ticks:
+        while after is not None and after.stamp_ns < tick:
+            before = after
+            after = next((f for f in frames if f.stamp_ns > before.stamp_ns), None)
+        near = [f for f in (before, after) if f is not None and abs(f.stamp_ns - tick) <= tolerance_ns]
+        yield min(near, key=lambda frame: abs(frame.stamp_ns - tick), default=None)
+
+
+def as_rgb(frame: Frame) -> NDArray[np.uint8]:
+    """Return a frame's picture, uint8 (H, W, 3)."""
+    image = frame.image
+    if image.ndim == 2:
+        return np.repeat(image[..., None], 3, axis=2)
+    return image[..., :3] if frame.order == "rgb" else image[..., 2::-1]
+
+
+def create() -> LeRobotExporter:
+    """Return the exporter."""
+    return LeRobotExporter()
+
