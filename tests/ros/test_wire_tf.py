@@ -106,6 +106,7 @@ def test_one_message_has_everybody_under_the_images_frame() -> None:
     out.publish(people, STAMP_NS + 5, "camera")
     out.publish(people[1:], STAMP_NS + 9, "other_camera")
     out.publish([], STAMP_NS + 11, "camera")
+    out.publish(people, STAMP_NS + 13, "")  # images without a frame_id
     assert [len(sent) for sent in publisher.sent] == [4, 4, 2]
     links = [(entry.header.frame_id, entry.child_frame_id) for sent in publisher.sent for entry in sent]
     a, b = body_id(1), body_id(7)

@@ -55,9 +55,9 @@ class TfOutput:
             self._publisher = None
 
     def publish(self, people: Sequence[HumanEstimate], stamp_ns: int, frame_id: str) -> None:
-        """Send the frames of these people (not of those who are LOST), if there are any."""
-        if self._publisher is None or not people:
-            return
+        """Send the frames of these people (not of those who are LOST), if there are any and the image has a frame."""
+        if self._publisher is None or not people or not frame_id:
+            return  # without a parent every listener on the robot would complain of each frame
         ids = tuple(person.track_id for person in people)
         if self._layout != (frame_id, ids):
             self._layout = frame_id, ids
