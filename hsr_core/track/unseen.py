@@ -27,7 +27,13 @@ def unseen(estimate: HumanEstimate, state: TrackState) -> HumanEstimate:
 
 
 def all_lost(result: FrameResult, stamp_ns: int) -> FrameResult:
-    """Return the last message of everybody who is there in a result, LOST: all tracks are forgotten at once."""
+    """Return the last message of everybody who is there in a result, LOST: all tracks are forgotten at once.
+
+    With another stamp than the result's the camera's pose in the world is not known.
+    """
     there = [person for person in result.people if person.state is not TrackState.LOST]
     gone = tuple(replace(unseen(person, TrackState.LOST), primary=False) for person in there)
-    return replace(result, stamp_ns=stamp_ns, people=gone)
+    result = replace(result, people=gone)
+    if stamp_ns == result.stamp_ns:
+        return result
+    return replace(result, stamp_ns=stamp_ns, world_frame="", T_world_cam=None)
