@@ -43,7 +43,7 @@ def heading(person: Human) -> Array | None:
         return None
     left = person.at("left_hip") - person.at("right_hip")
     flat = np.hypot(left[0], left[1])
-    if flat < 0.3 * np.linalg.norm(left) or flat < 1e-6:
+    if not flat > max(0.3 * float(np.linalg.norm(left)), 1e-6):  # NaN, too
         return None
     c, s = left[0] / flat, left[1] / flat
     return np.array([[s, c, 0], [-c, s, 0], [0, 0, 1.0]])

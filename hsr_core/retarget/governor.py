@@ -7,10 +7,12 @@ and balance controller.
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from typing import Protocol
+from functools import wraps
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 
@@ -31,6 +33,9 @@ OUTSIDE_RAD = 0.05
 """A robot that stands farther outside its limits is not engaged [rad]."""
 
 
+F = TypeVar("F", bound=Callable[..., Any])
+
+
 class Joints(Protocol):
     """What the governor needs of a robot (`Robot` has it); arrays are (n,)."""
 
@@ -44,8 +49,19 @@ class Joints(Protocol):
     fastest_arm_rad_s: float
 
 
+def _locked(method: F) -> F:
+    """Let one thread at a time into the governor: two events at once must not undo each other."""
+
+    @wraps(method)
+    def run(self: Governor, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return method(self, *args, **kwargs)
+
+    return cast(F, run)
+
+
 class Governor:
-    """State machine and bounded motion. One thread calls `tick`; the others may be called from other threads.
+    """State machine and bounded motion. Every method may be called from any thread.
 
     Every input is stamped with the same clock as `clock_ns`, in nanoseconds.
 
@@ -68,6 +84,7 @@ class Governor:
                 "allow_legs_and_base_on_hardware for a simulator"
             )
         self.robot, self._clock_ns = robot, clock_ns
+        self._lock = threading.RLock()
         n = len(robot.joint_names)
         self.state, self.reason, self.operator = State.DISARMED, "start", None
         self.counts: Counter[str] = Counter()
@@ -89,6 +106,7 @@ class Governor:
 
     # inputs
 
+    @_locked
     def set_joint_state(self, position: Array, stamp_ns: int) -> None:
         """Take the measured commanded joints, (n,) [rad].
 
@@ -107,6 +125,7 @@ class Governor:
         self._measured[:] = position
         self._measured_ns = stamp_ns
 
+    @_locked
     def set_deadman(self, pressed: bool, stamp_ns: int) -> None:
         """Take the deadman's level. Only a press that follows a released level is an edge: silence is none."""
         if self._in_future(stamp_ns) or stamp_ns < self._deadman_ns:
@@ -118,6 +137,7 @@ class Governor:
             self._edge = False
         self._pressed, self._deadman_ns = bool(pressed), stamp_ns
 
+    @_locked
     def set_target(self, target: Target) -> bool:
         """Take a posture; return False when it was not used: not finite, not the operator's, or its stamp is wrong."""
         problem = self._problem(target)
@@ -129,6 +149,7 @@ class Governor:
         self._new, self._newest_ns = target, target.stamp_ns
         return True
 
+    @_locked
     def lock(self, track_id: int) -> None:
         """Choose the operator: a human decision, never made for moving robots.
 
@@ -139,21 +160,25 @@ class Governor:
             raise ConfigError(f"the robot is {self.state.value}: pause before another operator is chosen")
         self.operator, self._new = track_id, None
 
+    @_locked
     def unlock(self, reason: str) -> None:
         """Forget the operator: lost or changed."""
         self.operator, self._new = None, None
         self.hold(reason)
 
+    @_locked
     def hold(self, reason: str) -> None:
         """Brake and hold, where the robot moves."""
         self._do(Event.HOLD, reason)
 
+    @_locked
     def flag(self, flags: Flag) -> None:
         """Add flags to the next command, such as INPUT_GATED."""
         self._extra |= flags
 
     # services; none of them moves the robot by itself
 
+    @_locked
     def arm(self) -> str:
         """Make ready; return what is missing, or an empty string."""
         if self.state is not State.DISARMED:
@@ -163,6 +188,7 @@ class Governor:
         self._do(Event.ARM, "armed")
         return ""
 
+    @_locked
     def engage(self) -> str:
         """Ask for engagement at the next press of the deadman; return what is missing, or an empty string."""
         if self.state is not State.READY:
@@ -173,6 +199,7 @@ class Governor:
         self._requested = True
         return ""
 
+    @_locked
     def pause(self) -> str:
         """Hold; return what is missing, or an empty string."""
         if self.state not in MOVING:
@@ -180,11 +207,13 @@ class Governor:
         self.hold("pause")
         return ""
 
+    @_locked
     def stop(self, reason: str = "stop") -> str:
         """Brake, then send nothing; latched until `reset`."""
         self._do(Event.STOP, reason)
         return ""
 
+    @_locked
     def reset(self) -> str:
         """Return to DISARMED; return what is missing, or an empty string."""
         if self.state is State.STOPPED and not self._motion.at_rest:
@@ -194,6 +223,7 @@ class Governor:
         self._do(Event.RESET, "reset")
         return ""
 
+    @_locked
     def checks(self) -> dict[str, bool]:
         """Return what must be true to engage."""
         now = self._clock_ns()
@@ -208,6 +238,7 @@ class Governor:
 
     # the loop
 
+    @_locked
     def tick(self) -> Command | None:
         """Return the command of this moment, or None where nothing is sent: DISARMED, READY, and STOPPED at rest."""
         now = self._clock_ns()

@@ -10,6 +10,7 @@ command = session.tick()                                # on a timer of its own
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -30,7 +31,7 @@ from .settings import TeleopSettings
 class Session:
     """Gate, retargeter and governor of one robot and one operator.
 
-    `on_people` may run in another thread than `tick`; all clocks are the one of `clock_ns`.
+    `on_people`, the services and `tick` may run in threads of their own; all clocks are the one of `clock_ns`.
 
     Attributes:
         robot, settings: As given.
@@ -47,7 +48,7 @@ class Session:
         self.retargeter = Retargeter(robot, self.settings)
         self.counts: Counter[str] = Counter()
         self._measured = robot.neutral.copy()
-        self._seen = np.zeros(len(robot.joint_names), bool)
+        self._lock = threading.RLock()  # of gate and retargeter; the governor has its own
         model = robot.model
         self._place = {
             name: joint.idx_q for name, joint in zip(model.names, model.joints, strict=True) if joint.nq == 1
@@ -56,15 +57,16 @@ class Session:
 
     def on_joint_state(self, names: Sequence[str], positions: Array, stamp_ns: int) -> None:
         """Take measured joints, by name; names that the robot lacks are left out. The commanded ones must all come."""
-        seen = set()
+        seen, measured = set(), self._measured.copy()
         for name, value in zip(names, positions, strict=True):
             if name in self._place and np.isfinite(value):
-                self._measured[self._place[name]] = value
+                measured[self._place[name]] = value
                 seen.add(name)
+        self._measured = measured  # as a whole: a frame may be at work on the last one
         if not seen.issuperset(self.robot.joint_names):
             self.counts["joint_state_incomplete"] += 1
             return
-        self.governor.set_joint_state(self._measured[self.robot.idx_q], stamp_ns)
+        self.governor.set_joint_state(measured[self.robot.idx_q], stamp_ns)
 
     def on_deadman(self, pressed: bool, stamp_ns: int) -> None:
         """Take the deadman's level."""
@@ -96,6 +98,10 @@ class Session:
 
     def on_human(self, person: Human) -> Reason:
         """Take one frame of the operator; return what the gate said."""
+        with self._lock:
+            return self._on_human(person)
+
+    def _on_human(self, person: Human) -> Reason:
         if person.track_id != self.governor.operator:
             self.counts["identity"] += 1
             return Reason.JUMP
@@ -137,9 +143,10 @@ class Session:
         self.retargeter.start_from(q)
 
     def _lose(self, reason: str) -> None:
-        self.governor.unlock(reason)
-        self.gate.reset()
-        self.retargeter.forget()
+        with self._lock:
+            self.governor.unlock(reason)
+            self.gate.reset()
+            self.retargeter.forget()
 
     # services
 
@@ -149,10 +156,11 @@ class Session:
         Raises:
             ConfigError: The robot follows somebody.
         """
-        self.governor.lock(track_id)
-        self.gate.reset()
-        self.retargeter.forget()
-        self._start_from_measured()
+        with self._lock:
+            self.governor.lock(track_id)
+            self.gate.reset()
+            self.retargeter.forget()
+            self._start_from_measured()
 
     def arm(self) -> str:
         """See `Governor.arm`."""

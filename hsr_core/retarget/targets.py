@@ -7,7 +7,7 @@ proportions nor on flicker of the estimated shape.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -107,6 +107,9 @@ class TargetMaker:
             BadFrame: `mirror` is set and pelvis or hips were not seen.
         """
         person = mirrored(person) if self.mirror else person
+        finite = np.isfinite(person.points).all(axis=1)
+        if not finite.all():  # whoever comes without the gate
+            person = replace(person, valid=person.valid & finite)
         self.lengths.update(person)
         R_world_heading = heading(person)
         if R_world_heading is None or (self.robot.floating and not self.lengths.leg_m > 0):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -351,6 +353,28 @@ def test_a_fault_of_its_own_stops_it(monkeypatch) -> None:
     comes_to_rest(rig)
 
 
+def test_a_hold_from_another_thread_is_not_undone_by_a_tick(monkeypatch) -> None:
+    """It comes while a tick is about to go from ENGAGING to TRACKING: it waits, and holds."""
+    rig = Rig()
+    rig.engage()
+    rig.run(1.95)
+    assert rig.governor.state is State.ENGAGING
+    follow, threads = rig.governor._follow, []
+
+    def interrupted(*args) -> None:
+        if not threads:
+            threads.append(threading.Thread(target=rig.governor.hold, args=("elsewhere",)))
+            threads[0].start()
+        follow(*args)
+
+    monkeypatch.setattr(rig.governor, "_follow", interrupted)
+    rig.tick()
+    threads[0].join(10)
+    assert rig.governor.state is State.HOLD
+    rig.run(0.5)
+    assert rig.governor.state is State.HOLD
+
+
 # S13 feedback
 
 
@@ -511,7 +535,7 @@ def check_anything(sequence: list[tuple]) -> int:
     return len(rig.commands)
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=50, deadline=None, derandomize=True)
 @given(st.lists(actions, min_size=3, max_size=25))
 def test_any_sequence_of_inputs_stays_within_bounds(sequence) -> None:
     check_anything(sequence)

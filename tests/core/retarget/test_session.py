@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from hsr_core.body.joints import J
 from hsr_core.config import with_values
@@ -17,7 +20,8 @@ from hsr_core.retarget.session import Session
 from hsr_core.retarget.settings import TeleopSettings
 from hsr_core.types import HumanEstimate, HumanParams, MetricSource, Part, Regression, TrackState
 
-from .people import FRONT, person, unit
+from .conftest import loaded
+from .people import person, unit
 
 DT_NS, FRAME_NS, LATENCY_NS = 10_000_000, 33_333_333, 60_000_000
 REACH = {f"{s}_arm": (unit(0.5, y, -0.4), unit(1, 0.1 * y, 0.2)) for s, y in (("left", 1), ("right", -1))}
@@ -66,6 +70,20 @@ class Live:
         self.pressed = True
         self.run(2.5)
         assert self.session.governor.state is State.TRACKING
+
+
+    def again(self) -> None:
+        """From any state back to ENGAGING, if the robot stands within its limits."""
+        self.spoil, self.pressed = (lambda human: human), False
+        self.session.stop()
+        self.run(0.2)
+        self.session.reset()
+        self.session.arm()
+        self.session.select(1)
+        self.run(1.2)
+        self.session.engage()
+        self.pressed = True
+        self.run(0.3)
 
 
 @pytest.fixture
@@ -223,6 +241,86 @@ def test_a_streams_people_and_what_they_lack(g1) -> None:
     assert session.governor.operator is None
 
 
+# anything at all: teleports, NaN, missing parts, swaps, gaps, clocks that run back
+
+
+def rng(v: float) -> np.random.Generator:
+    return np.random.default_rng(int(1e3 * abs(v)))
+
+
+SPOILS = {
+    "good": lambda h, v: h,
+    "teleport": lambda h, v: replace(h, points=h.points + v * np.array([3.0, -2, 1])),
+    "nan": lambda h, v: replace(h, points=np.where(np.arange(18)[:, None] == int(9 * abs(v)), np.nan, h.points)),
+    "flip": lambda h, v: replace(h, points=h.points * [1, -1, 1]),
+    "turn": lambda h, v: replace(h, points=h.points * [-1, -1, 1], rotations=None),
+    "grow": lambda h, v: replace(h, points=h.points * (1 + v)),
+    "blind": lambda h, v: replace(h, valid=np.arange(18) % 3 != int(3 * abs(v))),
+    "late": lambda h, v: replace(h, stamp_ns=h.stamp_ns + round(v * 5e8)),
+    "other": lambda h, v: replace(h, track_id=2),
+    "scramble": lambda h, v: replace(h, points=h.points[rng(v).permutation(18)]),
+    "noise": lambda h, v: replace(h, points=h.points + 0.05 * rng(v).normal(size=(18, 3))),
+    "no_rotations": lambda h, v: replace(h, rotations=None),
+    "wild_rotations": lambda h, v: replace(h, rotations=Rotation.random(18, random_state=rng(v)).as_matrix()),
+}
+directions = st.tuples(*[st.floats(-1, 1)] * 3).filter(lambda v: np.linalg.norm(v) > 0.1)
+moves = st.tuples(
+    st.sampled_from(["good", "good", *SPOILS]),
+    st.floats(-1, 1),
+    directions,
+    directions,
+    st.floats(0.05, 0.4),
+    st.booleans(),
+)
+
+
+def check_sequence(robot, sequence) -> int:
+    """Drive a session through a sequence, engaging again whenever it can; check every command. Returns the frames."""
+    live = Live(robot)
+    live.track()
+    frames = live.session.counts.total()
+    for kind, value, upper, lower, seconds, recover in sequence:
+        live.spoil = lambda h, kind=kind, value=value: SPOILS[kind](h, value)
+        live.people = {
+            1: {"limbs": {"left_arm": (unit(*upper), unit(*lower)), "right_arm": (unit(*lower), unit(*upper))}}
+        }
+        live.run(seconds)
+        if recover and live.session.governor.state not in MOVING:
+            live.again()
+    previous = None
+    for command in live.commands:
+        if command is not None:
+            assert (command.position >= robot.lower - 1e-9).all()
+            assert (command.position <= robot.upper + 1e-9).all()
+            assert (np.abs(command.velocity) <= robot.velocity + 1e-9).all()
+            if previous is not None and command.seq > 0:
+                assert (np.abs(command.position - previous.position) <= robot.velocity * 0.01 + 1e-9).all()
+                assert (np.abs(command.velocity - previous.velocity) <= robot.acceleration * 0.01 + 1e-9).all()
+        previous = command
+    return live.session.counts.total() - frames
+
+
+@settings(max_examples=6, deadline=None, derandomize=True, phases=[Phase.generate])  # shrinking takes minutes
+@given(st.lists(moves, min_size=4, max_size=8))
+def test_whatever_is_seen_every_command_is_within_bounds(sequence) -> None:
+    check_sequence(loaded("g1", "upper_body"), sequence)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["g1", "talos"])
+def test_ten_thousand_random_frames_of_a_person_move_no_joint_out_of_bounds(name) -> None:
+    frames = 0
+
+    @settings(max_examples=80, deadline=None, derandomize=True, phases=[Phase.generate])
+    @given(st.lists(moves, min_size=20, max_size=40))
+    def run(sequence) -> None:
+        nonlocal frames
+        frames += check_sequence(loaded(name, "upper_body"), sequence)
+
+    run()
+    assert frames > 10_000
+
+
 def test_legs_are_not_taken_by_a_session(g1_whole) -> None:
     with pytest.raises(ConfigError, match="allow_legs_and_base_on_hardware"):
         Session(g1_whole)
@@ -240,4 +338,3 @@ def test_clutched_hands_start_where_the_robot_is(g1) -> None:
     live.run(2.0)
     moved = g1.frame_placements(live.q)["left_wrist"][:3, 3] - before
     np.testing.assert_allclose(moved, (0.04, 0, 0.03), atol=0.012)
-    assert FRONT[0] == 1
