@@ -108,6 +108,18 @@ def test_what_waits_is_bounded_and_the_newest_stays():
     assert not pairs._images  # older ones get no people any more
 
 
+def test_what_waits_for_the_worker_is_bounded_in_bytes_with_its_depth(monkeypatch):
+    monkeypatch.setattr(pairing, "MAX_BUNDLE_BYTES", 100)
+    pairs, counters = build()
+    for stamp_ns in range(0, 600 * MS, 100 * MS):
+        depth = companion(stamp_ns)
+        depth.data = bytes(30)
+        pairs.put_companion("depth", depth)
+        put(pairs, stamp_ns)  # three bytes each
+    assert stamps(pairs) == [300 * MS, 400 * MS, 500 * MS]
+    assert counters["dropped_busy"] == 3
+
+
 @pytest.mark.parametrize("hz", [10, 15, 24, 30, 60, 200])
 def test_no_more_images_are_kept_than_a_window_needs(hz, monkeypatch):
     """Two seconds of 24 images: 12 a second, or all where there are fewer."""

@@ -21,6 +21,8 @@ MAX_IMAGES, MAX_IMAGE_BYTES = 32, 128 * 1024 * 1024
 """Images that wait for their people."""
 MAX_BUNDLES = 512
 """People that wait for the worker, with and without images."""
+MAX_BUNDLE_BYTES = 512 * 1024 * 1024
+"""Images, depth and masks that wait with them: a window of 24 of 1080p is 340 MB."""
 MAX_PEOPLE = 8
 """People that wait for their image; they come from another process, over another topic."""
 SETTLE_S = 0.1
@@ -48,6 +50,11 @@ class Bundle:
     image: Incoming | None = None
     depth: Image | None = None
     mask: Image | None = None
+
+    @property
+    def image_bytes(self) -> int:
+        parts = (self.image and self.image.msg, self.depth, self.mask)
+        return sum(len(msg.data) for msg in parts if msg is not None)
 
     @property
     def stamp_ns(self) -> int:
@@ -164,12 +171,13 @@ class Pairing:
                 self._accompany(bundle, name)
         self._bundles.append(bundle)
         self._counters.add("thinned" if bundle.image is None else "pairs")
-        while self._waiting_images() > self._max_images or len(self._bundles) > MAX_BUNDLES:
+        while len(self._bundles) > 1 and self._too_much_waits():
             dropped = self._bundles.popleft()
             self._counters.add("dropped_busy", int(dropped.image is not None))
 
-    def _waiting_images(self) -> int:
-        return sum(bundle.image is not None for bundle in self._bundles)
+    def _too_much_waits(self) -> bool:
+        sizes = [bundle.image_bytes for bundle in self._bundles if bundle.image is not None]
+        return len(sizes) > self._max_images or len(self._bundles) > MAX_BUNDLES or sum(sizes) > MAX_BUNDLE_BYTES
 
     def _is_due(self, stamp_ns: int) -> bool:
         """Thin out images that come too close, as the refinement would; after a jump back in time none does."""
