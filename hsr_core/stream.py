@@ -281,7 +281,7 @@ class HumanStream:
         if measured is not None:
             self.counters.placed_by_depth += 1
             memory.placed, memory.placed_ns = measured, stamp_ns
-            self._learn_height(memory, measured.ratio)
+            self._learn_height(person, memory, measured.ratio)
         elif held is not None:
             measured = replace(held, sigma_m=float(np.hypot(held.sigma_m, HOLD_SIGMA * age_s)))
         else:
@@ -301,7 +301,7 @@ class HumanStream:
         self.counters.depth_without_person += measured is None
         return measured
 
-    def _learn_height(self, memory: _Memory, ratio: float) -> None:
+    def _learn_height(self, person: Regression, memory: _Memory, ratio: float) -> None:
         """At the wrong distance the person has the wrong size: correct the height that the regressor assumes."""
         assumed = memory.height_m or self._subject_height_m
         memory.heights.append(ratio * assumed)
@@ -316,6 +316,7 @@ class HumanStream:
         memory.smoother.forget_shape()
         if self._set_height is not None:
             memory.height_m = height
+            self._set_height(person, height)  # now: the next answer is already of this height
         else:
             self._subject_height_m = height
             self._tell_regressor()

@@ -14,7 +14,7 @@ from hsr_core.config import Settings
 from hsr_core.geometry.raster import render_mesh
 from hsr_core.place import LEARNT_PRIOR, TrunkSurface, measure_depth
 from hsr_core.regress.fake import FakeRegressor
-from hsr_core.stream import HOLD_S, HumanStream
+from hsr_core.stream import HEIGHT_FRAMES, HOLD_S, HumanStream
 from hsr_core.types import Camera, Frame, MetricSource
 
 CAMERA = Camera(np.array([[600.0, 0, 319.5], [0, 600, 239.5], [0, 0, 1]]), (480, 640))
@@ -265,6 +265,34 @@ def test_when_depth_comes_and_goes_the_distance_changes_at_once_and_nobody_moves
     np.testing.assert_allclose(distances[10:25], 3.0, atol=0.06)
     assert seen[-1].regression.metric_source is MetricSource.ASSUMED_HEIGHT
     np.testing.assert_allclose(distances[[9, -1]], 3 * said, rtol=0.01)
+
+
+def test_a_measured_height_counts_from_the_next_frame_on(body):
+    """Else the last ratio, of the old height, would be held for the new one when depth stops just then."""
+
+    class Scaled(FakeRegressor):
+        height_m = 1.7
+
+        def set_height(self, person, height_m):
+            self.height_m = height_m
+
+        def regress(self, frame, camera):
+            (person,) = super().regress(frame, camera)
+            transl = np.array([0, 0.3, 3.0], np.float32) * np.float32(self.height_m / 1.5)
+            return [replace(person, params=replace(person.params, transl=transl))]
+
+    regressor = Scaled(RAW, body)
+    stream, distances, depth = HumanStream(RAW, body, regressor), [], None
+    for i in range(HEIGHT_FRAMES + 3):
+        image = frame(i * 33_000_000)
+        if depth is None:
+            depth = depth_of(body, regressor.regress(image, CAMERA)[0], 1.5 / 1.7)
+        given = depth if i <= HEIGHT_FRAMES else None
+        (person,) = stream.process(image, lambda *_: given).people  # noqa: B023
+        distances.append(person.joints[0, 2])
+        assert person.regression.metric_source is MetricSource.DEPTH_CAMERA
+    assert regressor.height_m == pytest.approx(1.5, rel=0.02)
+    np.testing.assert_allclose(distances, 3.0, atol=0.07)
 
 
 def test_when_intrinsics_or_the_assumed_height_change_nobody_moves(body):
