@@ -1,15 +1,33 @@
-"""The libraries of the extra `retarget`, and robots loaded once."""
+"""Robots, loaded once. Without the extras `retarget` and `robots` the tests of this folder are left out."""
 
 from __future__ import annotations
 
 from functools import cache
+from importlib.util import find_spec
 
 import pytest
 
-pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget,robots]'")
-pytest.importorskip("pink", reason="pip install 'hsr-core[retarget,robots]'")
-
+from hsr_core.errors import MissingPackage
+from hsr_core.retarget.find import package_folder
 from hsr_core.retarget.robot import Robot, load_robot
+
+
+def _installed(package: str) -> bool:
+    try:
+        return package_folder(package).is_dir()
+    except MissingPackage:
+        return False
+
+
+MISSING = [name for name in ("pinocchio", "pink", "daqp") if find_spec(name) is None]
+MISSING += [name for name in ("example-robot-data", "jvrc-description") if not _installed(name)]
+collect_ignore_glob = ["test_*.py"] if MISSING else []
+
+
+def pytest_report_header() -> list[str]:
+    if not MISSING:
+        return []
+    return [f"tests/core/retarget left out, {', '.join(MISSING)} missing: pip install 'hsr-core[retarget,robots]'"]
 
 
 @cache
