@@ -273,21 +273,30 @@ def test_compressed_depth_is_taken_where_no_raw_depth_is(rig, depth):
     assert values(depth.perception.status("depth"))["refused"] != "0"
 
 
-@pytest.fixture
-def fresh_rig(tmp_path):
-    rig = Rig(tmp_path)
-    yield rig
+@pytest.fixture(scope="module")
+def registering(tmp_path_factory):
+    """Another node, which registers depth; nothing has been said yet of its colour camera."""
+    rig = Rig(tmp_path_factory.mktemp("registering"))
+    yield DepthCamera(rig, start(rig, "depth.register:=true"))
     rig.close()
 
 
-def test_depth_of_another_camera_is_registered_where_that_is_asked_for_and_tf_ties_the_two(fresh_rig):
+def test_images_without_a_camera_info_take_that_of_their_registered_depth(registering):
+    camera, perception = registering, registering.perception
+    infos, perception.infos = perception.infos, camera.infos
+    human = wait_for_depth(camera)
+    perception.infos = infos
+    assert human.transl[2] == pytest.approx(2.5)
+    assert perception.people[-1].intrinsics_source == HumanArray.CAMERA_INFO
+    assert "the depth camera's" in perception.log()
+
+
+def test_depth_of_another_camera_is_registered_where_that_is_asked_for_and_tf_ties_the_two(registering):
     """A wall 2.5 m before the depth camera, which stands 0.1 m behind the colour camera: 2.4 m from that one."""
     tf = pytest.importorskip("tf2_msgs.msg", reason="tf2_msgs: make setup, or apt install ros-$ROS_DISTRO-tf2-msgs")
-    rig = fresh_rig
-    perception = start(rig, "depth.register:=true")
-    camera = DepthCamera(rig, perception)
+    camera, perception = registering, registering.perception
     latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-    static = rig.node.create_publisher(tf.TFMessage, "/tf_static", latched)
+    static = camera.rig.node.create_publisher(tf.TFMessage, "/tf_static", latched)
     options = {"frame_id": "depth_optical_frame", "info": camera_info(SIZE, "depth_optical_frame")}
     camera.play(
         lambda: (s := perception.status("depth")) and "none yet" in s.message,
@@ -299,18 +308,9 @@ def test_depth_of_another_camera_is_registered_where_that_is_asked_for_and_tf_ti
     transform.transform.translation.z = -0.1
     transform.transform.rotation.w = 1.0
     static.publish(tf.TFMessage(transforms=[transform]))
-    assert wait_for_depth(camera, **options).transl[2] == pytest.approx(2.4, abs=1e-3)
-
-
-def test_images_without_a_camera_info_take_that_of_their_registered_depth(fresh_rig):
-    perception = start(fresh_rig)
-    camera = DepthCamera(fresh_rig, perception)
-    fresh_rig.node.destroy_publisher(perception.infos)
-    perception.infos = camera.infos  # nothing is said of the colour camera
-    human = wait_for_depth(camera)
-    assert human.transl[2] == pytest.approx(2.5)
-    assert perception.people[-1].intrinsics_source == HumanArray.CAMERA_INFO
-    assert "the depth camera's" in perception.log()
+    people = perception.people
+    camera.play(lambda: people[-1].humans and abs(people[-1].humans[0].transl[2] - 2.4) < 1e-3, "2.4 m", **options)
+    assert people[-1].humans[0].metric_source == PLACED
 
 
 def test_depth_that_places_nobody_is_told_from_depth_that_places_somebody():
