@@ -7,6 +7,7 @@ proportions nor on flicker of the estimated shape.
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -74,6 +75,8 @@ class TargetMaker:
         self.robot, self.mirror, self.clutched = robot, mirror, clutched
         self.lengths, self.ground, self.contacts = SegmentLengths(), Ground(ground), Contacts(ground)
         self._memory = Memory(missing)
+        followed = {part for part, link in robot.mapping.links.items() if link.position > 0 and part in ROOT_OF}
+        self._expected = {("relative", part) for part in followed if not (clutched and part.endswith("wrist"))}
         rest = robot.frame_placements(robot.rest)
         hips = [rest[f"{side}_hip"][:3, 3] for side in ("left", "right") if f"{side}_hip" in rest]
         # From the middle of the robot's hips to the frame that follows the pelvis, in that frame at rest.
@@ -190,6 +193,8 @@ class TargetMaker:
 
     def _remembered(self, person: Human, seen: dict[tuple[str, str], Array]) -> Targets:
         goals, flags = self._memory.update(person.stamp_ns, seen)
+        if not self._expected <= self._memory.known():
+            flags |= Flag.JOINT_MISSING  # not seen so far
         if person.metric_source in GUESSED:
             flags |= Flag.DEPTH_GUESSED
         out = Targets(flags=flags)
@@ -212,6 +217,10 @@ class Memory:
         self._last: dict[tuple[str, str], tuple[int, Array]] = {}
         self._weight: dict[tuple[str, str], float] = {}
         self._stamp_ns: int | None = None
+
+    def known(self) -> Set[tuple[str, str]]:
+        """Return the parts that were seen at some time."""
+        return self._last.keys()
 
     def update(self, stamp_ns: int, seen: dict[tuple[str, str], Array]) -> tuple[dict[tuple[str, str], Goal], Flag]:
         """Return a goal for every part that is seen or remembered, and HOLDOVER or JOINT_MISSING."""

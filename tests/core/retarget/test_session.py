@@ -71,7 +71,6 @@ class Live:
         self.run(2.5)
         assert self.session.governor.state is State.TRACKING
 
-
     def again(self) -> None:
         """From any state back to ENGAGING, if the robot stands within its limits."""
         self.spoil, self.pressed = (lambda human: human), False

@@ -181,6 +181,8 @@ def test_a_missing_elbow_takes_the_wrist_with_it(g1) -> None:
     targets = make.make(unseen(person(0, ARM), "left_elbow"))
     assert "left_wrist" not in targets.relative
     assert "right_wrist" in targets.relative
+    assert targets.flags & Flag.JOINT_MISSING  # never seen
+    assert not make.make(person(1, ARM)).flags & Flag.JOINT_MISSING
 
 
 def test_a_lying_person_gives_nothing_on_a_fixed_base(g1) -> None:
