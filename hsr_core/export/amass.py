@@ -46,7 +46,9 @@ class AmassExporter:
             for i, (name, stretch) in enumerate(zip(names, stretches, strict=True)):
                 scratch = job.folder / f"amass_{i}"
                 scratch.mkdir()
-                frames += _write(folder / name.name, scratch, motion, raw, stretch, shape, fps, job.header(motion, **facts))
+                frames += _write(
+                    folder / name.name, scratch, motion, raw, stretch, shape, fps, job.header(motion, **facts)
+                )
         return {"files": [name.name for name in names], "fps": fps, "frames": frames, "shape": note,
                 "fit_residual_mm": facts["fit_residual_mm"]}  # fmt: skip
 

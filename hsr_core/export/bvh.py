@@ -112,5 +112,3 @@ def channels(pose: Pose, offsets: Array, scale: float) -> Array:
 def create() -> BvhExporter:
     """Return the exporter."""
     return BvhExporter()
-
-

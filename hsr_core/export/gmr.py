@@ -21,7 +21,7 @@ from .robot_motion import RobotMotion, need_one
 
 
 class GmrExporter:
-    """A uniform rate; the longest stretch without a gap. Nothing in the pickle but numpy arrays, numbers and strings."""
+    """A uniform rate; the longest stretch without a gap. The pickle holds numpy arrays, numbers and strings alone."""
 
     title = "GMR motion (pickle and npz)"
     suffix = ".pkl"
@@ -39,10 +39,10 @@ class GmrExporter:
         with files_whole(job.out) as folder:
             with (folder / job.out.name).open("wb") as file:
                 pickle.dump(motion | {"joint_names": list(robot.joint_names), "hsr_header": header}, file, protocol=4)
-            np.savez_compressed(folder / twin, fps=np.array(float(fps)), **arrays,
-                                joint_names=np.array(robot.joint_names), hsr_header=np.array(json.dumps(header)))  # fmt: skip
+            more = {"joint_names": np.array(robot.joint_names), "hsr_header": np.array(json.dumps(header))}
+            np.savez_compressed(folder / twin, fps=np.array(float(fps)), **arrays, **more)
         return {"files": [job.out.name, twin], "fps": fps, "frames": len(arrays["dof_pos"]), "robot": robot.robot,
-                "frames_in_other_stretches": others}  # fmt: skip
+                "frames_missing": int((~robot.valid).sum()), "frames_in_other_stretches": others}  # fmt: skip
 
 
 def longest(robot: RobotMotion, gap_ns: float) -> tuple[Stretch, int]:

@@ -137,7 +137,7 @@ def _read_people(reader: RowReader, spool: Spool, options: InputOptions) -> Fact
     if missing and not nobody:
         raise BadFile(f"{reader.path} lacks {', '.join(missing)}")
     worlds = ["T_world_cam"] if "T_world_cam" in reader.shapes else []
-    names = [] if nobody else per_person
+    names = ["track_id"] if nobody else [name for name in per_person if name not in ("T_world_cam", "K_per_frame")]
     done = 0
     for block in reader.rows(["stamp_ns", *worlds, *names], CHUNK):
         for i, stamp_ns in enumerate(block["stamp_ns"]):
@@ -179,10 +179,10 @@ def _read_refined(reader: RowReader, text: str, spool: Spool, options: InputOpti
             params = HumanParams(**{name: block[name][i] for name in PARAMETERS})
             posed = body.pose_one(params, vertices=False)
             quats = wxyz_to_xyzw(rotmat_to_quat_wxyz(posed.joint_rotmats))
-            spool.add(int(stamp_ns), None, [{**fixed, **vars(params), "joints": posed.joints, "joint_quats_xyzw": quats}])
-    return Facts(
-        Path(text).name, sha256_of(str(reader.path)), "refined", body.model_id, body.family, body.licence_note
-    )
+            spool.add(
+                int(stamp_ns), None, [{**fixed, **vars(params), "joints": posed.joints, "joint_quats_xyzw": quats}]
+            )
+    return Facts(Path(text).name, sha256_of(str(reader.path)), "refined", body.model_id, body.family, body.licence_note)
 
 
 # Recordings
@@ -220,9 +220,7 @@ def _read_bag(text: str, spool: Spool, options: InputOptions) -> Facts:
         "K": camera.K, "dist": camera.dist, "image_hw": np.array(camera.image_hw),
         "distortion_model": np.array(camera.model), "intrinsics_source": np.array(int(camera.source)),
     }  # fmt: skip
-    return Facts(
-        Path(bag).name, sha256_of(bag), "bag", model_id, family, licence_of(family), None, "", facts, damage
-    )
+    return Facts(Path(bag).name, sha256_of(bag), "bag", model_id, family, licence_of(family), None, "", facts, damage)
 
 
 def licence_of(family: str) -> str:

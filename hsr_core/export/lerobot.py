@@ -1,4 +1,4 @@
-"""LeRobotDataset v3.0: people, pictures and a robot's joints as episodes for imitation learning. One person an episode."""
+"""LeRobotDataset v3.0: people, pictures and a robot's joints as episodes for imitation. One person an episode."""
 
 from __future__ import annotations
 
@@ -221,9 +221,7 @@ def _fill_robot(table: Table, robot: RobotMotion, ticks: NDArray[np.int64], fps:
     return int((~np.isfinite(values).all(axis=1)).sum())
 
 
-def _fill_pictures(
-    table: Table, video: VideoFiles, frames: Iterator[Frame], ticks: NDArray[np.int64], fps: int
-) -> int:
+def _fill_pictures(table: Table, video: VideoFiles, frames: Iterator[Frame], ticks: NDArray[np.int64], fps: int) -> int:
     """Encode the nearest picture of every tick, black where there is none; return how many are missing."""
     valid = table.columns[f"observation.picture_valid.{video.key.rpartition('.')[2]}"]
     missing, size = 0, None
@@ -267,4 +265,3 @@ def as_rgb(frame: Frame) -> NDArray[np.uint8]:
 def create() -> LeRobotExporter:
     """Return the exporter."""
     return LeRobotExporter()
-

@@ -92,7 +92,9 @@ class Motion:
         if smoothing == "raw" and not track.has_raw:
             raise ConfigError(f"{track.recorded.facts.source} has no raw parameters; --smooth recorded or zero-phase")
         if world == "recorded" and not track.knows_world:
-            raise ConfigError(f"{track.recorded.facts.source} does not know the camera's pose; --world level assumes one")
+            raise ConfigError(
+                f"{track.recorded.facts.source} does not know the camera's pose; --world level assumes one"
+            )
         self.track, self.asked_world = track, world
         self._prefix = "raw_" if track.has_raw and smoothing != "recorded" else ""
         self._zero_phase = smoothing == "zero-phase"
@@ -205,7 +207,8 @@ class Motion:
             turn = rotmat_to_rotvec(np.swapaxes(Ra, -1, -2) @ Rb)
             rotmats = Ra @ rotvec_to_rotmat(u[:, None, None] * turn)
             pelvis = around.pelvis[a] + u[:, None] * (around.pelvis[b] - around.pelvis[a])
-            yield Pose(want, pelvis, rotmats, step <= longest)
+            on_frame = np.minimum(u, 1 - u) * step < 0.05e9 / self.fps  # stamps are rounded
+            yield Pose(want, pelvis, rotmats, (step <= longest) | on_frame)
 
     def _some(self, frames: NDArray[np.int64]) -> Pose:
         pose = self.read(slice(frames[0], frames[-1] + 1))
@@ -272,4 +275,3 @@ def sample_count(stretch: Stretch, fps: float) -> int:
     """Return how many samples at `fps` a stretch has."""
     # The hundredth of a step forgives stamps that were rounded.
     return int(np.floor(stretch.duration_s * fps + 0.01)) + 1
-

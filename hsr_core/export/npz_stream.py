@@ -1,4 +1,4 @@
-"""npz files larger than memory: columns grow on the disk and are zipped one after the other; members read row by row."""
+"""npz files larger than memory: columns grow on the disk and are zipped in turn; members are read row by row."""
 
 from __future__ import annotations
 
@@ -57,9 +57,7 @@ class Columns:
     def _write(self, name: str, column: BinaryIO, member: Any) -> None:
         kind, shape = self._kinds[name]
         shape = (self.rows[name], *shape)
-        npy.write_array_header_1_0(
-            member, {"descr": npy.dtype_to_descr(kind), "fortran_order": False, "shape": shape}
-        )
+        npy.write_array_header_1_0(member, {"descr": npy.dtype_to_descr(kind), "fortran_order": False, "shape": shape})
         column.seek(0)
         while block := column.read(_BLOCK):
             member.write(block)

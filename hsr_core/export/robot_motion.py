@@ -115,7 +115,7 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
         for _, _, data in reader.messages([topic]):
             msg = reader.decode(topic, data)
             stamp = stamp_to_ns(msg.header.stamp)
-            if stamps and stamp <= stamps[-1] or len(msg.position) != len(msg.name):
+            if (stamps and stamp <= stamps[-1]) or len(msg.position) != len(msg.name):
                 continue
             stamps.append(stamp)
             rows.append(dict(zip(msg.name, msg.position, strict=True)))

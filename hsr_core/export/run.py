@@ -118,7 +118,9 @@ def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robo
     if not 0 < options.gap_s <= 10:
         raise ConfigError(f"--gap must lie in 0..10 s, not {options.gap_s:g}")
     if robot.robot and robot.joints and fmt != "lerobot":
-        raise ConfigError("--robot retargets, --robot-joints reads: lerobot takes both, as action and state, others one")
+        raise ConfigError(
+            "--robot retargets, --robot-joints reads: lerobot takes both, as action and state, others one"
+        )
     if exporter.needs_robot and not (robot.robot or robot.joints):
         raise ConfigError(f"{fmt} holds a robot's joints: give --robot NAME or --robot-joints FILE.csv")
 

@@ -17,6 +17,7 @@ N_BETAS = 16
 _PARENT = np.array(PARENTS)
 _RIDGE = 1e-3
 """Weight of a beta of 1 against a joint that is 1 m off: half a millimetre at a few betas, and no wild shapes."""
+_ROUNDS = 8
 _SHORT_M = 1e-3
 _SAMPLES = 200
 
@@ -98,20 +99,19 @@ def joint_space(mesh: SkinnedMesh) -> tuple[Array, Array]:
 
 
 def fit_betas(offsets: Array, joints: Array, dirs: Array) -> Array:
-    """Return the betas (16,) whose bones have the lengths and, less strictly, the directions of `offsets` (55, 3) [m].
+    """Return the betas (16,) whose bones have the lengths of `offsets` (55, 3) [m], by Gauss-Newton with a ridge.
 
-    Two rounds of ridge regression: the target of a bone is its own direction in SMPL-X at the length that is wanted,
-    because how a bone points at rest is a convention of the model and is made up for by rotations.
+    Lengths alone: how a bone points at rest is a convention of the model, which rotations make up for (`aligning`).
     """
     bones, turns = joints - joints[_PARENT], dirs - dirs[_PARENT]
     lengths = np.linalg.norm(offsets, axis=1)
-    A = turns[1:].reshape(-1, N_BETAS)
-    gram = A.T @ A + _RIDGE**2 * np.eye(N_BETAS)
     betas = np.zeros(N_BETAS)
-    for _ in range(3):
+    for _ in range(_ROUNDS):
         now = bones + turns @ betas
-        direction = now / np.maximum(np.linalg.norm(now, axis=1, keepdims=True), 1e-9)
-        betas = np.linalg.solve(gram, A.T @ (direction * lengths[:, None] - bones)[1:].reshape(-1))
+        have = np.maximum(np.linalg.norm(now, axis=1), 1e-9)
+        A = np.einsum("jc,jcn->jn", now / have[:, None], turns)[1:]
+        b = (lengths - have)[1:] + A @ betas
+        betas = np.linalg.solve(A.T @ A + _RIDGE**2 * np.eye(N_BETAS), A.T @ b)
     return betas
 
 
@@ -126,7 +126,9 @@ def aligning(source: Array, target: Array) -> Array:
     out = np.tile(np.eye(3), (N_JOINTS, 1, 1))
     for j in range(N_JOINTS):
         children = [k for k in range(N_JOINTS) if PARENTS[k] == j]
-        pairs = [(source[k], target[k]) for k in children if min(map(np.linalg.norm, (source[k], target[k]))) > _SHORT_M]
+        pairs = [
+            (source[k], target[k]) for k in children if min(map(np.linalg.norm, (source[k], target[k]))) > _SHORT_M
+        ]
         if not pairs:
             out[j] = out[PARENTS[j]] if j else out[j]
             continue

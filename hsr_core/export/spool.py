@@ -134,7 +134,7 @@ class Spool:
                 continue
             if np.shape(value) != self._type[name].shape:
                 raise BadFile(
-                    f"{name} has shape {np.shape(value)} after {self._type[name].shape}: another body model from here on"
+                    f"{name} has shape {np.shape(value)} after {self._type[name].shape}: the body model changed"
                 )
             row[name] = value
         return row
@@ -209,7 +209,9 @@ class Recorded:
             return [self.track(max(people, key=lambda track: (self.primary.get(track, 0), people[track], -track)))]
         known = ", ".join(f"{track} ({count} frames)" for track, count in list(people.items())[:20])
         if not person.isdigit() or int(person) not in people:
-            raise ConfigError(f"--person wants primary, all or a track id of {self.facts.source}, not {person}: {known}")
+            raise ConfigError(
+                f"--person wants primary, all or a track id of {self.facts.source}, not {person}: {known}"
+            )
         return [self.track(int(person))]
 
     def track(self, track_id: int) -> Track:
