@@ -122,7 +122,8 @@ def _write(out: Path, clip: RefinedClip, frames: Sequence[RefineFrame], body: Eh
 
     out.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.stack([getattr(person, name) for person in clip.people]) for name in PARAMETERS}
-    np.savez(out / "people.npz", stamp_ns=np.array([frame.stamp_ns for frame in frames]), **arrays)
+    facts_of = {"stamp_ns": np.array([frame.stamp_ns for frame in frames]), "body_model": np.array(body.model_id)}
+    np.savez(out / "people.npz", **facts_of, **arrays)
     save_avatar(clip.avatar, out / "avatar.npz")
     write_ply(clip.avatar, out / "avatar.ply")
     write_strip(out / "strip.png", clip, frames, body)
