@@ -15,8 +15,9 @@ import numpy as np
 from ..body.joints import JOINT_NAMES, N_JOINTS, PARENTS, SMPLX_TO_ROS_BODY, J
 from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
 from ..types import Array
-from .proportions import bone_lengths, differ, proportions, rest_joints
-from .rep155 import Rep155Angles, body_frame
+from .proportions import Proportions, proportions
+from .rep155 import body_frame
+from .rep155_body import Rep155Body
 from .rep155_urdf import rep155_joints
 
 MODES = ("root", "rep155", "full")
@@ -45,21 +46,23 @@ class PersonFrames(Protocol):
         ...
 
 
-def person_frames(mode: str, body_id: str) -> PersonFrames:
+def person_frames(mode: str, body_id: str, person: Rep155Body | None = None) -> PersonFrames:
     """Return what makes the frames of a person.
 
     Args:
         mode: `root`: body and head; `full`: and the 55 joints; `rep155`: the links of the person's REP-155 URDF, of
             which body and head are two.
         body_id: The five letters in the names.
+        person: Angles and lengths in mode `rep155`; None: ones of these frames' own.
 
     Raises:
         ValueError: Another mode.
     """
-    kinds = {"root": RootFrames, "rep155": Rep155Frames, "full": FullFrames}
-    if mode not in kinds:
-        raise ValueError(f"frames of a person are one of {', '.join(kinds)}, not {mode!r}")
-    return kinds[mode](body_id)
+    if mode not in MODES:
+        raise ValueError(f"frames of a person are one of {', '.join(MODES)}, not {mode!r}")
+    if mode == "rep155":
+        return Rep155Frames(body_id, person or Rep155Body())
+    return FullFrames(body_id) if mode == "full" else RootFrames(body_id)
 
 
 class RootFrames:
@@ -95,15 +98,11 @@ class FullFrames(RootFrames):
 
 
 class Rep155Frames:
-    """The links of `rep155_urdf`, where its forward kinematics has them for the angles of `Rep155Angles`.
+    """The links of `rep155_urdf`, where its forward kinematics has them for a person's angles and lengths."""
 
-    The body is measured in the first frame and again when a bone differs by more than 3 %, as its URDF is.
-    """
-
-    def __init__(self, body_id: str) -> None:
-        self._body_id = body_id
-        self._angles = Rep155Angles()
-        self._lengths: Array | None = None
+    def __init__(self, body_id: str, person: Rep155Body) -> None:
+        self._body_id, self._person = body_id, person
+        self._proportions: Proportions | None = None
         # Names, axes and the order of the links are the same for any lengths.
         links = rep155_joints(proportions(np.zeros((N_JOINTS, 3))), body_id)
         self.names = ((CAMERA, f"body_{body_id}"), *((link.parent, link.child) for link in links))
@@ -113,15 +112,14 @@ class Rep155Frames:
         self._poses[:, 6] = 1
 
     def poses(self, joints: Array, joint_rotmats: Array) -> Array:
-        lengths = bone_lengths(joints)
-        if self._lengths is None or differ(lengths, self._lengths):
-            self._lengths = lengths
-            links = rep155_joints(proportions(rest_joints(joints, joint_rotmats)), self._body_id)
-            self._poses[1:, :3] = [link.xyz for link in links]
+        found = self._person.proportions(joints, joint_rotmats)
+        if found is not self._proportions:
+            self._proportions = found
+            self._poses[1:, :3] = [link.xyz for link in rep155_joints(found, self._body_id)]
         out = self._poses
         body = body_frame(joints, joint_rotmats)
         out[0, :3], out[0, 3:] = body.origin, _quats_xyzw(body.rotmat)
-        half = 0.5 * self._angles(joints, joint_rotmats)
+        half = 0.5 * self._person.angles(joints, joint_rotmats)
         out[self._moving, 3:6] = np.sin(half)[:, None] * self._axes
         out[self._moving, 6] = np.cos(half)
         return out

@@ -16,6 +16,7 @@ from hsr_core.skeleton.ball_joints import JOINT_STATE_NAMES, joint_angles, local
 from hsr_core.skeleton.frames import CAMERA, MODES, person_frames
 from hsr_core.skeleton.proportions import proportions, rest_joints
 from hsr_core.skeleton.rep155 import JOINTS, Rep155Angles
+from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.skeleton.rep155_urdf import rep155_urdf
 from hsr_core.skeleton.smplx_urdf import smplx_urdf
 
@@ -136,6 +137,34 @@ def test_rep155_frames_are_the_forward_kinematics_of_the_persons_urdf() -> None:
         assert set(links) <= expected.keys()
         for link in links:
             np.testing.assert_allclose(found[link], T_cam_body @ expected[link], atol=1e-9, err_msg=link)
+
+
+def arm_down(azimuth_deg: float, away_deg: float):
+    """A person whose left upper arm is so far from hanging along the trunk, to that side of it."""
+    body, local = rest(), np.tile(np.eye(3), (55, 1, 1))
+    a, b = (body[[J[f"left_{part}"], J[f"right_{part}"]]].mean(axis=0) for part in ("shoulder", "hip"))
+    upright = Rotation.align_vectors([a - b], [(0, 1, 0)])[0]
+    way = upright.apply(Rotation.from_euler("zy", [away_deg, azimuth_deg], degrees=True).apply((0, -1, 0)))
+    bone = body[J["left_elbow"]] - body[J["left_shoulder"]]
+    local[J["left_shoulder"]] = Rotation.align_vectors([way], [bone])[0].as_matrix()
+    return posed(body, local)
+
+
+def test_who_asks_for_angles_later_gets_those_of_the_frames() -> None:
+    """While an arm hangs its first angle is what it was before: one memory for frames, joint states and URDF."""
+    person = Rep155Body()
+    frames = person_frames("rep155", ID, person)
+    frames.poses(*arm_down(-40, 12))
+    joints, rotmats = arm_down(-170, 3)
+    joints = joints * 1.01  # too little for another URDF
+    found = composed(frames, frames.poses(joints, rotmats))
+    urdf = rep155_urdf(person.proportions(joints, rotmats), ID)
+    names = [f"{name}_{ID}" for name in JOINTS]
+    expected = kinematics(urdf, names, person.angles(joints, rotmats))
+    for _, link in frames.names:
+        np.testing.assert_allclose(found[link], found[f"body_{ID}"] @ expected[link], atol=1e-9, err_msg=link)
+    afresh = kinematics(urdf, names, Rep155Angles()(joints, rotmats))
+    assert np.abs(afresh[f"l_wrist_{ID}"] - expected[f"l_wrist_{ID}"]).max() > 0.01
 
 
 def test_all_joints_are_the_forward_kinematics_of_joint_states_too() -> None:

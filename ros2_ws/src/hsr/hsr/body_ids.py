@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from hsr_core.skeleton.rep155_body import Rep155Body
+
 from .convert import body_id, track_id_of
 
 LINGER_S = 2.0
@@ -17,7 +19,7 @@ def face_id(letters: str) -> str:
 
 
 class BodyIds:
-    """Five-letter ids of those who are there.
+    """Five-letter ids of those who are there, and their REP-155 bodies.
 
     Args:
         pool: Use the ids of people who have been gone for 2 s again; then ids are not those of `people` for good.
@@ -27,20 +29,27 @@ class BodyIds:
         self.pool = pool
         self._ids: dict[int, str] = {}
         self._free_since: dict[str, float] = {}
+        self._bodies: dict[int, Rep155Body] = {}
 
     def of(self, track_id: int) -> str:
         """Return the id of a track of the last update."""
         return self._ids[track_id]
 
+    def body_of(self, track_id: int) -> Rep155Body:
+        """Return the body of a track of the last update."""
+        return self._bodies[track_id]
+
     def update(self, track_ids: Collection[int], now_s: float) -> None:
         """Let go of the ids of all other tracks, and name the new ones."""
         for track_id in self._ids.keys() - set(track_ids):
             letters = self._ids.pop(track_id)
+            del self._bodies[track_id]
             if self.pool:
                 self._free_since[letters] = now_s
         for track_id in track_ids:
             if track_id not in self._ids:
                 self._ids[track_id] = self._rested(now_s) or body_id(track_id)
+                self._bodies[track_id] = Rep155Body()
 
     def _rested(self, now_s: float) -> str | None:
         """Return the id that has been free for longest, if for long enough."""

@@ -64,7 +64,7 @@ class Outputs:
         self.overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed", qos.overlay())
         self.stats = self._publisher(FrameStats, "stats", qos.stats())
         self._ids = BodyIds(pool=settings.rep155.id_pool and not reason_off(settings))
-        self.tf = TfOutput(settings.tf.mode, self._publisher, self._ids.of)
+        self.tf = TfOutput(settings.tf.mode, self._publisher, self._ids.of, self._ids.body_of)
         # Not a lifecycle publisher: the model is sent on configure, while those are still silent.
         self._body_model = node.create_publisher(
             BodyModel, "body_model", qos.body_model(), qos_overriding_options=qos.OVERRIDES

@@ -15,6 +15,7 @@ from typing import Any
 from rclpy.clock import Clock, ClockType
 
 from hsr_core.config import Settings
+from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.types import Frame, FrameResult, HumanEstimate, Part, TrackState
 
 from . import qos
@@ -76,13 +77,14 @@ class _Body:
     """One id in use.
 
     Attributes:
-        track_id: Whose it is now. seen_s: Monotonic time when last seen.
+        track_id, person: Whose it is now. seen_s: Monotonic time when last seen.
         body, face: None until they have been made.
         gone: They are not wanted any more, should they be made yet.
     """
 
     letters: str
     track_id: int
+    person: Rep155Body
     seen_s: float = 0.0
     body: Any = None
     face: Any = None
@@ -165,12 +167,12 @@ class Rep155:
         letters = self._ids.of(person.track_id)
         entry = self._bodies.get(letters)
         if entry is None:
-            entry = self._bodies[letters] = _Body(letters, person.track_id)
+            entry = self._bodies[letters] = _Body(letters, person.track_id, self._ids.body_of(person.track_id))
             self._later(lambda: self._make_topics(entry))
         elif entry.track_id != person.track_id:  # an id of the pool
-            entry.track_id = person.track_id
+            entry.track_id, entry.person = person.track_id, self._ids.body_of(person.track_id)
             if entry.body is not None:
-                entry.body.start_person()
+                entry.body.start_person(entry.person)
         entry.seen_s = now
         return entry
 
@@ -179,6 +181,7 @@ class Rep155:
         body = BodyTopics(self._node, name, entry.letters, self._body, picture=self._settings.cropped)
         face = FaceTopics(self._node, f"{self._root}/faces/{face_id(entry.letters)}") if self._settings.faces else None
         with self._lock:
+            body.start_person(entry.person)
             entry.body, entry.face = body, face
         if entry.gone:
             self._close_topics(entry)

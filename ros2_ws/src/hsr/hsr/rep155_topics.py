@@ -20,8 +20,9 @@ from std_msgs.msg import Header, String
 
 from hsr_core.body.joints import J
 from hsr_core.skeleton import points2d
-from hsr_core.skeleton.proportions import bone_lengths, differ, proportions, rest_joints
-from hsr_core.skeleton.rep155 import JOINTS, BodyFrame, Rep155Angles, body_frame
+from hsr_core.skeleton.proportions import Proportions
+from hsr_core.skeleton.rep155 import JOINTS, BodyFrame, body_frame
+from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.skeleton.rep155_urdf import rep155_urdf
 from hsr_core.types import Array, Camera, Frame, FrameResult, HumanEstimate
 
@@ -89,7 +90,7 @@ class HeadOfShape:
 
 
 class BodyTopics:
-    """One body.
+    """One body; `start_person` says whose.
 
     Args:
         name: Of its topics, such as /humans/bodies/<id>. letters: Its id.
@@ -104,12 +105,11 @@ class BodyTopics:
         self._names = [f"{name}_{letters}" for name in JOINTS]
         self._skeleton = Skeleton2D(skeleton=[NormalizedPointOfInterest2D() for _ in points2d.POINTS])
         self.head = HeadOfShape(body)
-        self.start_person()
 
-    def start_person(self) -> None:
-        """Forget what was known of the last person of this id."""
-        self._angles = Rep155Angles()
-        self._lengths: Array | None = None
+    def start_person(self, person: Rep155Body) -> None:
+        """Take the person who has this id from now on; forget the last one."""
+        self._person = person
+        self._described: Proportions | None = None
         self.head.reset()
 
     def publish(
@@ -134,18 +134,12 @@ class BodyTopics:
         self._topics.close()
 
     def _describe(self, person: HumanEstimate, later: Callable[[Callable[[], None]], None]) -> None:
-        lengths = bone_lengths(person.joints)
-        if self._lengths is not None and not differ(lengths, self._lengths):
+        found = self._person.proportions(person.joints, person.joint_rotmats)
+        if found is self._described:
             return
-        self._lengths = lengths
+        self._described = found
         self.head.reset()
-        joints, rotmats = person.joints, person.joint_rotmats
-
-        def send() -> None:
-            text = rep155_urdf(proportions(rest_joints(joints, rotmats)), self._letters)
-            self._topics.send("urdf", String(data=text))
-
-        later(send)
+        later(lambda: self._topics.send("urdf", String(data=rep155_urdf(found, self._letters))))
 
     def _send_roi(self, head: Header, camera: Camera, person: HumanEstimate) -> None:
         box = points2d.normalised_box(person.regression.bbox_xyxy, camera)
@@ -161,7 +155,7 @@ class BodyTopics:
         self._topics.send("skeleton2d", self._skeleton)
 
     def _send_joint_states(self, stamp_ns: int, person: HumanEstimate) -> None:
-        angles = self._angles(person.joints, person.joint_rotmats)
+        angles = self._person.angles(person.joints, person.joint_rotmats)
         self._topics.send(
             "joint_states",
             JointState(

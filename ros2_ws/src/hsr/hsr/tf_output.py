@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from hsr_core.skeleton.frames import CAMERA, PersonFrames, person_frames
+from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.types import HumanEstimate
 
 from . import qos
@@ -30,15 +31,21 @@ class TfOutput:
     Args:
         mode: none, root, rep155 or full.
         make_publisher: Of a message type, a topic and its quality of service.
-        id_of: Five letters of a track.
+        id_of: Five letters of a track. body_of: Its REP-155 body; None: these frames have one of their own.
 
     Attributes:
         note: Why nothing is published although the mode asks for it; "" otherwise.
     """
 
-    def __init__(self, mode: str, make_publisher: MakePublisher, id_of: Callable[[int], str] = body_id) -> None:
+    def __init__(
+        self,
+        mode: str,
+        make_publisher: MakePublisher,
+        id_of: Callable[[int], str] = body_id,
+        body_of: Callable[[int], Rep155Body | None] = lambda track_id: None,
+    ) -> None:
         self.note = ""
-        self._mode, self._id_of, self._publisher = mode, id_of, None
+        self._mode, self._id_of, self._body_of, self._publisher = mode, id_of, body_of, None
         self._frames: dict[int, PersonFrames] = {}
         self._layout: tuple[str, tuple[int, ...]] = "", ()
         if mode == "none":
@@ -61,13 +68,16 @@ class TfOutput:
         ids = tuple(person.track_id for person in people)
         if self._layout != (frame_id, ids):
             self._layout = frame_id, ids
-            self._frames = {i: self._frames.get(i) or person_frames(self._mode, self._id_of(i)) for i in ids}
+            self._frames = {i: self._frames.get(i) or self._frames_of(i) for i in ids}
             names = [pair for frames in self._frames.values() for pair in frames.names]
             self._buffer = TransformsBuffer(
                 [(frame_id if parent == CAMERA else parent, name) for parent, name in names]
             )
         poses = [self._frames[person.track_id].poses(person.joints, person.joint_rotmats) for person in people]
         self._publisher.publish(self._buffer.encode(stamp_ns, np.concatenate(poses)))
+
+    def _frames_of(self, track_id: int) -> PersonFrames:
+        return person_frames(self._mode, self._id_of(track_id), self._body_of(track_id))
 
     def forget(self) -> None:
         """Forget everybody: tracks were reset."""
