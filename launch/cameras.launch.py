@@ -65,8 +65,10 @@ def _cameras(text: str) -> list[dict[str, str]]:
     """
     if Path(text).suffix in (".yaml", ".yml"):
         entries = yaml.safe_load(Path(text).expanduser().read_text())
-        if not isinstance(entries, list):
-            raise ConfigError(f"{text} must hold a list of cameras, each with arguments of {FILE.name}")
+        if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+            raise ConfigError(
+                f"{text} must hold a list of cameras, each with arguments of {FILE.name}: {{camera: /front}}"
+            )
     else:
         entries = [{"camera": base} for base in filter(None, text.replace(" ", "").split(","))]
     known = [name for name, *_ in _one_camera.ARGUMENTS]
@@ -78,7 +80,8 @@ def _cameras(text: str) -> list[dict[str, str]]:
         space = entry.get("namespace") or f"{entry.get('camera', f'camera{number + 1}')}/human"
         space = space.strip("/")
         root = f"/{space}s" if space.endswith("human") else f"/{space}/humans"
-        values = {"first_id": 1 + number * IDS_PER_CAMERA, "humans": root, **entry, "namespace": space}
+        said = {key: "" if value is None else value for key, value in entry.items()}
+        values = {"first_id": 1 + number * IDS_PER_CAMERA, "humans": root, **said, "namespace": space}
         out.append(
             {key: str(value).lower() if isinstance(value, bool) else str(value) for key, value in values.items()}
         )
@@ -92,16 +95,17 @@ def _start(context: LaunchContext) -> list[Action]:
     shared = {name: given(context, name) for name in SHARED}
     cameras = [{**shared, **camera} for camera in _cameras(given(context, "cameras"))]
     together = given(context, "one_process") == "true"
+    entries = [_entry(camera) for camera in cameras]  # a mistake in the last one starts none
     actions: list[Action] = []
     for camera in cameras:
         arguments = {**camera, "perception": "false"} if together else camera
         actions.append(GroupAction([IncludeLaunchDescription(str(FILE), launch_arguments=arguments.items())]))
-    return [*actions, _nodes(context, cameras)] if together else actions
+    return [*actions, _nodes(context, entries)] if together else actions
 
 
-def _nodes(context: LaunchContext, cameras: list[dict[str, str]]) -> Node:
+def _nodes(context: LaunchContext, entries: list[dict]) -> Node:
     """Return the process with all perception nodes."""
-    path = write_for_this_launch(yaml.safe_dump([_entry(camera) for camera in cameras]), ".yaml")
+    path = write_for_this_launch(yaml.safe_dump(entries), ".yaml")
     autostart = [] if given(context, "autostart") == "true" else ["--no-autostart"]
     return Node(
         package="hsr",
@@ -124,12 +128,12 @@ def _entry(camera: dict[str, str]) -> dict:
     for name, default, text, choices in _one_camera.ARGUMENTS:
         DeclareLaunchArgument(name, default_value=default, description=text, choices=choices).execute(context)
     check_arguments(context)
-    values = ParameterFile(_one_camera._forwarded(_one_camera.FORWARDED)).values(context)
+    forwarded = ParameterFile(_one_camera._forwarded(_one_camera.FORWARDED))
     return {
         "namespace": f"/{given(context, 'namespace')}",
         "remap": {name: given(context, name) for name in _one_camera.INPUTS},
-        "params": [UserFile("perception.yaml").perform(context)],
-        "set": {**values, "use_sim_time": SimTime().perform(context) == "true"},
+        "params": [UserFile("perception.yaml").perform(context), forwarded.perform(context)],
+        "set": {"use_sim_time": SimTime().perform(context) == "true"},
     }
 
 

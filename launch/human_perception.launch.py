@@ -156,7 +156,7 @@ def _refiner() -> LifecycleNode:
         parameters=[
             str(share_dir() / "config" / "refine.yaml"),
             UserFile("refine.yaml"),
-            ParameterFile(_forwarded(REFINER_FORWARDED), REFINER_DEFAULTS),
+            ParameterFile(_forwarded(REFINER_FORWARDED), REFINER_DEFAULTS, "refiner"),
         ],
         remappings=[(name, LaunchConfiguration(name)) for name in (*INPUTS, "mask")],
         condition=IfCondition(LaunchConfiguration("refine")),
@@ -181,7 +181,12 @@ def _source() -> Node:
         executable="source_node",
         exec_name="source",
         name="source",
-        parameters=[{name: LaunchConfiguration(name) for name in ("source", "back_and_forth")}],
+        parameters=[
+            {
+                "source": ParameterValue(LaunchConfiguration("source"), value_type=str),
+                "back_and_forth": LaunchConfiguration("back_and_forth"),
+            }
+        ],
         remappings=[
             ("/camera/image_raw", LaunchConfiguration("image")),
             ("/camera/camera_info", LaunchConfiguration("camera_info")),

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from harness import HERE
+from hsr import bringup
 from hsr.bringup import BringupError, Camera
 from scripted_node import FAIL_DIR, TinyBody
 from scripted_refiner import LOG, MODEL
@@ -244,3 +245,17 @@ def test_a_typo_refuses_the_start_and_names_the_nearest_parameter(bring_up, tmp_
         assert process.returncode == 2
         assert "did you mean 'people.max'?" in err
         assert "Traceback" not in err
+
+
+def test_what_is_set_by_hand_comes_after_the_parameter_file(tmp_path, monkeypatch):
+    """ROS takes the last of several values."""
+    file = tmp_path / "mine.yaml"
+    file.write_text("/**:\n  ros__parameters: {people: {max: 2}}\n")
+    monkeypatch.setattr(bringup, "network_environment", lambda *_: {})
+    monkeypatch.setattr(bringup.signal, "signal", lambda *_: None)
+    options = ["--params", str(file), "--set", "people.max:=3", "--log-dir", str(tmp_path), "--no-view"]
+    system, started = bringup.Bringup(bringup._arguments(options)), {}
+    monkeypatch.setattr(system, "_start", lambda name, module, arguments: started.update({name: arguments}))
+    system._start_perception()
+    arguments = started["perception"]
+    assert arguments.index("--params-file") < arguments.index("people.max:=3")

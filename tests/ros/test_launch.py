@@ -134,9 +134,12 @@ def test_arguments_win_over_the_users_file_and_that_over_the_defaults(ros_domain
 
     module = load()
     mine = tmp_path / "mine.yaml"
-    mine.write_text("/**:\n  ros__parameters: {people: {max: 2}, track: {keep_s: 0.5}}\n")
+    rest = "\n  ros__parameters: {people: {max: 2}, track: {keep_s: 0.5}}\n"
     defaults = share_dir() / "config" / "perception.yaml"
-    for user, keep_s in (("", TrackSettings().keep_s), (str(mine), 0.5)):
+    both = "/human/perception", "/**", "/*/perception"
+    for names, keep_s in (((), TrackSettings().keep_s), (["/**"], 0.5), (both[:1], 0.5), (both, 0.5)):
+        mine.write_text("".join(f"{name}:{rest}" for name in names))
+        user = str(mine) if names else ""
         context = context_with(params=user, first_id="7", people="3")
         last = module.ParameterFile(module._forwarded(module.FORWARDED)).perform(context)
         words = ["--ros-args"]
@@ -184,6 +187,12 @@ def test_a_launch_is_refused_before_anything_starts(tmp_path) -> None:
         check_arguments(context_with(params=str(path), namespace="left/human"))
     with pytest.raises(ValueError, match="give one of them"):
         check_arguments(context_with(bag="run1", source="clip", image="/a", camera_info="/b"))
+    with pytest.raises(ValueError, match=r"no source '/no/such\.mp4'; it can be a video"):
+        check_arguments(context_with(source="/no/such.mp4"))
+    with pytest.raises(ValueError, match="exists already"):
+        check_arguments(context_with(record=str(tmp_path)))
+    for source in ("clip", "synthetic", "webcam:0", str(tmp_path), f"{path}#/image"):
+        check_arguments(context_with(source=source, record=str(tmp_path / "new")))
 
 
 @needs_launch

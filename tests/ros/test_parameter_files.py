@@ -5,12 +5,13 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import rclpy
 import yaml
 from hsr.environment import share_dir
-from hsr.parameter_files import check_file, check_pairs, known_parameters, nearest
+from hsr.parameter_files import check_file, check_pairs, known_parameters, nearest, refuse_unknown
 from rcl_interfaces.msg import ParameterType
 
 from hsr_core.errors import ConfigError
@@ -101,6 +102,57 @@ def test_a_file_for_the_whole_robot_may_speak_of_other_nodes(written) -> None:
         check_file(path)
     with pytest.raises(ConfigError, match="did you mean '/human/perception'"):
         check_file(written(section("/amcl", alpha1=0.2) | section("/human/percpetion", device="cpu")), ours=False)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        section("/human/front_perception", device="cpu"),  # renamed by __node:=, or another package's
+        section("/human/viewer", zoom=1.0),
+        section("/robot/perception", device="lidar"),
+        section(robot_radius=0.2, use_sim_time=True),  # for all nodes of the robot
+        section("/**", **{"diagnostic_updater.use_fqn": True}),
+        "/human/perception:\n  ros__parameters: {smoothing: {enabled: y}}\n",  # true for ROS
+    ],
+)
+def test_what_may_be_meant_for_others_is_no_mistake_in_a_file_for_the_whole_robot(content, written) -> None:
+    check_file(written(content), ours=False)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (section(peopel={"max": 4}), "did you mean 'people.max'"),
+        (section("/human/perception", robot_radius=0.2), "unknown parameter 'robot_radius'"),
+        (section(people={"max": 17}), "must lie in 1..16"),
+        ("/**:\n  ros__parameters: {depth: {mode: off}}\n", "put them in quotes"),
+    ],
+)
+def test_what_can_only_be_ours_is_refused_there_too(content, why, written) -> None:
+    with pytest.raises(ConfigError, match=why):
+        check_file(written(content), ours=False)
+
+
+def test_what_launch_sets_for_all_nodes_is_warned_of_and_a_typo_is_refused(monkeypatch, written) -> None:
+    """launch_ros gives `SetParameter` to every node of a launch as `-p`; node names may stand before a parameter's."""
+
+    def refuse(*pairs: str, name: str = "perception") -> list[str]:
+        given = {pair.partition(":=")[0].rpartition(":")[2]: None for pair in pairs}
+        monkeypatch.setattr(sys, "argv", ["node", "--ros-args", *(word for pair in pairs for word in ("-p", pair))])
+        heard: list[str] = []
+        node = SimpleNamespace(
+            _parameter_overrides=given, has_parameter=lambda name: name == "people.max", get_name=lambda: name,
+            get_namespace=lambda: "/human", get_logger=lambda: SimpleNamespace(warning=heard.append),
+        )  # fmt: skip
+        refuse_unknown(node)
+        return heard
+
+    assert refuse("people.max:=2", "perception:people.max:=2", "use_sim_time:=true") == []
+    assert refuse("robot_radius:=0.2") == ["unknown parameter 'robot_radius': not used by this node"]
+    for pair in ("peopel.max:=2", "perception:peopel.max:=2"):
+        for name in ("perception", "renamed"):
+            with pytest.raises(ConfigError, match=r"did you mean 'people\.max'"):
+                refuse(pair, name=name)
 
 
 def test_pairs_and_nearest() -> None:

@@ -157,13 +157,11 @@ class Bringup:
         camera, options = self._camera, self._options
         if options.view:
             self._start("view", "hsr.view_node", ["-r", f"image:={camera.topic}", *_set("port", options.port)])
-        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
+        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}", *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
         for pair in options.set:
             arguments += ["-p", pair]
-        if options.params:
-            arguments += ["--params-file", options.params]
         self._start("perception", options.perception_module, arguments)
 
     def _start_refiner(self) -> None:
@@ -171,7 +169,7 @@ class Bringup:
         options, camera = self._options, self._camera
         if not options.refine or self._stop:
             return
-        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}"]
+        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}", *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
         shared = {spec.name for spec in describe(REFINER_DEFAULTS)}
@@ -180,13 +178,15 @@ class Bringup:
                 arguments += ["-p", pair]
         for pair in options.refine_set:
             arguments += ["-p", pair]
-        if options.params:
-            arguments += ["--params-file", options.params]
         self._node.create_subscription(WindowQuality, "/human/refined/quality", self._on_window, qos.quality())
         self._start("refiner", options.refine_module, arguments)
         self._refiner = LifecycleClient(self._node, self._executor, REFINER)
         for transition, limit_s in (("configure", CONFIGURE_LIMIT_S), ("activate", 30.0)):
             self._drive(transition, limit_s, "refiner")
+
+    def _file(self) -> list[str]:
+        """Return the argument of the parameter file: before those by `-p`, for ROS takes what comes last."""
+        return ["--params-file", self._options.params] if self._options.params else []
 
     def _on_window(self, quality: WindowQuality) -> None:
         """Say how a window of the refiner went."""

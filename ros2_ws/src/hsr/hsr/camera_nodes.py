@@ -16,12 +16,13 @@ Each node has an executor, a worker and networks of its own. They configure one 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,14 @@ from .perception_node import PerceptionNode, open_stream
 from .pipeline import Stream
 from .signals import ros
 
+KINDS = {
+    "namespace": (str, "/front/human"),
+    "remap": (dict, "{image: /front/image_raw}"),
+    "params": (list, "[front.yaml]"),
+    "set": (dict, "{people.max: 2}"),
+}
+"""What an entry of the file holds, by key, with an example."""
+
 
 @dataclass(frozen=True)
 class CameraNode:
@@ -58,12 +67,14 @@ class CameraNode:
         Raises:
             ConfigError: A key or a parameter that does not exist, a file with mistakes.
         """
-        known = [f.name for f in fields(cls)]
         if not isinstance(entry, Mapping) or "namespace" not in entry:
             raise ConfigError(f"each camera is a mapping with a namespace, not {entry!r}")
         for key in entry:
-            if key not in known:
-                raise ConfigError(f"camera {entry['namespace']}: unknown key {key!r}{nearest(key, known)}")
+            if key not in KINDS:
+                raise ConfigError(f"camera {entry['namespace']}: unknown key {key!r}{nearest(key, KINDS)}")
+        for key, (kind, example) in KINDS.items():
+            if key in entry and not isinstance(entry[key], kind):
+                raise ConfigError(f"camera {entry['namespace']}: {key} is {entry[key]!r}, not like {example}")
         node = cls(**{**entry, "params": tuple(entry.get("params", ()))})
         for path in node.params:
             check_file(path, node.namespace)
@@ -78,16 +89,20 @@ class CameraNode:
         for path in self.params:
             words += ["--params-file", str(Path(path).expanduser())]
         for name, value in self.set.items():
-            words += ["-p", f"{name}:={yaml.safe_dump(value, default_flow_style=True).splitlines()[0]}"]
+            words += ["-p", f"{name}:={_one_line(value)}"]
         return words
+
+
+def _one_line(value: Any) -> str:
+    """Return a value as YAML in one line, however long it is."""
+    return yaml.safe_dump(value, default_flow_style=True, width=math.inf).splitlines()[0]
 
 
 def read_cameras(path: str) -> list[CameraNode]:
     """Return the nodes of a file.
 
     Raises:
-        ConfigError: The file cannot be read, or something in it is wrong; two nodes in one namespace, or with the same
-            numbers for people.
+        ConfigError: The file cannot be read, or something in it is wrong; two nodes in one namespace.
     """
     try:
         entries = yaml.safe_load(Path(path).expanduser().read_text())
@@ -96,7 +111,7 @@ def read_cameras(path: str) -> list[CameraNode]:
     if not isinstance(entries, list) or not entries:
         raise ConfigError(f"{path} must hold a list of cameras")
     nodes = [CameraNode.parse(entry) for entry in entries]
-    spaces = [node.namespace for node in nodes]
+    spaces = [node.namespace.strip("/") for node in nodes]
     if len(set(spaces)) < len(spaces):
         raise ConfigError(f"{path}: each camera needs a namespace of its own, not {', '.join(spaces)}")
     return nodes

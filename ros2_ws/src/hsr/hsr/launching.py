@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from launch_ros.events.lifecycle import ChangeState
 from lifecycle_msgs.msg import Transition
 
 from hsr_core.config import SettingSpec, describe
+from hsr_core.sources import HELP as SOURCES
 from launch import Action, LaunchContext, Substitution
 
 from .camera_presets import find_preset
@@ -142,11 +144,15 @@ class ParameterFile(Substitution):
     Args:
         arguments: Launch argument by parameter name, or a substitution that gives its value.
         settings: Group of settings that has these parameters; gives their types.
+        node: Name of the node that it is for.
     """
 
-    def __init__(self, arguments: Mapping[str, str | Substitution], settings: object = None) -> None:
+    def __init__(
+        self, arguments: Mapping[str, str | Substitution], settings: object = None, node: str = "perception"
+    ) -> None:
         super().__init__()
         self._arguments = dict(arguments)
+        self._node = node
         self._specs = {spec.name: spec for spec in describe(settings)}
 
     def describe(self) -> str:
@@ -162,7 +168,10 @@ class ParameterFile(Substitution):
         return values
 
     def perform(self, context: LaunchContext) -> str:
-        tree = {"/**": {"ros__parameters": nested(self.values(context))}}
+        content = {"ros__parameters": nested(self.values(context))}
+        # Of all files' sections for a node ROS takes last the one whose name came up last, whichever file holds its
+        # values: one that no file of a user's has wins over theirs.
+        tree = {name: copy.deepcopy(content) for name in ("/**", f"/**/{namespace(context)}/{self._node}")}
         return write_for_this_launch(yaml.safe_dump(tree), ".yaml")
 
 
@@ -220,7 +229,7 @@ class RvizConfig(Substitution):
 
 
 def check_arguments(context: LaunchContext) -> None:
-    """Refuse a launch before anything is started: a parameter file with mistakes, a preset that does not exist."""
+    """Refuse a launch before anything is started: a parameter file with mistakes, a source that does not exist."""
     path = given(context, "params")
     if path:
         check_file(path, namespace(context))
@@ -228,6 +237,13 @@ def check_arguments(context: LaunchContext) -> None:
         find_preset(given(context, "preset"))
     if given(context, "bag") and given(context, "source"):
         raise ValueError("bag:= and source:= are two cameras at once: give one of them")
+    source = given(context, "source")
+    made = source in ("clip", "synthetic") or source.partition(":")[0] == "webcam"
+    if source and not made and not Path(source.partition("#")[0]).exists():
+        raise ValueError(f"no source {source!r}; it can be {SOURCES}")
+    record = given(context, "record")
+    if record and Path(record).exists():
+        raise ValueError(f"record:={record} exists already; choose a folder that does not")
 
 
 def environment(context: LaunchContext) -> list[SetEnvironmentVariable]:

@@ -32,7 +32,7 @@ _OF_EVERY_NODE = ("use_sim_time", "start_type_description_service")
 _FREE = ("qos_overrides.",)
 _NEAR = 0.6
 _TYPO = 0.8
-"""A section of a file for several packages is taken for ours when its name is as near as this."""
+"""A name in a file for several packages is taken for one of ours, misspelt, when it is as near as this."""
 
 
 def nearest(name: str, known: Iterable[str], cutoff: float = _NEAR) -> str:
@@ -79,8 +79,8 @@ def check_file(path: str | Path, namespace: str = "human", *, ours: bool = True)
     Args:
         path: YAML file as for `--params-file`.
         namespace: Of the nodes; sections for the same nodes in other namespaces are left alone.
-        ours: The file is for this package only: sections for other nodes are typos. False: only those that nearly
-            have the name of one of our nodes.
+        ours: The file is for this package only: sections for other nodes are typos, and so are names that none of our
+            nodes has in sections with wildcards. False: only those that are nearly the name of one of ours.
 
     Raises:
         ConfigError: Every mistake in a line of its own, each with the nearest valid name.
@@ -112,22 +112,29 @@ def check_pairs(pairs: Iterable[str], node: str) -> None:
 
 
 def refuse_unknown(node: Any) -> None:
-    """Refuse what a file or the command line sets on a node that has declared its parameters, and that none declares.
+    """Refuse typos in what files and the command line set on a node that has declared its parameters.
 
-    One file may serve all nodes of this package (`/**`): there, what another of them has is no mistake.
+    What is for other nodes is no typo: files may serve a whole robot, and launch gives what `SetParameter` says to all
+    nodes alike, by `-p`.
 
     Raises:
-        ConfigError: An unknown name, with the nearest one that exists; or a file has a section for a node whose name is
-            misspelt.
+        ConfigError: A name that is nearly one that exists; or a file has a section for a node whose name is misspelt.
     """
     for path in _given(sys.argv, "--params-file"):
         check_file(path, node.get_namespace(), ours=False)
     # rclpy has no public way to what was given and not declared (yet).
     given = [name for name in getattr(node, "_parameter_overrides", {}) if not node.has_parameter(name)]
     known = known_parameters()
-    pairs = {pair.partition(":=")[0] for pair in _given(sys.argv, "-p", "--param")}
+    pairs = {pair.partition(":=")[0].rpartition(":")[2] for pair in _given(sys.argv, "-p", "--param")}
     own = {node.get_name(): known[node.get_name()]} if node.get_name() in known else known
-    wrong = [_unknown(name, own if name in pairs else known) for name in given]
+    wrong = []
+    for name in given:
+        if name not in pairs:
+            wrong.append(_unknown(name, known, ours=False))
+        elif nearest(name, _names(own)):
+            wrong.append(_unknown(name, own))
+        elif text := _unknown(name, own):
+            node.get_logger().warning(f"{text}: not used by this node")
     if any(wrong):
         raise ConfigError("\n  ".join(filter(None, wrong)))
 
@@ -145,19 +152,18 @@ def _problems(tree: Any, namespace: str, ours: bool) -> Iterator[str]:
     sections, matched, elsewhere = list(_sections(tree, "")), False, []
     for name, content in sections:
         if content is None:
-            if ours or nearest(name, own, _TYPO):
+            if ours or _is_typo(name, own):
                 yield f"{name}: no {SECTION} in it"
             continue
         nodes = [node for full, node in own.items() if _matches(name, full)]
         matched |= bool(nodes)
         if nodes:
-            yield from _wrong_values(name, content, nodes)
+            yield from _wrong_values(name, content, nodes, ours or "*" not in name)
         elif name.rpartition("/")[2] in known_parameters():
             elsewhere.append(name)
         else:
-            near = nearest(name, own, _NEAR if ours else _TYPO)
-            if ours or near:
-                yield f"{name}: no such node{near or '; there are: ' + ', '.join(own)}"
+            if ours or _is_typo(name, own):
+                yield f"{name}: no such node{nearest(name, own) or '; there are: ' + ', '.join(own)}"
     if ours and elsewhere and not matched:
         yield f"{', '.join(elsewhere)}: this launch has no such node{nearest(elsewhere[0], own, 0.3)}"
 
@@ -184,10 +190,16 @@ def _matches(pattern: str, full_name: str) -> bool:
     return re.fullmatch(words, full_name) is not None
 
 
-def _wrong_values(section: str, content: Mapping, nodes: Sequence[str]) -> Iterator[str]:
+def _is_typo(name: str, known: Iterable[str]) -> bool:
+    """Return whether a name that may be somebody else's is one of ours misspelt; front_perception is not."""
+    near = difflib.get_close_matches(name, list(known), 1, _TYPO)
+    return bool(near) and near[0].rpartition("/")[2] not in name.rpartition("/")[2]
+
+
+def _wrong_values(section: str, content: Mapping, nodes: Sequence[str], ours: bool) -> Iterator[str]:
     known = known_parameters()
     for name, value in flatten(content).items():
-        text = _unknown(name, {node: known[node] for node in nodes})
+        text = _unknown(name, {node: known[node] for node in nodes}, ours)
         if text:
             yield f"{section}: {text}"
         for node in nodes:
@@ -197,14 +209,22 @@ def _wrong_values(section: str, content: Mapping, nodes: Sequence[str]) -> Itera
                 break
 
 
-def _unknown(name: str, nodes: Mapping[str, Specs]) -> str:
-    """Return what is wrong with a name; "" when one of the nodes has it, or may have it."""
+def _unknown(name: str, nodes: Mapping[str, Specs], ours: bool = True) -> str:
+    """Return what is wrong with a name; "" when one of the nodes has it, or may have it.
+
+    Args:
+        ours: It is for these nodes only; False: what is not nearly one of their names is somebody else's.
+    """
     if name in _OF_EVERY_NODE or name.startswith(_FREE):
         return ""
     if any(name in specs or name == _LISTS.get(node) for node, specs in nodes.items()):
         return ""
-    names = dict.fromkeys(name for specs in nodes.values() for name in specs)
-    return f"unknown parameter {name!r}{nearest(name, names)}"
+    names = _names(nodes)
+    return f"unknown parameter {name!r}{nearest(name, names)}" if ours or _is_typo(name, names) else ""
+
+
+def _names(nodes: Mapping[str, Specs]) -> list[str]:
+    return list(dict.fromkeys(name for specs in nodes.values() for name in specs))
 
 
 def _wrong_value(spec: SettingSpec, value: Any) -> str:
@@ -214,6 +234,10 @@ def _wrong_value(spec: SettingSpec, value: Any) -> str:
         if isinstance(value, str):  # 1e3 is a number in ROS' YAML, and text in Python's
             with suppress(ValueError):
                 value = float(value)
+    if isinstance(spec.default, str) and isinstance(value, bool):
+        return f"{spec.name} takes text: YAML reads off, on, yes and no as true or false, put them in quotes"
+    if isinstance(spec.default, bool) and value in ("y", "Y", "n", "N"):  # true or false in ROS' YAML only
+        return ""
     try:
         spec.check(value)
     except ConfigError as error:
