@@ -71,7 +71,8 @@ def export(
     _check(exporter, fmt, path, options, robot)
     kind_of(source)
     input_options = replace(input_options or InputOptions(), **_body(options))
-    with tempfile.TemporaryDirectory(prefix="hsr-export-") as name:
+    # Beside the output: there is room for it, while /tmp is often memory.
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as name:
         folder = Path(name)
         recorded = read_input(source, folder, input_options)
         tracks = recorded.chosen(person)
