@@ -38,6 +38,7 @@ class ExportOptions:
         units: Of bvh: `cm` or `m`.
         task: Of lerobot: the sentence that says what is done.
         images: Of lerobot: an input whose pictures go with the people; "" = none.
+        append: Of lerobot: add episodes to a data set that is there.
         camera_name: Of lerobot: in observation.images.NAME.
     """
 
@@ -50,6 +51,7 @@ class ExportOptions:
     units: str = "cm"
     task: str = "a person moves"
     images: str = ""
+    append: bool = False
     camera_name: str = "camera"
 
 
@@ -184,6 +186,18 @@ def folder_whole(out: Path) -> Iterator[Path]:
         if out.is_dir():
             out.rmdir()
         inner.rename(out)
+
+
+@contextmanager
+def folder_added_to(out: Path) -> Iterator[Path]:
+    """Give a folder whose files move into `out` when all went well: new ones first, those that say so (meta) last."""
+    with _scratch(out) as folder:
+        yield folder
+        files = [path for path in folder.rglob("*") if path.is_file()]
+        for file in sorted(files, key=lambda path: (path.name == "info.json", path.relative_to(folder).parts)):
+            target = out / file.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(target)
 
 
 @contextmanager

@@ -36,6 +36,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--robot-joints", default="", metavar="FROM", help="a CSV, or a JointState topic of INPUT")
     parser.add_argument("--task", default="a person moves", metavar="TEXT", help="of lerobot: what is done")
     parser.add_argument("--images", default="", metavar="INPUT", help="of lerobot: pictures that go with the people")
+    parser.add_argument("--append", action="store_true", help="of lerobot: add episodes to a data set")
     parser.add_argument("--camera-name", default="camera", metavar="NAME", help="of lerobot (default camera)")
     parser.add_argument("--cameras", type=Path, metavar="FILE", help="calibration of a video, .json or .toml")
     parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
@@ -52,7 +53,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     options = ExportOptions(
         smoothing=args.smooth, world=args.world, fps=args.fps, gap_s=args.gap, mesh=args.mesh,
         body_models=args.body_models, units=args.units, task=args.task, images=args.images,
-        camera_name=args.camera_name,
+        camera_name=args.camera_name, append=args.append,
     )  # fmt: skip
     read = InputOptions(args.topic, settings_of(args), args.cameras, args.camera, max_frames=args.max_frames)
     with tqdm(unit="frame", disable=None) as bar:

@@ -12,9 +12,9 @@ from ..body.joints import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from ..errors import ConfigError, SourceError
 from ..geometry.rotations import rotmat_to_rotvec
 from ..types import Array, Frame
-from .base import Job, as_json, folder_whole
+from .base import Job, as_json, folder_added_to, folder_whole
 from .inputs import kind_of, pictures
-from .lerobot_files import AUTOMATIC, DataFiles, Feature, Table, VideoFiles, pyarrow, write_meta
+from .lerobot_files import AUTOMATIC, DataFiles, Feature, Present, Table, VideoFiles, present, pyarrow, write_meta
 from .motion import Motion, place
 from .robot_motion import RobotMotion
 from .spool import chunks
@@ -35,16 +35,21 @@ class LeRobotExporter:
 
     def write(self, job: Job) -> dict[str, Any]:
         pyarrow()
-        if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
-            raise ConfigError(f"--out wants a new or an empty folder; {job.out} is neither")
+        before = _before(job)
         motions = [job.motion("zero-phase", track) for track in job.tracks]
         fps = max(1, round(job.rate(motions[0])))
         source = _picture_source(job)
-        with folder_whole(job.out) as root:
-            data = DataFiles(root)
-            video = VideoFiles(root, f"observation.images.{job.options.camera_name}", fps) if source else None
+        if before.info and before.info["fps"] != fps:
+            raise ConfigError(f"{job.out} has {before.info['fps']} frames a second, this {fps}: --fps")
+        tasks = list(dict.fromkeys([*before.tasks, job.options.task]))
+        with (folder_added_to if before.info else folder_whole)(job.out) as root:
+            data, video = DataFiles(root, before), None
+            if source:
+                key = f"observation.images.{job.options.camera_name}"
+                video = VideoFiles(root, key, fps, _file=before.video_files)
             try:
-                told, episodes, stats, table = _episodes(job, motions, fps, data, video, source)
+                task = before.episodes, tasks.index(job.options.task)
+                told, episodes, stats, table = _episodes(job, motions, fps, data, video, source, *task)
             finally:
                 data.close()
                 if video:
@@ -53,25 +58,58 @@ class LeRobotExporter:
             if video:
                 features[video.key] = video.as_info()
             robot = job.robot.robot if job.robot else None
+            _check_same(job, before, features, robot)
             write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
-                       tasks=[job.options.task], video=video is not None)  # fmt: skip
+                       tasks=tasks, video=video is not None, before=before)  # fmt: skip
             header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
-            (root / "meta" / "hsr.json").write_text(as_json(header))
+            name = f"hsr_{before.episodes:06d}.json" if before.info else "hsr.json"
+            (root / "meta" / name).write_text(as_json(header))
         return {"files": [job.out.name], "fps": fps, **told}
 
 
+def _before(job: Job) -> Present:
+    """Return the data set that is added to, an empty one for a new folder."""
+    if not job.out.exists() or (job.out.is_dir() and not any(job.out.iterdir())):
+        return Present()
+    if not job.options.append:
+        raise ConfigError(f"--out wants a new or an empty folder, {job.out} is neither; --append adds to a data set")
+    return present(job.out)
+
+
+def _check_same(job: Job, before: Present, features: dict[str, Any], robot: str | None) -> None:
+    """Refuse to mix what does not belong together."""
+    if not before.info:
+        return
+    had = before.info["features"]
+    other = sorted({name for name in {*had, *features} if _kind(had.get(name)) != _kind(features.get(name))})
+    if other or before.info["robot_type"] != robot:
+        what = f"robot {before.info['robot_type']}, not {robot}" if not other else f"others: {', '.join(other[:5])}"
+        raise ConfigError(f"{job.out} cannot take this episode, its columns are of {what}")
+
+
+def _kind(feature: dict[str, Any] | None) -> tuple[Any, ...]:
+    return () if feature is None else (feature["dtype"], list(feature["shape"]), feature["names"])
+
+
 def _episodes(
-    job: Job, motions: list[Motion], fps: int, data: DataFiles, video: VideoFiles | None, source: str
+    job: Job,
+    motions: list[Motion],
+    fps: int,
+    data: DataFiles,
+    video: VideoFiles | None,
+    source: str,
+    first: int,
+    task: int,
 ) -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], Table]:
     told = {"episodes": 0, "frames": 0, "frames_missing": 0, "pictures_missing": 0, "robot_missing": 0}
     episodes, stats = [], []
-    for number, motion in enumerate(motions):
+    for number, motion in enumerate(motions, start=first):
         ticks = tick_stamps(motion.track.stamps, fps)
         pick = nearest(motion.track.stamps, ticks, fps)
         pick[pick >= 0] = np.where(motion.valid[pick[pick >= 0]], pick[pick >= 0], -1)
         features = _features(motion, job.robot, job.state, video)
         table = Table(job.folder / f"episode_{number}", features, len(ticks))
-        _fill_automatic(table, ticks, fps, number, data.frames)
+        _fill_automatic(table, ticks, fps, number, data.frames, task)
         _fill_human(table, motion, pick)
         for robot, name in ((job.robot, ACTION), (job.state, STATE)):
             if robot is not None:
@@ -157,11 +195,11 @@ def _vector(axes: list[str], part: slice) -> Feature:
     return Feature("float32", (len(names),), names)
 
 
-def _fill_automatic(table: Table, ticks: NDArray[np.int64], fps: int, episode: int, first: int) -> None:
+def _fill_automatic(table: Table, ticks: NDArray[np.int64], fps: int, episode: int, first: int, task: int) -> None:
     frames = np.arange(len(ticks))
     for name, values in (
         ("timestamp", frames / fps), ("frame_index", frames), ("episode_index", episode), ("index", first + frames),
-        ("task_index", 0),
+        ("task_index", task),
     ):  # fmt: skip
         table.columns[name][:] = np.broadcast_to(values, len(ticks))[:, None]
 

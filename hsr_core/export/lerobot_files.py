@@ -18,7 +18,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MissingPackage
+from ..errors import BadFile, MissingPackage
 from ..types import Array
 
 VERSION = "v3.0"
@@ -128,17 +128,71 @@ def pyarrow() -> Any:
     return pyarrow
 
 
+@dataclass(frozen=True)
+class Present:
+    """A data set that episodes are added to; every number is 0 for a new one.
+
+    Attributes:
+        info: Its meta/info.json; {} = none.
+        stats: Of everything so far: column -> statistics.
+        tasks: Their sentences.
+        data_files, video_files, episode_files: How many there are.
+    """
+
+    info: Mapping[str, Any] = field(default_factory=dict)
+    stats: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
+    data_files: int = 0
+    video_files: int = 0
+    episode_files: int = 0
+
+    @property
+    def episodes(self) -> int:
+        return self.info.get("total_episodes", 0)
+
+    @property
+    def frames(self) -> int:
+        return self.info.get("total_frames", 0)
+
+
+def present(root: Path) -> Present:
+    """Read what is needed to add to a data set.
+
+    Raises:
+        BadFile: It is none of version 3.0, or its tables do not have as many rows as it says.
+    """
+    pa = pyarrow()
+    try:
+        info = json.loads((root / "meta/info.json").read_text())
+        stats = json.loads((root / "meta/stats.json").read_text())
+        tasks = pa.parquet.read_table(root / "meta/tasks.parquet").to_pydict()["__index_level_0__"]
+        data = sorted((root / "data").glob("*/*.parquet"))
+        rows = sum(pa.parquet.read_metadata(path).num_rows for path in data)
+    except (OSError, ValueError, KeyError) as error:
+        raise BadFile(f"{root} is no LeRobot data set that can be added to: {error}") from error
+    if info.get("codebase_version") != VERSION or rows != info.get("total_frames"):
+        raise BadFile(
+            f"{root} is of version {info.get('codebase_version')} with {rows} rows for {info.get('total_frames')} "
+            f"frames; only whole data sets of {VERSION} can be added to"
+        )
+    arrays = {name: {key: np.array(value) for key, value in part.items()} for name, part in stats.items()}
+    videos = list((root / "videos").glob("*/*/*.mp4"))
+    episodes = list((root / "meta/episodes").glob("*/*.parquet"))
+    return Present(info, arrays, tuple(tasks), len(data), len(videos), len(episodes))
+
+
 class DataFiles:
     """Writes episodes into parquet files, several a file until one is full.
 
     Args:
         root: Of the data set.
+        before: What is there already; new files follow.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, before: Present = Present()) -> None:
         self._root, self._pa = root, pyarrow()
-        self._file, self._writer = 0, None
-        self.frames = 0
+        self._file, self._writer = before.data_files, None
+        self.frames = before.frames
 
     def add(self, table: Table) -> dict[str, int]:
         """Append an episode and return where it is."""
@@ -275,24 +329,26 @@ def write_meta(
     stats: Sequence[Mapping[str, Mapping[str, Array]]],
     tasks: Sequence[str],
     video: bool,
+    before: Present = Present(),
 ) -> None:
     """Write info, statistics, tasks and episodes.
 
     Args:
+        before: What is there already and is counted in.
         episodes: Per episode: episode_index, tasks, length, and where its data and videos are.
         stats: Per episode: column -> statistics.
     """
     info = {
         "codebase_version": VERSION,
         "robot_type": robot_type,
-        "total_episodes": len(episodes),
-        "total_frames": sum(episode["length"] for episode in episodes),
+        "total_episodes": before.episodes + len(episodes),
+        "total_frames": before.frames + sum(episode["length"] for episode in episodes),
         "total_tasks": len(tasks),
         "chunks_size": CHUNK_FILES,
         "data_files_size_in_mb": DATA_MB,
         "video_files_size_in_mb": VIDEO_MB,
         "fps": fps,
-        "splits": {"train": f"0:{len(episodes)}"},
+        "splits": {"train": f"0:{before.episodes + len(episodes)}"},
         "data_path": DATA_PATH,
         "video_path": VIDEO_PATH if video else None,
         "features": dict(features),
@@ -300,11 +356,12 @@ def write_meta(
     meta = root / "meta"
     meta.mkdir(parents=True, exist_ok=True)
     (meta / "info.json").write_text(json.dumps(info, indent=4) + "\n")
-    total = {name: merged([part[name] for part in stats]) for name in stats[0]}
+    parts = [*([before.stats] if before.stats else []), *stats]
+    total = {name: merged([part[name] for part in parts]) for name in stats[0]}
     lists = {name: {key: value.tolist() for key, value in part.items()} for name, part in total.items()}
     (meta / "stats.json").write_text(json.dumps(lists, indent=4) + "\n")
     _write_tasks(meta / "tasks.parquet", tasks)
-    _write_episodes(root, episodes, stats)
+    _write_episodes(root, episodes, stats, before.episode_files)
 
 
 def _write_tasks(path: Path, tasks: Sequence[str]) -> None:
@@ -325,12 +382,14 @@ def _write_tasks(path: Path, tasks: Sequence[str]) -> None:
     pa.parquet.write_table(table.replace_schema_metadata({"pandas": json.dumps(pandas)}), path)
 
 
-def _write_episodes(root: Path, episodes: Sequence[Mapping[str, Any]], stats: Sequence[Mapping[str, Any]]) -> None:
-    pa = pyarrow()
+def _write_episodes(
+    root: Path, episodes: Sequence[Mapping[str, Any]], stats: Sequence[Mapping[str, Any]], file: int
+) -> None:
+    pa, place = pyarrow(), _place(file)
     rows = []
     for episode, part in zip(episodes, stats, strict=True):
         flat = {f"stats/{name}/{key}": value.tolist() for name, entry in part.items() for key, value in entry.items()}
-        rows.append({**episode, **flat, "meta/episodes/chunk_index": 0, "meta/episodes/file_index": 0})
-    path = root / EPISODES_PATH.format(chunk_index=0, file_index=0)
+        rows.append({**episode, **flat, **{f"meta/episodes/{name}": number for name, number in place.items()}})
+    path = root / EPISODES_PATH.format(**place)
     path.parent.mkdir(parents=True)
     pa.parquet.write_table(pa.Table.from_pylist(rows), path, compression="snappy")

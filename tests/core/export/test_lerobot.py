@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from export_people import BEGIN_NS, STEP_NS, world_pose, write_recording
 
-from hsr_core.errors import ConfigError
+from hsr_core.errors import BadFile, ConfigError
 from hsr_core.export import ExportOptions, RobotOptions, export
 from hsr_core.export.lerobot import nearest, tick_stamps
 from hsr_core.export.lerobot_files import merged, statistics
@@ -141,6 +141,35 @@ def test_ticks_take_the_nearest_frame_within_half_a_step():
     ticks = tick_stamps(stamps, 30)
     assert len(ticks) == 8
     assert nearest(stamps, ticks, 30).tolist() == [0, 1, 2, -1, -1, -1, 3, 4]
+
+
+def test_episodes_are_added_to_a_data_set_and_others_are_refused(written, tmp_path):
+    folder, _ = written
+    path, out = str(folder / "early.npz"), tmp_path / "set"
+    export(path, "lerobot", out, options=ExportOptions(task="wave"))
+    one = json.loads((out / "meta/stats.json").read_text())
+    export(path, "lerobot", out, person="2", options=ExportOptions(task="walk", append=True))
+    info = json.loads((out / "meta/info.json").read_text())
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (2, N + 10, 2)
+    tables = [pq.read_table(p).to_pydict() for p in sorted((out / "data").glob("*/*.parquet"))]
+    assert [t["index"][0] for t in tables] == [0, N]
+    assert [t["task_index"][0] for t in tables] == [0, 1]
+    rows = [r for p in sorted((out / "meta/episodes").glob("*/*.parquet")) for r in pq.read_table(p).to_pylist()]
+    assert [(r["episode_index"], r["data/file_index"], r["dataset_to_index"]) for r in rows] == [
+        (0, 0, N),
+        (1, 1, N + 10),
+    ]
+    both = json.loads((out / "meta/stats.json").read_text())
+    score = "observation.human.score"
+    assert (one[score]["count"], both[score]["count"]) == ([N], [N + 10])
+    robot = RobotOptions(joints=str(folder / "joints.csv"))
+    with pytest.raises(ConfigError, match="columns are of"):
+        export(path, "lerobot", out, options=ExportOptions(append=True), robot=robot)
+    with pytest.raises(ConfigError, match="has 30 frames a second, this 15"):
+        export(path, "lerobot", out, options=ExportOptions(append=True, fps=15))
+    next((out / "data").glob("*/file-001.parquet")).unlink()
+    with pytest.raises(BadFile, match="20 rows for 30 frames"):
+        export(path, "lerobot", out, options=ExportOptions(append=True))
 
 
 def test_a_folder_that_holds_something_is_not_touched(written):
