@@ -9,7 +9,7 @@ import time
 import pytest
 from harness import Perception, Rig, best_effort, camera_info, image, level, values
 from hsr import diagnostics
-from hsr.diagnostics import CameraView, MeshView, camera_status, drops_text, mesh_status, people_status
+from hsr.diagnostics import CameraView, MeshView, camera_status, drops_text, mesh_status, node_label, people_status
 from hsr.gpu_watch import GpuReading, GpuWatch, read_gpu
 from hsr_msgs.msg import HumanArray
 from rcl_interfaces.srv import SetParameters
@@ -236,6 +236,11 @@ def test_levels_of_the_camera(changes, expected):
     status = camera_status(view(**changes))
     assert status.level == expected
     assert ("remap image" in "".join(status.texts)) == ("hint" in changes)
+
+
+def test_statuses_of_two_cameras_have_different_names():
+    names = [node_label("perception", space) for space in ("/human", "/front/human", "/")]
+    assert names == ["perception", "front/human/perception", "perception"]
 
 
 def test_levels_of_the_latency():

@@ -59,6 +59,11 @@ class Status:
         )
 
 
+def node_label(name: str, namespace: str) -> str:
+    """Return a node's name for its statuses: in full where its namespace is not the usual one, as with two cameras."""
+    return name if namespace == "/human" else f"{namespace.strip('/')}/{name}".lstrip("/")
+
+
 def to_msg(statuses: Iterable[Status], node_name: str, hardware_id: str, stamp) -> DiagnosticArray:
     message = DiagnosticArray(status=[status.to_msg(node_name, hardware_id) for status in statuses])
     message.header.stamp = stamp

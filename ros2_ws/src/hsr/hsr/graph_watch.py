@@ -49,20 +49,19 @@ def wrong_type(node: Any, topic: str, wanted: str) -> str:
 def mismatches(node: Any, topic: str) -> list[str]:
     """Return other nodes' endpoints on a topic that do not match this node's by quality of service, each a sentence."""
     # This node's own endpoints are taken from the graph, too: only there are all policies as the middleware has them.
-    publishers, subscriptions = (
-        sorted(get(topic), key=lambda info: _is_own(node, info))
-        for get in (node.get_publishers_info_by_topic, node.get_subscriptions_info_by_topic)
-    )
+    own_publishers, publishers = _own_and_others(node, node.get_publishers_info_by_topic(topic))
+    own_subscriptions, subscriptions = _own_and_others(node, node.get_subscriptions_info_by_topic(topic))
+    pairs = [(ours, other, other, "receives nothing") for ours in own_publishers for other in subscriptions]
+    pairs += [
+        (other, ours, other, "does not match this node's subscription")
+        for ours in own_subscriptions
+        for other in publishers
+    ]
     out = []
-    for publisher in publishers:
-        for subscription in subscriptions:
-            if _is_own(node, publisher) == _is_own(node, subscription):
-                continue
-            verdict, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
-            if verdict == QoSCompatibility.ERROR:
-                what = "receives nothing" if _is_own(node, publisher) else "does not match this node's subscription"
-                other = subscription if _is_own(node, publisher) else publisher
-                out.append(f"{topic}: {_name(other)} {what} ({_plain(reason)})")
+    for publisher, subscription, other, what in pairs:
+        verdict, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
+        if verdict == QoSCompatibility.ERROR:
+            out.append(f"{topic}: {_name(other)} {what} ({_plain(reason)})")
     return out
 
 
@@ -103,8 +102,11 @@ def graph_status(node: Any, names: Mapping[str, str], subscribed: Iterable[str],
     return status
 
 
-def _is_own(node: Any, info: Any) -> bool:
-    return (info.node_name, info.node_namespace) == (node.get_name(), node.get_namespace())
+def _own_and_others(node: Any, endpoints: Iterable[Any]) -> tuple[list[Any], list[Any]]:
+    name, sides = (node.get_name(), node.get_namespace()), ([], [])
+    for info in endpoints:
+        sides[(info.node_name, info.node_namespace) != name].append(info)
+    return sides
 
 
 def _name(info: Any) -> str:

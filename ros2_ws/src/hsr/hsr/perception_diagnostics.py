@@ -141,11 +141,12 @@ class PerceptionDiagnostics:
         return {setting: max(0, count - before.get(setting, 0)) for setting, count in now.items()}
 
     def _mesh(self, settings: Settings, pipeline: Pipeline, outputs: Outputs, counts: dict[str, int]) -> Status:
+        result = pipeline.result
         view = diagnostics.MeshView(
             enabled=settings.mesh.enabled,
             every_n=settings.mesh.every_n,
             max_rate_hz=settings.marker.max_rate_hz,
-            frame_id=pipeline.result.frame_id if pipeline.result else "",
+            frame_id=result.frame_id if result else "",
             listeners={
                 "mesh": outputs.mesh.get_subscription_count(),
                 "mesh_compact": outputs.mesh_compact.get_subscription_count(),

@@ -246,7 +246,8 @@ class PerceptionNode(GuardedNode):
             statuses.append(self._depth.status(getattr(self._stream, "counters", None)))
         camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
         stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), camera_frame, stamp))
+        label = diagnostics.node_label(self.get_name(), self.get_namespace())
+        self._diagnostics.publish(diagnostics.to_msg(statuses, label, camera_frame, stamp))
 
 
 def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:

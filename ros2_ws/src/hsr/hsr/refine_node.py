@@ -292,7 +292,8 @@ class RefineNode(GuardedNode):
         if self._input is not None:
             statuses += self._active_statuses()
         stamp = self.get_clock().now().to_msg()
-        self._diagnostics.publish(diagnostics.to_msg(statuses, self.get_name(), "", stamp))
+        label = diagnostics.node_label(self.get_name(), self.get_namespace())
+        self._diagnostics.publish(diagnostics.to_msg(statuses, label, "", stamp))
 
     def _active_statuses(self) -> list[diagnostics.Status]:
         messages, pipeline, parts, images = self._input, self._pipeline, self._parts, self._input.images
