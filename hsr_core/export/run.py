@@ -133,6 +133,8 @@ def _robot(job: Job, asked: RobotOptions) -> dict[str, RobotMotion | None]:
         read = read_joint_states(job.source.partition("#")[0], asked.joints)
     elif asked.joints:
         read = read_csv(Path(asked.joints))
+    if asked.robot and len(job.tracks) > 1:
+        raise ConfigError("a robot follows one person: --person primary or a track id")
     if asked.robot:
         made = retargeted(job.motion("recorded", job.tracks[0]), asked.robot, asked.mode)
     return {"robot": made, "state": read} if made is not None else {"robot": read}

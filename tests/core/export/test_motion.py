@@ -142,6 +142,20 @@ def test_nobody_one_frame_no_file_torn_file_each_has_a_message(tmp_path, open_bo
         read_input(str(torn), folder)
 
 
+def test_pictures_are_regressed_first(tmp_path):
+    from hsr_core.config import Settings
+    from hsr_core.export.inputs import InputOptions
+
+    settings = Settings().with_values({"regressor": "fake"})
+    recorded = read_input("synthetic", tmp_path, InputOptions(settings=settings, max_frames=5))
+    assert len(recorded.stamps) == 5
+    assert recorded.facts.kind == "source"
+    assert recorded.facts.regressor == "fake"
+    track = recorded.chosen("primary")[0]
+    assert track.has_raw
+    assert np.isfinite(track.read("joints", slice(0, 5))).all()
+
+
 def test_what_refine_wrote_is_one_person_seen_in_every_frame(tmp_path, open_body):
     from hsr_core.results import PARAMETERS
 

@@ -98,6 +98,14 @@ def test_a_robot_s_format_without_a_robot_says_how_to_get_one(recording, tmp_pat
         export(str(recording), "gmr", tmp_path / "m.pkl")
 
 
+def test_a_robot_follows_one_person(tmp_path, open_body):
+    path = write_recording(tmp_path / "people.npz", open_body, 6, second=range(6))
+    with pytest.raises(ConfigError, match="follows one person"):
+        export(str(path), "lerobot", tmp_path / "set", person="all", robot=RobotOptions("g1"))
+    with pytest.raises(ConfigError, match="one person a file"):
+        export(str(path), "bvh", tmp_path / "a.bvh", person="all")
+
+
 def test_retargeting_fills_the_commanded_joints_within_limits(recording, tmp_path):
     pytest.importorskip("pinocchio")
     pytest.importorskip("pink")
@@ -118,3 +126,24 @@ def test_retargeting_fills_the_commanded_joints_within_limits(recording, tmp_pat
     assert (known >= robot.lower - 1e-6).all()
     assert (known <= robot.upper + 1e-6).all()
     assert np.ptp(known, axis=0).max() > 0.01
+
+
+def test_joint_states_of_a_recording_are_the_measured_robot(tmp_path):
+    bags = pytest.importorskip("bags")
+    from hsr_core.errors import SourceError
+    from hsr_core.export.robot_motion import read_joint_states
+
+    kind = bags.STORE.types["sensor_msgs/msg/JointState"]
+    messages = []
+    for i in range(6):
+        stamp = BEGIN_NS + (i - (i == 4)) * STEP_NS  # one stamp twice
+        names = ["a", "b"] if i % 2 == 0 else ["b", "a"]
+        position = np.array([i, -i] if i % 2 == 0 else [-i, i], float)
+        message = kind(bags.header(stamp), names, position, np.zeros(0), np.zeros(0))
+        messages.append(("/joint_states", stamp, message))
+    bag = bags.write_bag(tmp_path / "bag", messages)
+    motion = read_joint_states(str(bag), "/joint_states")
+    assert motion.joint_names == ("a", "b")
+    np.testing.assert_array_equal(motion.position, [[i, -i] for i in (0, 1, 2, 3, 5)])
+    with pytest.raises(SourceError, match="/joint_states"):
+        read_joint_states(str(bag), "/joints")
