@@ -100,6 +100,11 @@ class Job:
             self._motions[key] = Motion(track, key[1], self.options.world)
         return self._motions[key]
 
+    @property
+    def assumed_world(self) -> str:
+        """What was assumed of the world; "" = nothing, or it played no part."""
+        return next((motion.world for motion in self._motions.values() if motion.assumes_world), "")
+
     def rate(self, motion: Motion) -> float:
         """Return the uniform rate that is wanted [Hz]."""
         return self.options.fps or motion.fps

@@ -79,7 +79,7 @@ class Motion:
 
     Attributes:
         smoothing: Of what: `zero-phase of raw` or `of recorded`.
-        world: What the world is, in words.
+        world: What the world is, in words. assumes_world: The camera's pose in it is not known.
         valid: (T,) bool: seen, and the world known.
         offsets: (55, 3) [m] of each joint from its parent at rest (x left, y up, z forward), one skeleton for all.
 
@@ -100,7 +100,7 @@ class Motion:
         self._zero_phase = smoothing == "zero-phase"
         of = "raw" if self._prefix else "recorded"
         self.smoothing = f"zero-phase of {of}" if self._zero_phase else smoothing
-        self._level = world == "level" or (world == "auto" and not track.knows_world)
+        self.assumes_world = self._level = world == "level" or (world == "auto" and not track.knows_world)
         self.world = WORLDS["level" if self._level else "recorded"]
         self.valid = track.seen()
         if not self._level:

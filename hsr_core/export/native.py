@@ -128,8 +128,7 @@ def _smoothed(job: Job, slots: dict[int, int], frames: slice) -> dict[str, Array
 def in_camera(motion: Motion, pose: Pose, at: slice) -> Pose:
     """Return a pose in the world in the camera's frame."""
     n = len(pose.stamps)
-    level = motion.world.startswith("ASSUMED")
-    T = np.broadcast_to(LEVEL_CAMERA, (n, 4, 4)) if level else motion.track.T_world_cam(at)
+    T = np.broadcast_to(LEVEL_CAMERA, (n, 4, 4)) if motion.assumes_world else motion.track.T_world_cam(at)
     R = np.swapaxes(T[:, :3, :3], -1, -2)
     rotmats = pose.rotmats.copy()
     rotmats[:, 0] = R @ rotmats[:, 0]

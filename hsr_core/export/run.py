@@ -84,8 +84,8 @@ def export(
         told = facts | told | ({"left_out": left_out} if left_out else {})
         if recorded.facts.damage:
             told["damage"] = recorded.facts.damage
-        if any(motion.world.startswith("ASSUMED") for motion in job._motions.values()):
-            told["world"] = next(motion.world for motion in job._motions.values())
+        if job.assumed_world:
+            told["world"] = job.assumed_world
         return told
 
 

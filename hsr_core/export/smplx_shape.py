@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,7 +86,7 @@ def shape_for(motion: Motion, mesh: SkinnedMesh) -> SmplxShape:
     if family != "EHMS":
         corrections = aligning(offsets, motion.offsets)
     shape = SmplxShape(betas, rest[0], offsets, corrections, family != "EHMS", 0.0)
-    return SmplxShape(**{**vars(shape), "residual_mm": _residual_mm(motion, shape)})
+    return replace(shape, residual_mm=_residual_mm(motion, shape))
 
 
 def joint_space(mesh: SkinnedMesh) -> tuple[Array, Array]:
