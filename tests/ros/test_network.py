@@ -32,7 +32,7 @@ def whitelist(path: str | Path) -> list[str]:
 
 @pytest.fixture
 def bring_up(ros_domain, tmp_path, monkeypatch):
-    for name in (network.RANGE, network.PEERS, *PROFILE_VARIABLES):
+    for name in (network.RANGE, network.PEERS, network.SERVER, *PROFILE_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     started = []
 
@@ -68,7 +68,17 @@ def until_frames(process: subprocess.Popen) -> str:
     raise AssertionError(f"the system did not come up:\n{text}")
 
 
-def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(bring_up):
+def check_with_default_transport(folder: Path, *arguments: str) -> str:
+    """Return what a program finds that was started without any of our settings, such as `ros2 topic echo`."""
+    untouched = folder / "untouched.xml"
+    untouched.write_text("<profiles/>")  # keeps our profile from being set
+    clean = {name: value for name, value in os.environ.items() if name != network.RANGE}
+    clean |= dict.fromkeys(PROFILE_VARIABLES, str(untouched))
+    command = [sys.executable, "-m", "hsr.health", "--limit", "20", *arguments]
+    return subprocess.run(command, env=clean, stdout=subprocess.PIPE, text=True, timeout=90).stdout.splitlines()[-1]
+
+
+def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(bring_up, tmp_path):
     pytest.importorskip("viser", reason="the web view needs viser: make setup")
     process = bring_up("--port", "0")
     text = until_frames(process)
@@ -81,6 +91,9 @@ def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(br
         assert sockets["tcp"] <= {"127.0.0.1"}
     assert bound([nodes["hsr.view_node"]])["tcp"] == {"127.0.0.1"}, "the page"
     assert re.search(r"view: http://127\.0\.0\.1:\d+", text)
+    # A program of this machine sees and hears it, and is heard.
+    found = check_with_default_transport(tmp_path, "--node", "/human/perception", "--topic", "/diagnostics")
+    assert found == "ok"
 
 
 def test_an_interface_that_is_not_there_ends_the_start_with_those_that_are(bring_up):
@@ -130,6 +143,7 @@ def test_an_interface_is_used_beside_the_loopback(tmp_path, monkeypatch):
         ("", {network.RANGE: "SUBNET"}),
         ("", {network.RANGE: "SYSTEM_DEFAULT"}),
         ("", {network.PEERS: "10.0.0.7"}),
+        ("", {network.SERVER: "10.0.0.7:11811"}),
     ],
 )
 def test_the_network_is_opened_by_the_option_and_by_ros_own_variables(tmp_path, interface, opened):

@@ -16,7 +16,7 @@ from hsr_core.errors import ConfigError
 from .environment import PROFILE_VARIABLES, large_message_profile, transport_environment, uses_fastdds
 
 LOOPBACK = "127.0.0.1"
-RANGE, PEERS = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS"
+RANGE, PEERS, SERVER = "ROS_AUTOMATIC_DISCOVERY_RANGE", "ROS_STATIC_PEERS", "ROS_DISCOVERY_SERVER"
 _NAMESPACE = "http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles"
 _SIOCGIFADDR = 0x8915
 
@@ -30,8 +30,8 @@ def network_environment(
 
     Args:
         dds_profile: As in `transport_environment`.
-        interface: "" = loopback, unless ROS_AUTOMATIC_DISCOVERY_RANGE or ROS_STATIC_PEERS open the network; `all`; or
-            the name or IPv4 address of an interface, which is used beside the loopback.
+        interface: "" = loopback, unless ROS_AUTOMATIC_DISCOVERY_RANGE, ROS_STATIC_PEERS or ROS_DISCOVERY_SERVER open
+            the network; `all`; or the name or IPv4 address of an interface, which is used beside the loopback.
         folder: Where the profile is written.
         environ: The environment that is added to; the current one if None.
 
@@ -58,7 +58,8 @@ def network_environment(
 
 def opened_by_ros(environ: Mapping[str, str]) -> bool:
     """True when ROS's own variables ask for other machines."""
-    return environ.get(RANGE, "").upper() in ("SUBNET", "SYSTEM_DEFAULT") or bool(environ.get(PEERS))
+    named = environ.get(PEERS) or environ.get(SERVER)
+    return bool(named) or environ.get(RANGE, "").upper() in ("SUBNET", "SYSTEM_DEFAULT")
 
 
 def addresses(interface: str) -> list[str]:
