@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 from harness import Perception, Rig, best_effort, camera_info, image, level, values
@@ -275,6 +277,28 @@ def test_mesh_without_listeners_is_no_fault():
 
 def gpu(**changes) -> GpuReading:
     return dataclasses.replace(GpuReading("G", 1000.0, 8000.0, 500.0, 60.0, 100.0, 0.95, 90.0), **changes)
+
+
+def test_the_sensors_are_those_of_the_gpu_in_use(monkeypatch):
+    """By its UUID: CUDA's first GPU may be any of the machine's."""
+    looked = []
+    library = SimpleNamespace(
+        NVML_CLOCK_SM=1, NVML_TEMPERATURE_GPU=0, nvmlInit=lambda: None, nvmlDeviceGetHandleByUUID=looked.append,
+        nvmlDeviceGetMaxClockInfo=lambda *_: 2000, nvmlDeviceGetTemperature=lambda *_: 61,
+        nvmlDeviceGetPowerUsage=lambda *_: 90_000, nvmlDeviceGetClockInfo=lambda *_: 1000,
+        nvmlDeviceGetUtilizationRates=lambda *_: SimpleNamespace(gpu=70),
+    )  # fmt: skip
+    cuda = SimpleNamespace(
+        is_initialized=lambda: True, mem_get_info=lambda: (1e9, 8e9), get_device_name=lambda: "G",
+        memory_reserved=lambda: 5e8, current_device=lambda: 0,
+        get_device_properties=lambda device: SimpleNamespace(uuid="8a1b"),
+    )  # fmt: skip
+    monkeypatch.setitem(sys.modules, "pynvml", library)
+    monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(cuda=cuda))
+    assert read_gpu() == GpuReading("G", 7000.0, 8000.0, 500.0, 61.0, 90.0, 0.5, 70.0)
+    assert looked == ["GPU-8a1b"]
+    cuda.get_device_properties = lambda device: SimpleNamespace()  # a torch that does not know it
+    assert math.isnan(read_gpu().temperature_c)
 
 
 def test_a_gpu_that_is_full_slow_or_gone():

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from .diagnostics import Status
 
@@ -45,16 +46,18 @@ def read_gpu() -> GpuReading | None:
         return None
     free, total = torch.cuda.mem_get_info()
     name, own = torch.cuda.get_device_name(), torch.cuda.memory_reserved()
-    return GpuReading(name, (total - free) / 1e6, total / 1e6, own / 1e6, **_sensors(torch.cuda.current_device()))
+    return GpuReading(name, (total - free) / 1e6, total / 1e6, own / 1e6, **_sensors(torch))
 
 
-def _sensors(device: int) -> dict[str, float]:
+def _sensors(torch: Any) -> dict[str, float]:
     """Return what NVIDIA's library tells; nothing where it is not installed, or keeps it to itself."""
     try:
         import pynvml
 
         pynvml.nvmlInit()
-        handle = pynvml.nvmlDeviceGetHandleByIndex(device)
+        # Not by its number: CUDA's is another one where CUDA_VISIBLE_DEVICES is set.
+        uuid = torch.cuda.get_device_properties(torch.cuda.current_device()).uuid
+        handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         highest = pynvml.nvmlDeviceGetMaxClockInfo(handle, pynvml.NVML_CLOCK_SM)
         return {
             "temperature_c": float(pynvml.nvmlDeviceGetTemperature(handle, pynvml.NVML_TEMPERATURE_GPU)),
@@ -62,7 +65,7 @@ def _sensors(device: int) -> dict[str, float]:
             "clock_share": pynvml.nvmlDeviceGetClockInfo(handle, pynvml.NVML_CLOCK_SM) / max(highest, 1),
             "busy_percent": float(pynvml.nvmlDeviceGetUtilizationRates(handle).gpu),
         }
-    except Exception:  # its errors are those of a driver: any of them means that there is nothing to show
+    except Exception:  # no such module, an older torch, a driver: any of them means that there is nothing to show
         return {}
 
 
