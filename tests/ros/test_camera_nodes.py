@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from harness import camera_info, image
+from hsr import camera_nodes
 from hsr.camera_nodes import read_cameras
 from hsr_msgs.msg import HumanArray
+from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import CameraInfo, Image
 from test_launch import needs_launch
 
@@ -83,6 +86,28 @@ def test_a_long_value_reaches_the_node_whole(tmp_path):
     (node,) = read_cameras(written(tmp_path, [entry("front", **{"body_model.path": path})]))
     (word,) = [word for word in node.arguments() if word.startswith("body_model.path:=")]
     assert yaml.safe_load(word.partition(":=")[2]) == path
+
+
+def test_an_error_of_one_node_ends_all_and_a_shutdown_is_none(monkeypatch, capfd):
+    ended = []
+    monkeypatch.setattr(camera_nodes.rclpy, "ok", lambda: not ended)
+    monkeypatch.setattr(camera_nodes.rclpy, "try_shutdown", lambda: ended.append(True))
+
+    def run(error: Exception) -> list[str]:
+        def configure() -> None:
+            raise error
+
+        broken: list[str] = []
+        node = SimpleNamespace(trigger_configure=configure, get_namespace=lambda: "/front/human")
+        camera_nodes.run_node(node, True, broken)
+        return broken
+
+    assert run(ExternalShutdownException()) == []
+    assert ended == []
+    assert run(RuntimeError("a wire is loose")) == ["/front/human"]
+    assert ended == [True]
+    assert "a wire is loose" in capfd.readouterr().err
+    assert run(RuntimeError("of the end itself")) == []
 
 
 def load():

@@ -20,8 +20,8 @@ import math
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -128,14 +128,25 @@ class _OneAfterTheOther:
             return self._open(settings)
 
 
-def run_node(node: GuardedNode, autostart: bool) -> None:
-    """Configure, activate, and spin to the end."""
-    with suppress(ExternalShutdownException):
+def run_node(node: GuardedNode, autostart: bool, broken: list[str]) -> None:
+    """Configure, activate, and spin to the end.
+
+    Args:
+        broken: Gets the node's namespace if it ends by an error. All nodes then end, so that launch starts them again.
+    """
+    try:
         if autostart:
             node.trigger_configure()
             if node.state_label == "inactive":
                 node.trigger_activate()
         spin(node)
+    except ExternalShutdownException:
+        pass
+    except Exception:
+        if rclpy.ok():
+            broken.append(node.get_namespace())
+            traceback.print_exc()
+            rclpy.try_shutdown()
 
 
 def main(open_stream: Callable[[Settings], Stream] = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
@@ -149,8 +160,10 @@ def main(open_stream: Callable[[Settings], Stream] = open_stream, node: type[Per
             nodes = [node(open_one, cli_args=camera.arguments()) for camera in read_cameras(options.cameras)]
         except HsrError as error:
             sys.exit(f"camera_nodes: {error}")
+        broken: list[str] = []
         threads = [
-            threading.Thread(target=run_node, args=(one, options.autostart), name=one.get_namespace()) for one in nodes
+            threading.Thread(target=run_node, args=(one, options.autostart, broken), name=one.get_namespace())
+            for one in nodes
         ]
         for thread in threads:
             thread.start()
@@ -158,6 +171,8 @@ def main(open_stream: Callable[[Settings], Stream] = open_stream, node: type[Per
         for thread in threads:
             thread.join()
         rclpy.try_shutdown()
+    if broken:
+        sys.exit(f"camera_nodes: ended by an error of {', '.join(broken)}")
 
 
 if __name__ == "__main__":
