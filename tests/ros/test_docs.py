@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 from hsr.node_parameters import SOURCE
+from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
 
 from hsr_core.config import describe
 

@@ -228,7 +228,7 @@ class Bringup:
             raise BringupError("the body model could not be loaded; see above")
 
     def _open_node(self) -> None:
-        rclpy.init(signal_handler_options=SignalHandlerOptions.NO)
+        rclpy.init(args=[], signal_handler_options=SignalHandlerOptions.NO)  # --set is not a remapping
         self._node = rclpy.create_node("bringup", namespace="human")
         self._opened_s = time.monotonic()
         self._executor = SingleThreadedExecutor()
