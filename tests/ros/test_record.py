@@ -293,10 +293,16 @@ def test_raw_images_become_jpegs_with_the_right_colours(rig, perception, tmp_pat
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
 def test_what_ends_hsr_record_ends_the_recording_in_order(rig, perception, tmp_path, number):
     command = [sys.executable, "-m", "hsr_core.cli", "record", str(tmp_path / "run")]
-    process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals)
+    log = tmp_path / "log"
+    with log.open("w") as stderr:
+        process = subprocess.Popen(
+            command, env=rig.environ, stdout=subprocess.PIPE, stderr=stderr, text=True, preexec_fn=heed_signals
+        )
     try:
         file = tmp_path / "run" / "run.mcap"
-        perception.feed(lambda: file.exists() and file.stat().st_size > 10_000, "the first chunks")
+        perception.feed(lambda: all(name in log.read_text() for name in HEARD), "something of everything")
+        perception.feed_until_more(perception.people, "people", n=20)
+        perception.feed(lambda: file.stat().st_size > 10_000, "the first chunks")
         process.send_signal(number)
         out, _ = process.communicate(timeout=20)
     finally:
