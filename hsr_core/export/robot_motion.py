@@ -168,7 +168,7 @@ def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
 
 def _people(motion: Motion, at: slice) -> Iterator[object]:
     """Yield a `retarget.Human` for each frame, None where the person is missing."""
-    from ..retarget.human import POINTS, SMPLX_NAMES, Human
+    from ..retarget.human import POINTS, SMPLX_NAMES, Human, hand_points
 
     joints_of = [J[SMPLX_NAMES[name]] for name in POINTS]
     pose = motion.read(at)
@@ -181,7 +181,7 @@ def _people(motion: Motion, at: slice) -> Iterator[object]:
             yield None
             continue
         hands = {
-            f"{side}_hand": _hand(joints[i], rotations[i], side)
+            f"{side}_hand": hand_points(joints[i], rotations[i], side)
             for side, part in (("left", Part.LEFT_HAND), ("right", Part.RIGHT_HAND)) if int(parts[i]) & part
         }  # fmt: skip
         seen = np.nan_to_num(score[i][joints_of], nan=1.0) >= _MIN_JOINT_SCORE
@@ -193,16 +193,6 @@ def _people(motion: Motion, at: slice) -> Iterator[object]:
 
 _MIN_JOINT_SCORE = 0.3
 """Joints below count as not seen, as in a live session."""
-_TIP = 0.8
-
-
-def _hand(joints: Array, rotations: Array, side: str) -> Array:
-    """Return the 21 points of a hand in the wrist's axes: wrist, then each finger from its base to its tip."""
-    wrist = J[f"{side}_wrist"]
-    ids = [J[f"{side}_{finger}{i}"] for finger in ("thumb", "index", "middle", "ring", "pinky") for i in (1, 2, 3)]
-    fingers = ((joints[ids] - joints[wrist]) @ rotations[wrist]).reshape(5, 3, 3)
-    tips = fingers[:, 2] + _TIP * (fingers[:, 2] - fingers[:, 1])
-    return np.concatenate([np.zeros((1, 3)), np.concatenate([fingers, tips[:, None]], axis=1).reshape(20, 3)])
 
 
 def nearest(name: str, known: Sequence[str]) -> str:

@@ -119,7 +119,7 @@ def from_estimate(
     joints = np.asarray(person.joints, np.float64)
     seen = np.asarray(person.regression.joint_score)[_FROM_SMPLX] >= min_joint_score
     hands = {
-        f"{side}_hand": _hand(joints, person.joint_rotmats, side)
+        f"{side}_hand": hand_points(joints, person.joint_rotmats, side)
         for side in ("left", "right")
         if _SEEN_PART[side] & person.regression.parts
     }
@@ -206,7 +206,7 @@ def mirrored(person: Human) -> Human:
     )
 
 
-def _hand(joints: Array, rotmats: Array, side: str) -> Array:
+def hand_points(joints: Array, rotmats: Array, side: str) -> Array:
     """Return the 21 points of a hand about its wrist, in the wrist joint's axes; the tips go on from the last bone."""
     wrist = J[f"{side}_wrist"]
     fingers = ((joints[_HAND_JOINTS[side]] - joints[wrist]) @ np.asarray(rotmats[wrist], np.float64)).reshape(5, 3, 3)
