@@ -160,6 +160,9 @@ class Bringup:
         arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}", *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
+        if options.refine and camera.source == "clip":
+            # On a CPU a window takes as long as it lasts: the clip's passers-by would take each second turn.
+            arguments += _set("people.max", 1)
         for pair in options.set:
             arguments += ["-p", pair]
         self._start("perception", options.perception_module, arguments)
