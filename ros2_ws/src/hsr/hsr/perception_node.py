@@ -40,6 +40,7 @@ from .worker import Worker
 
 WATCH_PERIOD_S = 0.25
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
+LIBRARY = ("hsr_core.body", "hsr_core.stream")
 OpenStream = Callable[[Settings], Stream]
 
 
@@ -250,8 +251,9 @@ class PerceptionNode(GuardedNode):
         self._diagnostics.publish(diagnostics.to_msg(statuses, label, camera_frame, stamp))
 
 
-def main(open_stream: OpenStream = open_stream, node: type[PerceptionNode] = PerceptionNode) -> None:
-    run("perception", partial(node, open_stream))
+def main(make_stream: OpenStream | None = None, node: type[PerceptionNode] = PerceptionNode) -> None:
+    """Run the node; on the library's stream if `make_stream` is None."""
+    run("perception", partial(node, make_stream or open_stream), ahead=() if make_stream else LIBRARY)
 
 
 if __name__ == "__main__":

@@ -74,6 +74,7 @@ class Parts:
             part.close()
 
 
+LIBRARY = ("hsr_core.body", "hsr_core.refine.online")
 OpenParts = Callable[[RefinerSettings], Parts]
 
 
@@ -344,9 +345,10 @@ def leave_cores_to_others() -> None:
         os.environ.setdefault(name, value)
 
 
-def main(open_parts: OpenParts = open_parts, node: type[RefineNode] = RefineNode) -> None:
+def main(make_parts: OpenParts | None = None, node: type[RefineNode] = RefineNode) -> None:
+    """Run the node; on the library's refiner if `make_parts` is None."""
     leave_cores_to_others()
-    run("refiner", partial(node, open_parts))
+    run("refiner", partial(node, make_parts or open_parts), ahead=() if make_parts else LIBRARY)
 
 
 if __name__ == "__main__":

@@ -147,7 +147,7 @@ class Soak:
 
     def _draw(self, kills: bool) -> str:
         """Return the next trouble: each kind once, in random order, before any comes again."""
-        possible = [kind for kind in self._options.kinds if kills or kind != "node killed"]
+        possible = [kind for kind in self._options.kinds if kills or kind != "node killed"] or list(self._options.kinds)
         self._bag = [kind for kind in self._bag if kind in possible]
         if not self._bag:
             self._bag = possible
