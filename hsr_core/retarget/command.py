@@ -76,6 +76,7 @@ class Command:
         seq: Rises by one with each command of an engagement.
         joint_names: Commanded joints, in the URDF's order.
         position, velocity: (n,) [rad], [rad/s]; arrays of their own.
+        target: The posture that was wished for, before the governor's bounds, (n,) [rad]; the solver's own.
         T_world_base: (4, 4) of a floating base, else None.
         state, flags: See `State` and `Flag`.
         task_error_m, task_error_rad: By human part: how far the robot's posture is from the unlimited target.
@@ -89,6 +90,7 @@ class Command:
     joint_names: tuple[str, ...]
     position: Array
     velocity: Array
+    target: Array
     T_world_base: Array | None
     state: State
     flags: Flag

@@ -347,6 +347,7 @@ class Governor:
             joint_names=self.robot.joint_names,
             position=motion.q.copy(),
             velocity=motion.v.copy(),
+            target=target.position,
             T_world_base=target.T_world_base,
             state=self.state,
             flags=flags,
