@@ -106,6 +106,28 @@ class GroundSettings:
 
 
 @dataclass(frozen=True)
+class FingerSettings:
+    """Of hands that follow by fingertip vectors; the numbers of lengths are a grown person's."""
+
+    iterations: int = setting(6, "Most iterations per source frame", low=1, high=50)
+    huber_m: float = setting(0.02, "Beyond this a vector's error counts linearly [m]", low=0.001, high=1)
+    still_cost: float = setting(
+        4e-3, "Pull to the last command, per rad², against 1 per metre of the vectors' mean error", low=1e-5, high=1
+    )
+    pinch_near_m: float = setting(
+        0.02, "Thumb and finger tip nearer than this pinch: the robot's tips meet [m]", low=0, high=0.1
+    )
+    pinch_far_m: float = setting(0.05, "Farther than this they do not; between, it fades [m]", low=0.005, high=0.2)
+    pinch_weight: float = setting(100.0, "Of a pinch, against a vector's 1; 0 = off", low=0, high=1000)
+    unseen: str = setting(
+        "neutral",
+        "A hand that is no longer seen: back to the neutral posture slowly, or keep its fingers",
+        choices=("neutral", "keep"),
+    )
+    return_s: float = setting(1.5, "Time constant of the way back [s]", low=0.1, high=30)
+
+
+@dataclass(frozen=True)
 class TeleopSettings:
     """Everything between a person's joints and a robot's command."""
 
@@ -127,6 +149,7 @@ class TeleopSettings:
     solver: SolverSettings = field(default_factory=SolverSettings)
     collision: CollisionSettings = field(default_factory=CollisionSettings)
     ground: GroundSettings = field(default_factory=GroundSettings)
+    fingers: FingerSettings = field(default_factory=FingerSettings)
 
 
 def check(settings: TeleopSettings, fastest_rad_s: float) -> None:
@@ -158,4 +181,9 @@ def check(settings: TeleopSettings, fastest_rad_s: float) -> None:
         raise ConfigError(
             "collision: clearance_m < enter_m <= leave_m is needed, not "
             f"{collision.clearance_m:g}, {collision.enter_m:g}, {collision.leave_m:g}"
+        )
+    if settings.fingers.pinch_far_m <= settings.fingers.pinch_near_m:
+        raise ConfigError(
+            f"fingers.pinch_far_m {settings.fingers.pinch_far_m:g} must be more than fingers.pinch_near_m "
+            f"{settings.fingers.pinch_near_m:g}"
         )
