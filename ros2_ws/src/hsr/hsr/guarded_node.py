@@ -11,22 +11,27 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import rclpy
+from diagnostic_msgs.msg import DiagnosticArray
+from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
+from rclpy.duration import Duration
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
 from hsr_core.errors import HsrError
 
+from . import diagnostics, params, qos
 from .lifecycle import GuardedLifecycleNode
 from .notices import Notices
 from .parameter_files import refuse_unknown
-from .params import declare_common
 from .signals import ros
 from .startup import Startup
+from .stats import Counters
 
 T = TypeVar("T")
 
+WATCH_PERIOD_S = 0.25
 LINGER_S = 0.2
 START_UP_WAKE_S = 0.1
 CANCEL_LIMIT_S = 2.0
@@ -34,19 +39,57 @@ CANCEL_LIMIT_S = 2.0
 
 
 class GuardedNode(GuardedLifecycleNode):
-    """A guarded lifecycle node whose configure takes long.
+    """A guarded lifecycle node with settings, with diagnostics in every state, and whose configure may take long.
+
+    Beside the transitions a subclass overrides `apply`, `begin_anew`, `watch` and `statuses`; it has `_settings`,
+    `_counters` and `_notices`.
+
+    Args:
+        defaults: Its settings, which are declared as parameters.
 
     Attributes:
         abandoned: True when the process was told to end in the middle of a start-up or of work that does not stop.
+
+    Raises:
+        ConfigError: A parameter was given that has a wrong value or that the node does not have.
     """
 
-    def __init__(self, name: str, **kwargs) -> None:
+    def __init__(self, name: str, defaults: Any, **kwargs) -> None:
         self.abandoned = False
         self._startup: Startup | None = None
-        super().__init__(name, **kwargs)
+        super().__init__(name, namespace="human", **kwargs)
+        self._notices, self._counters = Notices(self.get_logger()), Counters()
+        self._defaults, self._settings = defaults, params.declare_parameters(self, defaults)
+        params.declare_common(self)
+        refuse_unknown(self)
+        params.watch_parameters(self, self._on_settings, defaults)
+        # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
+        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS' own time may stand still, and that must be said
+        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics, clock=steady)
+        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self.watch, clock=steady)
+        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
+        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
 
-    def publish_diagnostics(self) -> None:
-        """Tell how the node is; called every `diagnostics_period_s`, also during a start-up."""
+    def apply(self, settings: Any) -> None:
+        """Take settings that changed while running; called in any state."""
+
+    def begin_anew(self, reason: str) -> None:
+        """Forget what was before now, for time went back; called in any state."""
+
+    def watch(self) -> None:
+        """Look after what sends no event; called every `WATCH_PERIOD_S` in any state."""
+
+    def statuses(self) -> list[diagnostics.Status]:
+        """Return how the node's parts are, for /diagnostics; called in any state, also during a start-up."""
+        return []
+
+    def hardware_id(self) -> str:
+        """Return the camera's frame for /diagnostics, "" where unknown."""
+        return ""
+
+    def do_configure(self) -> None:
+        self._settings = params.current_settings(self, self._defaults)
 
     def start_up(self, make: Callable[[], T]) -> T:
         """Make something in a thread of its own, for it may take minutes: diagnostics and signals must not wait."""
@@ -75,16 +118,27 @@ class GuardedNode(GuardedLifecycleNode):
         startup = self._startup
         return (startup.step, startup.elapsed_s) if startup else (None, 0.0)
 
-    def declare_common_parameters(self) -> None:
-        """Declare what these nodes have beside their settings; refuse what was given and none of them declares."""
-        declare_common(self)
-        refuse_unknown(self)
+    def publish_diagnostics(self) -> None:
+        """Tell how the node is; called every `diagnostics_period_s`, also during a start-up."""
+        self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
+        lifecycle = diagnostics.lifecycle_status(self.state_label, self.failure, *self.start_up_progress())
+        label = diagnostics.node_label(self.get_name(), self.get_namespace())
+        stamp = self.get_clock().now().to_msg()
+        self._diagnostics.publish(diagnostics.to_msg([lifecycle, *self.statuses()], label, self.hardware_id(), stamp))
 
     def diagnostics_period_s(self) -> float:
         return self.get_parameter("diagnostic_updater.period").value
 
     def service_timeout_s(self) -> float:
         return self.get_parameter("service_timeout_s").value
+
+    def _on_settings(self, settings: Any) -> None:
+        self._settings = settings
+        self.apply(settings)
+
+    def _on_clock_jump(self, jump: TimeJump) -> None:
+        self._counters.add("clock_jumps")
+        self.begin_anew("the ROS clock went back or changed its source")
 
 
 def run(name: str, make: Callable[[], GuardedNode], ahead: Sequence[str] = ()) -> None:

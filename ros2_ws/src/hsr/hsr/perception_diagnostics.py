@@ -19,8 +19,6 @@ from .outputs import Outputs
 from .pipeline import Pipeline, Stream
 from .stats import Counters
 
-SHOWN_S = 5.0
-"""How long after it happened an error is shown."""
 REFUSED = {"people.min_score": "below_min_score", "people.min_height_px": "below_min_height"}
 """Settings that keep people out, and the library's counts of it."""
 
@@ -92,7 +90,7 @@ class PerceptionDiagnostics:
             publishers=qos.describe_publishers(node, topic),
             hint=hint,
             drops={name: counts[name] for name in Counters.FRAME},
-            last_bad=pipeline.bad if time.monotonic() - pipeline.bad_s < SHOWN_S else "",
+            last_bad=str(pipeline.bad),
         )
         status = diagnostics.camera_status(view)
         status.values |= {"camera_info": node.resolve_topic_name("camera_info"), "paused": camera_input.paused,
@@ -111,13 +109,12 @@ class PerceptionDiagnostics:
         stream: Stream,
         counts: dict[str, int],
     ) -> Status:
-        recent_error = pipeline.error if time.monotonic() - pipeline.error_s < SHOWN_S else ""
         stages = {name: window.percentiles(50, 99) for name, window in pipeline.work_ms.copy().items()}
         engine = getattr(getattr(stream, "regressor", None), "engine_reason", "")
         camera_hz = 0.0 if camera_input.paused else camera_input.rate.hz()
         return diagnostics.inference_status(
-            settings.regressor, settings.device, engine, camera_hz, pipeline.rate.hz(), stages, recent_error,
-            counts.get("errors", 0), counts.get("nan_people", 0),
+            settings.regressor, settings.device, engine, camera_hz, pipeline.rate.hz(), stages,
+            str(pipeline.errors.recent), counts.get("errors", 0), counts.get("nan_people", 0),
         )  # fmt: skip
 
     def _people(self, settings: Settings, pipeline: Pipeline, stream: Stream) -> Status:

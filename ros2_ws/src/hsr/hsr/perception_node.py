@@ -16,29 +16,23 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
-
 from hsr_core import progress
 from hsr_core.config import Settings
 
-from . import diagnostics, params, qos
+from . import diagnostics
 from .cameras import CameraBook
 from .depth_input import DepthInput, open_depth_input
 from .environment import give_back_memory
 from .guarded_node import GuardedNode, run
 from .image_input import ImageInput, Incoming
-from .notices import Notices
 from .outputs import Outputs
+from .params import DEFAULTS
 from .perception_diagnostics import PerceptionDiagnostics
 from .pipeline import Pipeline, Stream
 from .services import Services
-from .stats import Counters
 from .tf_input import TfInput, check_world_frame
 from .worker import Worker
 
-WATCH_PERIOD_S = 0.25
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
 LIBRARY = ("hsr_core.body", "hsr_core.stream")
 OpenStream = Callable[[Settings], Stream]
@@ -69,14 +63,9 @@ class PerceptionNode(GuardedNode):
     """`/human/perception`. See docs/ros.md for topics, services and parameters."""
 
     def __init__(self, open_stream: OpenStream = open_stream, **kwargs) -> None:
-        super().__init__("perception", namespace="human", **kwargs)
+        super().__init__("perception", DEFAULTS, **kwargs)
         self._open_stream = open_stream
-        self._notices = Notices(self.get_logger())
-        self._settings = params.declare_parameters(self)
-        self.declare_common_parameters()
-        params.watch_parameters(self, self._on_settings)
         self._cameras = CameraBook(self._notices)
-        self._counters = Counters()
         self._stream: Stream | None = None
         self._outputs: Outputs | None = None
         self._pipeline: Pipeline | None = None
@@ -85,19 +74,12 @@ class PerceptionNode(GuardedNode):
         self._tf: TfInput | None = None
         self._depth: DepthInput | None = None
         Services(self, self._active_parts, self._restart, self._pause, self.service_timeout_s)
-        # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
         self._health = PerceptionDiagnostics(self, self._counters)
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS' own time may stand still, and that must be said
-        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics, clock=steady)
-        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch, clock=steady)
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
-        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
 
     # Transitions
 
     def do_configure(self) -> None:
-        self._settings = params.current_settings(self)
+        super().do_configure()
         check_world_frame(self._settings.world_frame)
         self._stream = self.start_up(partial(self._open_stream, self._settings))
         self._outputs = Outputs(
@@ -186,13 +168,11 @@ class PerceptionNode(GuardedNode):
         self._discard()
         return self._worker.call(self._pipeline.restart)
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
-        self._counters.add("clock_jumps")
+    def begin_anew(self, reason: str) -> None:
         if self._input is not None:
-            self._restart("the ROS clock went back or changed its source")
+            self._restart(reason)
 
-    def _on_settings(self, settings: Settings) -> None:
-        self._settings = settings
+    def apply(self, settings: Settings) -> None:
         if self._pipeline is not None:
             self._worker.call(lambda: self._pipeline and self._pipeline.configure(settings))
 
@@ -223,18 +203,14 @@ class PerceptionNode(GuardedNode):
 
     # Watching and telling
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         if self._input is not None:
             self._input.watch()
         if self._depth is not None:
             self._depth.watch()
 
-    def publish_diagnostics(self) -> None:
-        self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
-        statuses = [
-            diagnostics.lifecycle_status(self.state_label, self.failure, *self.start_up_progress()),
-            *self._health.always(self._input, self._outputs),
-        ]
+    def statuses(self) -> list[diagnostics.Status]:
+        statuses = self._health.always(self._input, self._outputs)
         if self._outputs is not None:
             statuses.append(self._outputs.rep155.status())
         if self._input is not None:
@@ -245,10 +221,10 @@ class PerceptionNode(GuardedNode):
             statuses.append(self._tf.lookup.status())
         if self._depth is not None:
             statuses.append(self._depth.status(getattr(self._stream, "counters", None)))
-        camera_frame = self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
-        stamp = self.get_clock().now().to_msg()
-        label = diagnostics.node_label(self.get_name(), self.get_namespace())
-        self._diagnostics.publish(diagnostics.to_msg(statuses, label, camera_frame, stamp))
+        return statuses
+
+    def hardware_id(self) -> str:
+        return self._pipeline.result.frame_id if self._pipeline and self._pipeline.result else ""
 
 
 def main(make_stream: OpenStream | None = None, node: type[PerceptionNode] = PerceptionNode) -> None:

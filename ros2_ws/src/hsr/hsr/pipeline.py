@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import threading
 import time
-import traceback
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
@@ -16,7 +15,7 @@ from rclpy.clock import Clock
 from sensor_msgs.msg import CompressedImage
 
 from hsr_core.config import Settings
-from hsr_core.errors import BadFrame, DeviceError
+from hsr_core.errors import BadFrame
 from hsr_core.types import Array, Frame, FrameResult, HumanEstimate
 
 from . import convert
@@ -28,6 +27,7 @@ from .outputs import Outputs
 from .snapshot import save_snapshot, snapshot_folder
 from .stats import Counters, Rate, Window
 from .tf_input import WorldLookup
+from .worker_errors import Recent, WorkerErrors
 
 if TYPE_CHECKING:
     from hsr_core.stream import DepthOf
@@ -62,9 +62,8 @@ class Pipeline:
         result: The last published result, or None.
         latency_ms: Stamp of the image to the last output, of the newest frames.
         work_ms: Durations of the stages of the newest frames, by name.
-        error_s: Monotonic time of the last exception of the library.
-        error: That exception as text.
-        bad, bad_s: The same of the last image that could not be used.
+        errors: The exceptions of the library.
+        bad: Why an image of the last seconds could not be used.
     """
 
     def __init__(
@@ -86,14 +85,13 @@ class Pipeline:
         self._stream, self._outputs, self._cameras = stream, outputs, cameras
         self._counters, self._notices, self._settings, self._clock = counters, notices, settings, clock
         self._epoch, self._ages_mean_something, self._too_old = epoch, ages_mean_something, too_old
-        self._on_device_error = on_device_error
         self._world, self._depth = world, depth
         self.result: FrameResult | None = None
         self.rate = Rate()
         self.latency_ms = Window()
         self.work_ms: dict[str, Window] = {}
-        self.error, self.error_s = "", -float("inf")
-        self.bad, self.bad_s = "", -float("inf")
+        self.errors = WorkerErrors(counters, notices, on_device_error)
+        self.bad = Recent()
         self._nan_frames = 0
         self._snapshots: list[tuple[str, Future[Path]]] = []
 
@@ -138,16 +136,10 @@ class Pipeline:
         """Count an image that could not be used, or an exception of the library, and go on; a lost GPU is handed on."""
         self._counters.add("dropped_bad")
         if isinstance(error, BadFrame):
-            self.bad, self.bad_s = str(error), time.monotonic()
+            self.bad.set(str(error))
             self._notices.warn(("bad", str(error)), f"image dropped: {error}", every_s=60.0)
-            return
-        self._counters.add("errors")
-        self.error, self.error_s = f"{type(error).__name__}: {error}", time.monotonic()
-        text = "".join(traceback.format_exception(error))
-        self._notices.error(("error", type(error)), f"frame dropped after an exception:\n{text}", every_s=10.0)
-        if isinstance(error, DeviceError):
-            # As text: the exception's frames hold the network, and with it the memory that is to be freed.
-            self._on_device_error(self.error)
+        else:
+            self.errors.add(error, "frame dropped")
 
     def configure(self, settings: Settings) -> None:
         """Take live settings between two frames."""
@@ -218,8 +210,9 @@ class Pipeline:
         self._notices.warn("nan", "a person with NaN parameters was dropped", every_s=10.0)
         if self._nan_frames == NAN_FRAMES_BEFORE_RESET:
             self._stream.reset()
-            self.error, self.error_s = f"NaN in {NAN_FRAMES_BEFORE_RESET} frames in a row", time.monotonic()
-            self._notices.error("nan reset", f"{self.error}: tracks and filters were reset", every_s=10.0)
+            text = f"NaN in {NAN_FRAMES_BEFORE_RESET} frames in a row"
+            self.errors.recent.set(text)
+            self._notices.error("nan reset", f"{text}: tracks and filters were reset", every_s=10.0)
         return dataclasses.replace(result, people=people)
 
     def _measure(self, incoming: Incoming, stage_ms: dict[str, float]) -> None:

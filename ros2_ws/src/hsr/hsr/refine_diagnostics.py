@@ -11,7 +11,6 @@ from .refine_pipeline import RefinePipeline
 from .stats import Counters
 
 NONE_ACCEPTED_S = 60.0
-ERROR_SHOWN_S = 5.0
 _SHOWN = (
     "pairs", "frames", "thinned", "dropped_busy", "unpaired", "dropped_stale", "dropped_bad", "no_camera_info",
     "bad_people", "no_mask", "bad_mask", "no_depth", "windows", "accepted", "rejected", "stale_windows", "interrupted",
@@ -35,8 +34,8 @@ def windows_status(pipeline: RefinePipeline, counters: Counters, people_hz: floa
         status.values["perception_slower_by"] = f"{100 * (ratio - 1):.0f} %"
     if no_stamps:
         status.error("images have no stamps: people cannot be paired with them")
-    if now_s - pipeline.error_s < ERROR_SHOWN_S:
-        status.error(pipeline.error)
+    if recent := str(pipeline.errors.recent):
+        status.error(recent)
     accepted = list(pipeline.accepted)
     if accepted and sum(accepted) < 0.5 * len(accepted):
         status.warn(f"{len(accepted) - sum(accepted)} of the last {len(accepted)} windows rejected")

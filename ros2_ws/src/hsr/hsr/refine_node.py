@@ -18,19 +18,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.clock import Clock, ClockType, JumpThreshold, TimeJump
-from rclpy.duration import Duration
-
 from hsr_core import progress
 from hsr_core.depth import DepthSelector
 from hsr_core.mask import MaskSelector
 
-from . import diagnostics, params, qos, refine_diagnostics
+from . import diagnostics, qos, refine_diagnostics
 from .cameras import CameraBook
 from .environment import profile_status
 from .guarded_node import GuardedNode, run
-from .notices import Notices
 from .pairing import Pairing
 from .refine_frames import FrameMaker
 from .refine_input import RefineInput
@@ -39,13 +34,11 @@ from .refine_params import DEFAULTS, RefinerSettings
 from .refine_pipeline import RefinePipeline, Refiner
 from .refine_services import RefineServices
 from .slowdown import Slowdown
-from .stats import Counters
 from .worker import Worker
 
 if TYPE_CHECKING:
     from hsr_core.refine.online_settings import OnlineSettings
 
-WATCH_PERIOD_S = 0.25
 TICK_S = 0.05
 """How often it is looked whether there is work."""
 SIDE_PER_PERSON = 4
@@ -119,14 +112,9 @@ class RefineNode(GuardedNode):
     """`/human/refiner`. See docs/ros.md for topics, services and parameters."""
 
     def __init__(self, open_parts: OpenParts = open_parts, **kwargs) -> None:
-        super().__init__("refiner", namespace="human", **kwargs)
+        super().__init__("refiner", DEFAULTS, **kwargs)
         self._open_parts = open_parts
-        self._notices = Notices(self.get_logger())
-        self._settings = params.declare_parameters(self, DEFAULTS)
-        self.declare_common_parameters()
-        params.watch_parameters(self, self._on_settings, DEFAULTS)
         self._cameras = CameraBook(self._notices)
-        self._counters = Counters()
         self._parts: Parts | None = None
         self._outputs: RefineOutputs | None = None
         self._pairing: Pairing | None = None
@@ -134,19 +122,12 @@ class RefineNode(GuardedNode):
         self._input: RefineInput | None = None
         self._worker: Worker[object] | None = None
         RefineServices(self, self._active_parts, lambda: self._settings.data_dir, self.service_timeout_s)
-        # Plain, not a lifecycle publisher: a node that failed to configure must be able to say so.
-        self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
-        steady = Clock(clock_type=ClockType.STEADY_TIME)  # ROS' own time may stand still, and that must be said
-        self._diagnostics_timer = self.create_timer(self.diagnostics_period_s(), self.publish_diagnostics, clock=steady)
-        self._watch_timer = self.create_timer(WATCH_PERIOD_S, self._watch, clock=steady)
         self._tick_timer = self.create_timer(TICK_S, self._tick)
-        threshold = JumpThreshold(min_forward=None, min_backward=Duration(nanoseconds=-1), on_clock_change=True)
-        self._jump_handle = self.get_clock().create_jump_callback(threshold, post_callback=self._on_clock_jump)
 
     # Transitions
 
     def do_configure(self) -> None:
-        self._settings = params.current_settings(self, DEFAULTS)
+        super().do_configure()
         lower_priority(self._settings.nice)
         self._parts = self.start_up(partial(self._open_parts, self._settings))
         self._outputs = RefineOutputs(self, self._settings, self._parts.body, self._counters)
@@ -245,13 +226,11 @@ class RefineNode(GuardedNode):
         self._worker.discard()
         return self._worker.call(self._pipeline.restart)
 
-    def _on_clock_jump(self, jump: TimeJump) -> None:
-        self._counters.add("clock_jumps")
+    def begin_anew(self, reason: str) -> None:
         if self._input is not None:
-            self._restart("the ROS clock went back or changed its source")
+            self._restart(reason)
 
-    def _on_settings(self, settings: RefinerSettings) -> None:
-        self._settings = settings
+    def apply(self, settings: RefinerSettings) -> None:
         if self._pipeline is not None:
             self._worker.call(lambda: self._pipeline and self._pipeline.configure(settings))
 
@@ -277,24 +256,18 @@ class RefineNode(GuardedNode):
 
     # Watching and telling
 
-    def _watch(self) -> None:
+    def watch(self) -> None:
         if self._input is not None:
             self._input.watch()
 
-    def publish_diagnostics(self) -> None:
-        self._diagnostics_timer.timer_period_ns = int(self.diagnostics_period_s() * 1e9)
+    def statuses(self) -> list[diagnostics.Status]:
         profile = profile_status()
         note = self._outputs.mesh_note if self._outputs else ""
         lost = self._counters["dropped_gap"]
-        statuses = [
-            diagnostics.lifecycle_status(self.state_label, self.failure, *self.start_up_progress()),
-            diagnostics.transport_status(profile.rmw, profile.segment_bytes, profile.note, profile.active, lost, note),
-        ]
-        if self._input is not None:
-            statuses += self._active_statuses()
-        stamp = self.get_clock().now().to_msg()
-        label = diagnostics.node_label(self.get_name(), self.get_namespace())
-        self._diagnostics.publish(diagnostics.to_msg(statuses, label, "", stamp))
+        transport = diagnostics.transport_status(
+            profile.rmw, profile.segment_bytes, profile.note, profile.active, lost, note
+        )
+        return [transport, *(self._active_statuses() if self._input is not None else [])]
 
     def _active_statuses(self) -> list[diagnostics.Status]:
         messages, pipeline, parts, images = self._input, self._pipeline, self._parts, self._input.images

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import numpy as np
 from hsr_msgs.msg import AvatarInfo
 from sensor_msgs.msg import CameraInfo
 
-from hsr_core.errors import BadFrame, ConfigError, DeviceError, InvalidIntrinsics
+from hsr_core.errors import BadFrame, ConfigError, InvalidIntrinsics
 from hsr_core.refine.frames import RefineFrame
 from hsr_core.refine.window import AvatarView, RefinedWindow
 from hsr_core.types import Camera, HumanParams
@@ -28,6 +27,7 @@ from .refine_outputs import RefineOutputs, Source, Sources
 from .refine_params import RefinerSettings
 from .slowdown import Slowdown
 from .stats import Counters, Window
+from .worker_errors import WorkerErrors
 
 RECENT_WINDOWS = 20
 KEPT_SOURCES = 1024
@@ -96,7 +96,7 @@ class RefinePipeline:
         accepted_s: Monotonic time of the last accepted window, or of the start.
         fed_s: Monotonic time of the last frame that went into the refinement.
         time_ms: Of the newest windows.
-        error, error_s: The last exception of the library, and when.
+        errors: The exceptions of the library.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class RefinePipeline:
         self._refiner, self._maker, self._outputs, self._pairing = refiner, maker, outputs, pairing
         self._counters, self._notices, self._settings = counters, notices, settings
         self._epoch, self._interrupted, self._depth_info = epoch, interrupted, depth_info
-        self.slowdown, self._on_device_error = slowdown, on_device_error
+        self.slowdown = slowdown
         self._sources = Sources(KEPT_SOURCES)
         self._camera: Camera | None = None
         self._avatars: dict[int, Avatar] = {}
@@ -126,7 +126,7 @@ class RefinePipeline:
         self.accepted: deque[bool] = deque(maxlen=RECENT_WINDOWS)
         self.accepted_s = self.fed_s = time.monotonic()
         self.time_ms = Window(RECENT_WINDOWS)
-        self.error, self.error_s = "", -float("inf")
+        self.errors = WorkerErrors(counters, notices, on_device_error)
 
     def handle(self, tick: object) -> None:
         """Hand over what has come, then work on one window."""
@@ -158,14 +158,8 @@ class RefinePipeline:
 
     def on_error(self, error: Exception) -> None:
         """Count an exception of the library and go on; a lost GPU is handed on."""
-        self._counters.add("errors")
         self.more = False
-        self.error, self.error_s = f"{type(error).__name__}: {error}", time.monotonic()
-        text = "".join(traceback.format_exception(error))
-        self._notices.error(("error", type(error)), f"a window was lost to an exception:\n{text}", every_s=10.0)
-        if isinstance(error, DeviceError):
-            # As text: the exception's frames hold what is to be freed.
-            self._on_device_error(self.error)
+        self.errors.add(error, "a window was lost")
 
     def configure(self, settings: RefinerSettings) -> None:
         """Take live settings."""
