@@ -151,7 +151,7 @@ def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
     flags = np.zeros(len(track), np.int64)
     frame = 0
     for at in chunks(len(track)):
-        for person in _people(motion, at):
+        for person in people_of(motion, at):
             answer = None if person is None else retargeter.retarget(person)
             if answer is not None:
                 target = answer[0]
@@ -166,8 +166,8 @@ def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
     )
 
 
-def _people(motion: Motion, at: slice) -> Iterator[object]:
-    """Yield a `retarget.Human` for each frame, None where the person is missing."""
+def people_of(motion: Motion, at: slice) -> Iterator[object]:
+    """Yield a `retarget.Human` for each frame of a slice, None where the person is missing."""
     from ..retarget.human import POINTS, SMPLX_NAMES, Human, hand_points
 
     joints_of = [J[SMPLX_NAMES[name]] for name in POINTS]
