@@ -69,7 +69,7 @@ def draw_overlay(
             if vertices is not None:
                 draw_mesh(canvas, vertices, topology, result.camera, A, person_rgb(person.track_id))
     for person in people:
-        _draw_skeleton(canvas, person, A)
+        draw_skeleton(canvas, person.keypoints2d, A)
     for person in people:
         _draw_label(canvas, person, A)
     return canvas
@@ -183,12 +183,18 @@ def _visible_box(uv: Array, hw: tuple[int, int]) -> tuple[int, int, int, int] | 
     return (left, top, right, bottom) if right > left and bottom > top else None
 
 
-def _draw_skeleton(canvas: Image, person: HumanEstimate, to_canvas: _Resize) -> None:
-    """Draw bones between joints that were observed: left orange, right blue, middle white."""
-    points = to_canvas(np.asarray(person.keypoints2d[:, :2], np.float32))
+def draw_skeleton(canvas: Image, keypoints2d: Array, to_canvas: Callable[[Array], Array]) -> None:
+    """Draw bones between joints that were observed: left orange, right blue, middle white.
+
+    Args:
+        canvas: BGR image, changed in place.
+        keypoints2d: (55, 3) u, v [px] of the full image and score; 0 = not observed.
+        to_canvas: Maps pixels of the full image to pixels of the canvas.
+    """
+    points = to_canvas(np.asarray(keypoints2d[:, :2], np.float32))
     limit = 4.0 * max(canvas.shape)  # far outside, and within the integers that the line drawer takes
     with np.errstate(invalid="ignore"):
-        drawable = (np.abs(points) < limit).all(axis=1) & (person.keypoints2d[:, 2] > 0)
+        drawable = (np.abs(points) < limit).all(axis=1) & (keypoints2d[:, 2] > 0)
     fixed = np.where(drawable[:, None], points * 16, 0).astype(np.int32)
     thick = max(1, round(canvas.shape[0] / 400))
     layers = [(_BODY_BONES, thick)]
