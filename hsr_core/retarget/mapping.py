@@ -15,6 +15,8 @@ from typing import Any
 import yaml
 
 from ..errors import BadFile, ConfigError, MissingFile
+from .entries import as_mapping, need, number, one_of, only
+from .hand_mapping import VectorHand, is_vector_hand, parse_vector_hand
 from .human import POINTS
 
 GROUPS = ("arms", "legs", "trunk", "fingers")
@@ -84,6 +86,7 @@ class RobotMapping:
         limits: By joint.
         capsules, ignore_pairs: For self-collision; pairs are of capsule frames.
         hands: Side -> joint -> what it follows.
+        vector_hands: Side -> the hand that follows by fingertip vectors instead.
         workspace: Wrist -> lower and upper corner of the box that its frame stays in, in the base's frame [m].
         sole_m: Height of the ankle's frame above the ground [m].
         path: Of the file.
@@ -103,6 +106,7 @@ class RobotMapping:
     capsules: tuple[Capsule, ...]
     ignore_pairs: frozenset[frozenset[str]]
     hands: Mapping[str, Mapping[str, Finger]]
+    vector_hands: Mapping[str, VectorHand]
     workspace: Mapping[str, tuple[tuple[float, ...], tuple[float, ...]]]
     sole_m: float
     path: Path = field(compare=False)
@@ -130,8 +134,8 @@ def load_mapping(robot: str | Path, mode: str = "") -> RobotMapping:
     """
     path = BUILT_IN / f"{robot}.yaml" if str(robot) in built_in() else Path(robot).expanduser()
     if not path.is_file():
-        near = get_close_matches(str(robot), built_in(), 1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        likely = get_close_matches(str(robot), built_in(), 1)
+        hint = f"; did you mean {likely[0]}?" if likely else ""
         raise MissingFile(f"no robot {str(robot)!r}: there are {', '.join(built_in())}, or give a YAML's path{hint}")
     try:
         tree = yaml.safe_load(path.read_text())
@@ -162,51 +166,56 @@ def parse(tree: Mapping[str, Any], path: Path, mode: str = "") -> RobotMapping:
         "workspace",
         "sole_m",
     )
-    _only(tree, known, path.name)
-    modes = _dict(_need(tree, "modes", path.name), "modes")
+    only(tree, known, path.name)
+    modes = as_mapping(need(tree, "modes", path.name), "modes")
     mode = mode or next(iter(modes), "")
     if mode not in modes:
         raise ConfigError(f"{path.name} has no mode {mode!r}; there are: {', '.join(modes)}")
-    chosen = _dict(modes[mode], f"modes.{mode}")
-    _only(chosen, ("base", "joints", "links", "neutral"), f"modes.{mode}")
+    chosen = as_mapping(modes[mode], f"modes.{mode}")
+    only(chosen, ("base", "joints", "links", "neutral"), f"modes.{mode}")
     base = chosen.get("base", "fixed")
     if base not in ("fixed", "floating"):
         raise ConfigError(f"modes.{mode}.base must be fixed or floating, not {base!r}")
-    links = {name: _link(name, value) for name, value in _dict(_need(tree, "links", path.name), "links").items()}
+    links = {name: _link(name, value) for name, value in as_mapping(need(tree, "links", path.name), "links").items()}
     used = chosen.get("links", list(links))
     for name in used:
-        _one_of(name, tuple(links), f"modes.{mode}.links")
-    collision = _dict(tree.get("collision", {}), "collision")
-    _only(collision, ("capsules", "ignore"), "collision")
+        one_of(name, tuple(links), f"modes.{mode}.links")
+    hands = as_mapping(tree.get("hands", {}), "hands")
+    only(hands, ("left", "right"), "hands")
+    collision = as_mapping(tree.get("collision", {}), "collision")
+    only(collision, ("capsules", "ignore"), "collision")
     return RobotMapping(
-        name=str(_need(tree, "name", path.name)),
-        urdf=str(_need(tree, "urdf", path.name)),
+        name=str(need(tree, "name", path.name)),
+        urdf=str(need(tree, "urdf", path.name)),
         urdf_sha256=str(tree.get("urdf_sha256", "")),
         base=base,
         mode=mode,
         modes=tuple(modes),
-        joints=_groups(_need(chosen, "joints", f"modes.{mode}"), f"modes.{mode}.joints"),
+        joints=_groups(need(chosen, "joints", f"modes.{mode}"), f"modes.{mode}.joints"),
         links={name: link for name, link in links.items() if name in used},
-        rest=_values(_need(tree, "rest", path.name), "rest"),
+        rest=_values(need(tree, "rest", path.name), "rest"),
         neutral=_values(tree.get("neutral", {}), "neutral")
         | _values(chosen.get("neutral", {}), f"modes.{mode}.neutral"),
-        limits={name: _limits(name, value) for name, value in _dict(tree.get("limits", {}), "limits").items()},
+        limits={name: _limits(name, value) for name, value in as_mapping(tree.get("limits", {}), "limits").items()},
         capsules=tuple(
             _capsule(frame, row)
-            for frame, rows in _dict(collision.get("capsules", {}), "collision.capsules").items()
+            for frame, rows in as_mapping(collision.get("capsules", {}), "collision.capsules").items()
             for row in (rows if rows and isinstance(rows[0], list) else [rows])
         ),
         ignore_pairs=frozenset(_pair(pair) for pair in collision.get("ignore", [])),
         hands={
-            side: {joint: _finger(f"hands.{side}.{joint}", value) for joint, value in _dict(joints, side).items()}
-            for side, joints in _dict(tree.get("hands", {}), "hands").items()
-            if _one_of(side, ("left", "right"), "hands")
+            side: {joint: _finger(f"hands.{side}.{joint}", value) for joint, value in as_mapping(joints, side).items()}
+            for side, joints in hands.items()
+            if not is_vector_hand(joints)
+        },
+        vector_hands={
+            side: parse_vector_hand(entry, f"hands.{side}") for side, entry in hands.items() if is_vector_hand(entry)
         },
         workspace={
-            _one_of(part, ("left_wrist", "right_wrist"), "workspace"): _box(f"workspace.{part}", value)
-            for part, value in _dict(tree.get("workspace", {}), "workspace").items()
+            one_of(part, ("left_wrist", "right_wrist"), "workspace"): _box(f"workspace.{part}", value)
+            for part, value in as_mapping(tree.get("workspace", {}), "workspace").items()
         },
-        sole_m=_number(tree.get("sole_m", 0.0), "sole_m"),
+        sole_m=number(tree.get("sole_m", 0.0), "sole_m"),
         path=path,
     )
 
@@ -216,43 +225,37 @@ def sha256_of(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def near(name: str, known: Any) -> str:
-    """Return a sentence with the names nearest to one that does not exist."""
-    matches = get_close_matches(name, list(known), 4, 0.3)
-    return f"near names: {', '.join(matches)}" if matches else f"there are: {', '.join(sorted(known)[:40])}"
-
-
 def _link(name: str, value: Any) -> Link:
-    _one_of(name, POINTS, "links")
-    tree = _dict(value, f"links.{name}")
-    _only(tree, ("frame", "position", "orientation"), f"links.{name}")
-    costs = {key: _number(tree.get(key, 0.0), f"links.{name}.{key}") for key in ("position", "orientation")}
+    one_of(name, POINTS, "links")
+    tree = as_mapping(value, f"links.{name}")
+    only(tree, ("frame", "position", "orientation"), f"links.{name}")
+    costs = {key: number(tree.get(key, 0.0), f"links.{name}.{key}") for key in ("position", "orientation")}
     if min(costs.values()) < 0:
         raise ConfigError(f"links.{name}: costs must not be negative")
-    return Link(str(_need(tree, "frame", f"links.{name}")), **costs)
+    return Link(str(need(tree, "frame", f"links.{name}")), **costs)
 
 
 def _finger(where: str, value: Any) -> Finger:
-    tree = _dict(value, where)
-    _only(tree, ("follows", "open", "closed"), where)
-    follows = _one_of(str(_need(tree, "follows", where)), FOLLOWS, f"{where}.follows")
-    return Finger(follows, *(_number(_need(tree, key, where), f"{where}.{key}") for key in ("open", "closed")))
+    tree = as_mapping(value, where)
+    only(tree, ("follows", "open", "closed"), where)
+    follows = one_of(str(need(tree, "follows", where)), FOLLOWS, f"{where}.follows")
+    return Finger(follows, *(number(need(tree, key, where), f"{where}.{key}") for key in ("open", "closed")))
 
 
 def _limits(name: str, value: Any) -> JointLimits:
-    tree = _dict(value, f"limits.{name}")
-    _only(tree, ("velocity", "acceleration"), f"limits.{name}")
-    numbers = {key: _number(number, f"limits.{name}.{key}") for key, number in tree.items()}
-    for key, number in numbers.items():
-        if not number > 0:
-            raise ConfigError(f"limits.{name}.{key} must be positive, not {number:g}")
+    tree = as_mapping(value, f"limits.{name}")
+    only(tree, ("velocity", "acceleration"), f"limits.{name}")
+    numbers = {key: number(value, f"limits.{name}.{key}") for key, value in tree.items()}
+    for key, found in numbers.items():
+        if not found > 0:
+            raise ConfigError(f"limits.{name}.{key} must be positive, not {found:g}")
     return JointLimits(**numbers)
 
 
 def _capsule(frame: str, row: Any) -> Capsule:
     if not isinstance(row, list) or len(row) != 7:
         raise ConfigError(f"collision.capsules.{frame} must be [x0, y0, z0, x1, y1, z1, radius], not {row!r}")
-    numbers = [_number(value, f"collision.capsules.{frame}") for value in row]
+    numbers = [number(value, f"collision.capsules.{frame}") for value in row]
     if not numbers[6] > 0:
         raise ConfigError(f"collision.capsules.{frame}: the radius must be positive, not {numbers[6]:g}")
     return Capsule(frame, tuple(numbers[:3]), tuple(numbers[3:6]), numbers[6])  # type: ignore[arg-type]
@@ -267,7 +270,7 @@ def _pair(pair: Any) -> frozenset[str]:
 def _box(where: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
     if not isinstance(value, list) or len(value) != 2 or not all(isinstance(v, list) and len(v) == 3 for v in value):
         raise ConfigError(f"{where} must be [[x, y, z], [x, y, z]], lower and upper corner, not {value!r}")
-    low, high = (tuple(_number(x, where) for x in corner) for corner in value)
+    low, high = (tuple(number(x, where) for x in corner) for corner in value)
     if not all(a < b for a, b in zip(low, high, strict=True)):
         raise ConfigError(f"{where}: the first corner must be lower than the second in x, y and z")
     return low, high
@@ -275,8 +278,8 @@ def _box(where: str, value: Any) -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 def _groups(value: Any, where: str) -> dict[str, tuple[str, ...]]:
     out = {}
-    for group, names in _dict(value, where).items():
-        _one_of(group, GROUPS, where)
+    for group, names in as_mapping(value, where).items():
+        one_of(group, GROUPS, where)
         if not isinstance(names, list):
             raise ConfigError(f"{where}.{group} must be a list of joints, not {names!r}")
         out[group] = tuple(str(name) for name in names)
@@ -284,33 +287,4 @@ def _groups(value: Any, where: str) -> dict[str, tuple[str, ...]]:
 
 
 def _values(value: Any, where: str) -> dict[str, float]:
-    return {str(name): _number(number, f"{where}.{name}") for name, number in _dict(value, where).items()}
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not abs(value) < 1e9:
-        raise ConfigError(f"{where} must be a finite number, not {value!r}")
-    return float(value)
-
-
-def _dict(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{where} must be a mapping, not {value!r}")
-    return dict(value)
-
-
-def _need(tree: Mapping[str, Any], key: str, where: str) -> Any:
-    if key not in tree:
-        raise ConfigError(f"{where} lacks {key!r}")
-    return tree[key]
-
-
-def _only(tree: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in tree:
-        _one_of(key, known, where)
-
-
-def _one_of(name: Any, known: tuple[str, ...], where: str) -> Any:
-    if name not in known:
-        raise ConfigError(f"{where}: unknown entry {name!r}; {near(str(name), known)}")
-    return name
+    return {str(name): number(found, f"{where}.{name}") for name, found in as_mapping(value, where).items()}

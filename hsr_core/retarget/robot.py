@@ -14,9 +14,10 @@ from ..errors import BadFile, ConfigError
 from ..types import Array
 from . import mapping as mapping_file
 from .collision import Capsules
+from .entries import near
 from .find import need_libraries, resolve
 from .frames import R_REST, ROTATIONS
-from .mapping import RobotMapping, near
+from .mapping import RobotMapping
 from .settings import LimitSettings
 
 PLACEHOLDER_RAD_S = 50.0
