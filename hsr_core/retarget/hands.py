@@ -1,11 +1,24 @@
-"""Fingers and grippers: how far a hand is closed, without solving anything."""
+"""A robot's fingers after a person's hands, each side by what its mapping says.
+
+By fingertip vectors (`hand_solver`), or, for grippers and simple hands, by how far each finger is bent, without solving
+anything.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 
 from ..types import Array
-from .human import HAND_POINTS
+from .command import Flag
+from .hand_model import HandModel
+from .hand_solver import HandSolver
+from .hand_targets import H, HandTargets
+from .human import Human
+from .mapping import Finger
+from .robot import Robot
+from .settings import TeleopSettings
 
 FULL_BEND_RAD = np.radians(200.0)
 """Sum of a finger's three bends when it is closed; the thumb's is less."""
@@ -13,8 +26,109 @@ THUMB_BEND_RAD = np.radians(90.0)
 OPEN_PINCH = 1.0
 """Distance of thumb and index tip of an open hand, over the length of the palm (wrist to the middle finger's base)."""
 
-_H = {name: i for i, name in enumerate(HAND_POINTS)}
-_FINGERS = {finger: [_H[f"{finger}{i}"] for i in range(4)] for finger in ("thumb", "index", "middle", "ring", "little")}
+_FINGERS = {finger: [H[f"{finger}{i}"] for i in range(4)] for finger in ("thumb", "index", "middle", "ring", "little")}
+
+
+class Hands:
+    """Moves the joints of the group `fingers`.
+
+    Attributes:
+        by_vectors: Side -> the hand that follows by fingertip vectors.
+    """
+
+    def __init__(self, robot: Robot, settings: TeleopSettings) -> None:
+        self._robot, self._mirror = robot, settings.mirror
+        self.by_vectors = {side: VectorHand(hand, settings) for side, hand in robot.hands.items()}
+        rows = {name: row for row, name in enumerate(robot.joint_names)}
+        self._by_closure = {
+            side: [(rows[name], finger) for name, finger in joints.items() if name in rows]
+            for side, joints in robot.mapping.hands.items()
+        }
+
+    def forget(self) -> None:
+        """Another person follows."""
+        for hand in self.by_vectors.values():
+            hand.targets.reset()
+
+    def move(
+        self, person: Human, q: Array, dt_s: float, speed_rad_s: float = np.inf
+    ) -> tuple[Flag, Mapping[str, float]]:
+        """Move the fingers in a configuration of the whole robot, in place.
+
+        Args:
+            person: One frame; a hand that is None or not finite was not seen.
+            q: The last posture, (nq,) [rad].
+            dt_s: Time since the last frame [s].
+            speed_rad_s: A further limit on the speed of joints that follow by vectors.
+
+        Returns:
+            HOLDOVER or JOINT_MISSING, and by hand the largest error of a vector [m].
+        """
+        flags, errors = Flag.NONE, {}
+        for side, hand in self.by_vectors.items():
+            source, points = self._source(person, side)
+            more, error_m = hand.move(person.stamp_ns, points, source, q, dt_s, speed_rad_s)
+            flags |= more
+            if error_m is not None:
+                errors[f"{side}_hand"] = error_m
+        for side, joints in self._by_closure.items():
+            _, points = self._source(person, side)
+            if points is not None and np.isfinite(points).all():
+                self._close(closures(points), joints, q)
+        return flags, errors
+
+    def _source(self, person: Human, side: str) -> tuple[str, Array | None]:
+        """Return which hand of the person moves the robot's of that side, and its points."""
+        source = {"left": "right", "right": "left"}[side] if self._mirror else side
+        return source, person.left_hand if source == "left" else person.right_hand
+
+    def _close(self, closed: dict[str, float], joints: list[tuple[int, Finger]], q: Array) -> None:
+        """Set the joints that follow how far a hand is closed."""
+        robot = self._robot
+        for row, finger in joints:
+            value = finger.open + closed[finger.follows] * (finger.closed - finger.open)
+            q[robot.idx_q[row]] = np.clip(value, robot.lower[row], robot.upper[row])
+
+
+class VectorHand:
+    """One hand of a robot that follows by fingertip vectors.
+
+    Attributes:
+        model: Its joints.
+        targets: Makes goals; holds what is learnt about the person's hand.
+        solver: Reaches them.
+    """
+
+    def __init__(self, model: HandModel, settings: TeleopSettings) -> None:
+        self.model, mapping = model, model.mapping
+        rows = np.array([[H[vector.start], H[vector.end]] for vector in mapping.vectors], np.intp)
+        pinch = np.array([H[tip] for tip in mapping.pinch], np.intp)
+        self.targets = HandTargets(
+            mapping.palm, (rows[:, 0], rows[:, 1]), model.scales, pinch, settings.fingers, settings.missing
+        )
+        self.solver = HandSolver(model, settings.fingers)
+
+    def move(
+        self, stamp_ns: int, points: Array | None, source: str, q: Array, dt_s: float, speed_rad_s: float = np.inf
+    ) -> tuple[Flag, float | None]:
+        """Move the hand's joints in `q`, in place; see `Hands.move`.
+
+        Args:
+            stamp_ns: Of the frame.
+            points: (21, 3) [m] of a person's hand.
+            source: left or right: which hand of the person that is; the other one than the robot's is mirrored.
+            q: Configuration of the whole robot.
+            dt_s, speed_rad_s: As for `HandSolver.solve`.
+        """
+        model, error_m = self.model, None
+        goals, flags = self.targets.make(stamp_ns, points, source, source != model.side)
+        x = q[model.idx_own]
+        if goals is None:
+            x = self.solver.rest(x, dt_s, speed_rad_s)
+        else:
+            x, error_m = self.solver.solve(x, goals, dt_s, speed_rad_s)
+        q[model.idx_q] = model.C @ x + model.d
+        return flags, error_m
 
 
 def closures(hand: Array) -> dict[str, float]:
@@ -23,9 +137,9 @@ def closures(hand: Array) -> dict[str, float]:
     Args:
         hand: (21, 3) in the order of `HAND_POINTS`, any axes.
     """
-    out = {"pinch": 1 - _clip(np.linalg.norm(hand[_H["thumb3"]] - hand[_H["index3"]]) / (OPEN_PINCH * palm_m(hand)))}
+    out = {"pinch": 1 - _clip(np.linalg.norm(hand[H["thumb3"]] - hand[H["index3"]]) / (OPEN_PINCH * palm_m(hand)))}
     for finger, rows in _FINGERS.items():
-        points = hand[[_H["wrist"], *rows]] if finger != "thumb" else hand[rows]
+        points = hand[[H["wrist"], *rows]] if finger != "thumb" else hand[rows]
         bones = np.diff(points, axis=0)
         bones = bones / np.maximum(np.linalg.norm(bones, axis=1, keepdims=True), 1e-9)
         bend = float(np.arccos(np.clip(np.sum(bones[1:] * bones[:-1], axis=1), -1, 1)).sum())
@@ -35,7 +149,7 @@ def closures(hand: Array) -> dict[str, float]:
 
 def palm_m(hand: Array) -> float:
     """Return the length of the palm [m]."""
-    return max(float(np.linalg.norm(hand[_H["middle0"]] - hand[_H["wrist"]])), 1e-6)
+    return max(float(np.linalg.norm(hand[H["middle0"]] - hand[H["wrist"]])), 1e-6)
 
 
 def _clip(value: float) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..types import Array
 from .command import Target
-from .hands import closures
+from .hands import Hands
 from .human import Human, mirrored
 from .robot import Robot
 from .settings import TeleopSettings
@@ -23,6 +23,7 @@ class Retargeter:
         robot: Loaded and checked.
         targets: Makes targets; holds what is learnt about the person.
         solver: Holds the robot's posture.
+        hands: Moves the fingers in it.
     """
 
     def __init__(self, robot: Robot, settings: TeleopSettings | None = None) -> None:
@@ -32,6 +33,7 @@ class Retargeter:
             robot, settings.missing, settings.ground, mirror=settings.mirror, clutched=settings.hands == "clutched"
         )
         self.solver = Solver(robot, settings.solver, settings.collision, settings.limits)
+        self.hands = Hands(robot, settings)
         self._mirror = settings.mirror
         self._first_dt_s = 1 / settings.freshness.source_hz
         self._last_ns: int | None = None
@@ -40,6 +42,7 @@ class Retargeter:
     def forget(self) -> None:
         """Another person follows."""
         self.targets.reset()
+        self.hands.forget()
         self._last_ns, self._placed = None, False
 
     def learn(self, people: Iterable[Human]) -> None:
@@ -70,14 +73,14 @@ class Retargeter:
         last = self._last_ns
         if last is not None and person.stamp_ns <= last:
             return None
-        targets = self.targets.make(person)
+        targets = self.targets.make(person) if self.robot.frames else Targets()  # a hand alone needs no body
         self._last_ns = person.stamp_ns
         if targets is None:
             return None
         if self.robot.floating and not self._placed and "pelvis" in targets.points:
             self._place_base(targets)
         dt_s = self._first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
-        self._move_fingers(person)
+        flags, errors_m = self.hands.move(person, self.solver.q, self.solver.clipped(dt_s), speed_rad_s)
         solution = self.solver.solve(targets, dt_s, speed_rad_s)
         T = None
         if self.robot.floating:
@@ -85,8 +88,8 @@ class Retargeter:
 
             T = pin.XYZQUATToSE3(solution.q[:7]).homogeneous
         return Target(
-            person.stamp_ns, person.track_id, solution.position, T, targets.flags | solution.flags,
-            solution.task_error_m, solution.task_error_rad, self.hand_mode,
+            person.stamp_ns, person.track_id, solution.position, T, targets.flags | solution.flags | flags,
+            solution.task_error_m | errors_m, solution.task_error_rad, self.hand_mode,
         ), solution  # fmt: skip
 
     def _place_base(self, targets: Targets) -> None:
@@ -99,16 +102,3 @@ class Retargeter:
         base = pin.SE3(turn, targets.points["pelvis"].value) * frame.inverse() * pin.XYZQUATToSE3(q[:7])
         self.solver.q[:7] = pin.SE3ToXYZQUAT(base)
         self._placed = True
-
-    def _move_fingers(self, person: Human) -> None:
-        """Set the joints that follow a hand; one that is not seen keeps its fingers."""
-        for side, joints in self.robot.mapping.hands.items():
-            seen = person.left_hand if (side == "left") != self._mirror else person.right_hand
-            if seen is None or not np.isfinite(seen).all():
-                continue
-            closed = closures(seen)
-            for name, finger in joints.items():
-                if name in self.robot.joint_names:
-                    i = self.robot.joint_names.index(name)
-                    value = finger.open + closed[finger.follows] * (finger.closed - finger.open)
-                    self.solver.q[self.robot.idx_q[i]] = np.clip(value, self.robot.lower[i], self.robot.upper[i])

@@ -17,6 +17,7 @@ from .collision import Capsules
 from .entries import near
 from .find import need_libraries, resolve
 from .frames import R_REST, ROTATIONS
+from .hand_model import HandModel, build_hand
 from .mapping import RobotMapping
 from .settings import LimitSettings
 
@@ -58,6 +59,7 @@ class Robot:
         lengths: (parent, child) of `CHAINS` -> length of the robot's segment [m].
         capsules: For self-collision.
         workspace: Wrist -> corners of the box that its frame stays in, in the base's frame [m].
+        hands: Side -> model of a hand that follows by fingertip vectors.
     """
 
     mapping: RobotMapping
@@ -79,6 +81,7 @@ class Robot:
     lengths: dict[tuple[str, str], float]
     capsules: Capsules
     workspace: dict[str, tuple[Array, Array]]
+    hands: dict[str, HandModel]
 
     @property
     def floating(self) -> bool:
@@ -172,6 +175,7 @@ def load_robot(robot: str | Path | RobotMapping, mode: str = "", limits: LimitSe
         lengths=_lengths(chosen, placed),
         capsules=_capsules(model, chosen, names, neutral),
         workspace=_workspace(model, chosen, neutral, frames),
+        hands=_hands(model, chosen, urdf, neutral, (names, groups), (lower, upper, velocity)),
     )
 
 
@@ -381,6 +385,25 @@ def _workspace(
                 f"workspace.{part}: in the posture `neutral` it is at {np.round(place, 3).tolist()}, outside the box"
             )
         out[part] = np.array(low), np.array(high)
+    return out
+
+
+def _hands(
+    model: Any,
+    mapping: RobotMapping,
+    urdf: Path,
+    neutral: Array,
+    commanded: tuple[tuple[str, ...], tuple[str, ...]],
+    limits: tuple[Array, Array, Array],
+) -> dict[str, HandModel]:
+    """Cut out the hands that follow by vectors, and put driven joints of `neutral` where their drivers bring them."""
+    fingers = [i for i, group in enumerate(commanded[1]) if group == "fingers"]
+    movable, own = [commanded[0][i] for i in fingers], tuple(limit[fingers] for limit in limits)
+    out = {}
+    for side, entry in mapping.vector_hands.items():
+        hand = build_hand(side, entry, urdf, model, neutral, movable, own)  # type: ignore[arg-type]
+        neutral[hand.idx_q] = hand.C @ hand.neutral + hand.d
+        out[side] = hand
     return out
 
 

@@ -111,7 +111,9 @@ class Solver:
             dt_s: Time since the last frame [s]; clipped to `solver.max_dt_s`.
             speed_rad_s: A further limit on every joint's speed, for a slow start.
         """
-        dt_s = float(np.clip(dt_s, 1e-3, self.settings.max_dt_s))
+        if not len(self._columns):  # a hand alone
+            return self._solution(targets, Flag.NONE)
+        dt_s = self.clipped(dt_s)
         k, start, flags = self.settings.iterations, self.q, Flag.NONE
         before: Array | None = None
         total = np.zeros(len(self._columns))
@@ -131,6 +133,10 @@ class Solver:
             self._placed(self.q)
         self._v = total / dt_s
         return self._solution(targets, flags)
+
+    def clipped(self, dt_s: float) -> float:
+        """Return the time that a frame counts as [s]."""
+        return float(np.clip(dt_s, 1e-3, self.settings.max_dt_s))
 
     def _moved(self, q: Array, step: Array) -> Array:
         import pinocchio as pin

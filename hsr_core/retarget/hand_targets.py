@@ -1,0 +1,132 @@
+"""A person's hand as what a robot's hand should do: in the palm's own axes, in the size of a grown person's hand.
+
+The axes are those of `palm_axes`: those that the points come in do not matter.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..types import Array
+from .command import Flag
+from .human import HAND_POINTS
+from .palm import palm_axes
+from .settings import FingerSettings, MissingSettings
+from .targets import Memory
+
+H: dict[str, int] = {name: i for i, name in enumerate(HAND_POINTS)}
+
+PALM_M = 0.095
+"""From wrist to the middle finger's base of a grown person [m]: the unit of all vectors."""
+PALM_LIMITS_M = (0.03, 0.25)
+"""Of what can be a palm [m]."""
+REACH = 3.0
+"""No point of a hand is farther from the wrist than so many palms: an open hand's middle finger ends at 2."""
+FRAMES = 30
+"""The palm's size is the median of so many first frames, then frozen: flicker of the shape is no motion."""
+
+
+@dataclass(frozen=True, eq=False)
+class HandGoals:
+    """What one hand of a robot should reach.
+
+    Attributes:
+        vectors: (n, 3) [m], in the axes of the hand.
+        pinch: (p,) how far thumb and finger pinch, in [0, 1].
+        gap: (p,) distance that is left between the surfaces of the two tips [m].
+        weight: Of all of it, in [0, 1]; falls when the hand is no longer seen.
+    """
+
+    vectors: Array
+    pinch: Array
+    gap: Array
+    weight: float = 1.0
+
+
+class HandTargets:
+    """Makes goals from one person's hand, frame by frame. It has no clock: time is in the stamps.
+
+    Attributes:
+        palm_m: Length of the person's palm, 0 while it is not known [m].
+    """
+
+    def __init__(
+        self,
+        palm: tuple[str, str, str],
+        vectors: tuple[NDArray[np.intp], NDArray[np.intp]],
+        scales: Array,
+        pinch: NDArray[np.intp],
+        settings: FingerSettings,
+        missing: MissingSettings,
+    ) -> None:
+        """Prepare for one hand.
+
+        Args:
+            palm: Names of the three points that span it.
+            vectors: Rows of `HAND_POINTS` that they start and end at, (n,) each.
+            scales: (n,) the robot's vector over a grown person's.
+            pinch: (p,) rows of the finger tips that meet the thumb's.
+            settings, missing: As in `TeleopSettings`.
+        """
+        self._palm = [H[name] for name in palm]
+        self._start, self._end = vectors
+        self._scales, self._pinch, self._pinch_scale = scales[:, None], pinch, float(np.median(scales))
+        self.settings = settings
+        self._memory = Memory(missing)
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the person."""
+        self.palm_m = 0.0
+        self._sizes: list[float] = []
+        self._memory.reset()
+
+    def make(self, stamp_ns: int, hand: Array | None, side: str, mirror: bool = False) -> tuple[HandGoals | None, Flag]:
+        """Return the goals of one frame, None where the hand was not seen for too long, and HOLDOVER or JOINT_MISSING.
+
+        Args:
+            stamp_ns: Of the frame; they rise.
+            hand: (21, 3) [m] in the order of `HAND_POINTS`, any axes; None, or not finite, or nothing like a hand: not
+                seen.
+            side: left or right: which hand of the person this is.
+            mirror: Make the other hand of it.
+        """
+        own = None if hand is None else self._canonical(np.asarray(hand, np.float64), side)
+        if own is not None and mirror:
+            own = own * (1, -1, 1)
+        goals, flags = self._memory.update(stamp_ns, {} if own is None else {("hand", side): own})
+        if not self._memory.known():
+            flags |= Flag.JOINT_MISSING  # not seen so far
+        goal = next(iter(goals.values()), None)
+        return (None if goal is None else self._goals(goal.value, goal.weight)), flags
+
+    def _canonical(self, hand: Array, side: str) -> Array | None:
+        """Return the points in the axes and the size of a grown person's hand; None where this is no hand."""
+        if not np.isfinite(hand).all() or np.abs(hand).max() > 1e3:
+            return None
+        about = hand - hand[H["wrist"]]
+        size = float(np.linalg.norm(about[H["middle0"]]))
+        if not PALM_LIMITS_M[0] <= size <= PALM_LIMITS_M[1]:
+            return None
+        R = palm_axes(about[self._palm], side)
+        if R is None or np.linalg.norm(about, axis=1).max() > REACH * size:
+            return None
+        if len(self._sizes) < FRAMES:
+            self._sizes.append(size)
+            self.palm_m = float(np.median(self._sizes))
+        return about @ R * (PALM_M / self.palm_m)
+
+    def _goals(self, own: Array, weight: float) -> HandGoals:
+        near, far = self.settings.pinch_near_m, self.settings.pinch_far_m
+        apart = own[self._pinch] - own[H["thumb3"]]
+        apart_m = np.sqrt(np.einsum("ij,ij->i", apart, apart))
+        u = np.clip((far - apart_m) / (far - near), 0, 1)
+        return HandGoals(
+            vectors=self._scales * (own[self._end] - own[self._start]),
+            pinch=u * u * (3 - 2 * u),
+            gap=self._pinch_scale * np.maximum(apart_m - near, 0),
+            weight=weight,
+        )
