@@ -17,13 +17,15 @@ class Visitor:
     Attributes:
         bytes: Received so far.
         updates: Properties of scene nodes that were set, at their making or later, as (node, property), in order.
-        inputs: Identifiers of the panel's inputs by their labels.
+        moved: Nodes whose position or orientation was set, in order.
+        inputs: Identifiers of the panel's inputs and buttons by their labels.
         values: What each input shows, by its identifier.
     """
 
     def __init__(self, address: str) -> None:
         self.bytes = 0
         self.updates: list[tuple[str, str]] = []
+        self.moved: list[str] = []
         self.inputs: dict[str, str] = {}
         self.values: dict[str, object] = {}
         self._socket = websockets.sync.client.connect(
@@ -64,11 +66,15 @@ class Visitor:
         kind = message["type"]
         if kind == "SceneNodeUpdateMessage":
             self.updates += [(message["name"], key) for key in message["updates"]]
+        elif kind in ("SetPositionMessage", "SetOrientationMessage"):
+            self.moved.append(message["name"])
         elif "name" in message and "props" in message:  # a node that is new
             self.updates += [(message["name"], key) for key in message["props"]]
         elif kind == "GuiUpdateMessage":
             if "value" in message["updates"]:
                 self.values[message["uuid"]] = message["updates"]["value"]
+        elif kind == "GuiButtonMessage":
+            self.inputs[message["props"]["label"]] = message["uuid"]
         elif kind in ("GuiSliderMessage", "GuiCheckboxMessage"):
             self.inputs[message["props"]["label"]] = message["uuid"]
             self.values[message["uuid"]] = message["value"]

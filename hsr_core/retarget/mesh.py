@@ -54,6 +54,18 @@ class RobotMesh:
             [faces + start for (_, faces), start in zip(parts, starts, strict=False)]
         )
 
+    def by_joint(self) -> dict[int, tuple[Array, NDArray[np.intp]]]:
+        """Return what moves with each joint: vertices (V, 3) [m] in the joint's axes and faces (F, 3), by joint id."""
+        shapes = self._shapes.geometryObjects
+        T = np.array([shape.placement.homogeneous for shape in shapes])[self.links]
+        vertices = np.einsum("vij,vj->vi", T[:, :3, :3], self._local) + T[:, :3, 3]
+        joint_of = np.array([shape.parentJoint for shape in shapes])[self.links]
+        out = {}
+        for joint in np.unique(joint_of):
+            rows = joint_of == joint
+            out[int(joint)] = vertices[rows], (np.cumsum(rows) - 1)[self.faces[rows[self.faces[:, 0]]]]
+        return out
+
     def posed(self, q: Array) -> Array:
         """Return the vertices (V, 3) [m] in the world for a configuration of the whole model."""
         import pinocchio as pin

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..config import SmoothingSettings
-from .snapshot import ViewSnapshot, ViewStats
+from .snapshot import RobotView, ViewSnapshot, ViewStats
 
 
 class NullView:
@@ -15,6 +15,8 @@ class NullView:
     clients = 0
 
     def show(self, snapshot: ViewSnapshot | Callable[[], ViewSnapshot | None]) -> None: ...
+
+    def show_robot(self, view: RobotView | Callable[[], RobotView | None]) -> None: ...
 
     def set_stats(self, stats: ViewStats) -> None: ...
 

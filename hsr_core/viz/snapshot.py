@@ -70,6 +70,22 @@ class ViewSnapshot:
     T_world_cam: Array | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RobotView:
+    """A robot's posture to draw.
+
+    Attributes:
+        T_root_part: (n, 4, 4) of its parts in the axes of its root, in the order in which the page was given them;
+            None: it is not known now.
+        label: What it is doing, for the line over its head.
+        rows: A table for the panel; the first row is its head.
+    """
+
+    T_root_part: Array | None
+    label: str = ""
+    rows: Sequence[tuple[str, str]] = ()
+
+
 @dataclass(frozen=True)
 class ViewStats:
     """Numbers for the panel; NaN or -1 = unknown."""

@@ -12,8 +12,9 @@ from collections.abc import Callable
 
 from ..config import SmoothingSettings
 from ..errors import ConfigError, MissingPackage
-from .snapshot import ViewSnapshot, ViewStats
+from .snapshot import RobotView, ViewSnapshot, ViewStats
 from .web_panel import Panel
+from .web_robot import RobotOnPage
 from .web_scene import Scene, drawable
 
 _log = logging.getLogger(__name__)
@@ -25,6 +26,7 @@ _PANEL_PERIOD_S = 0.5
 _PORTS_TRIED = 100
 
 Source = ViewSnapshot | Callable[[], "ViewSnapshot | None"]
+RobotSource = RobotView | Callable[[], "RobotView | None"]
 
 
 class WebView:
@@ -45,6 +47,7 @@ class WebView:
         max_rate_hz: float = 15.0,
         smoothing: SmoothingSettings | None = None,
         on_smoothing: Callable[[SmoothingSettings], None] | None = None,
+        robot: RobotOnPage | None = None,
     ) -> None:
         """Start serving.
 
@@ -55,6 +58,7 @@ class WebView:
             max_rate_hz: Most drawings per second.
             smoothing: Values that the sliders start with.
             on_smoothing: Called from the drawing thread with what a visitor has set.
+            robot: Stands beside the first person, told how by `show_robot`.
 
         Raises:
             MissingPackage: viser is not installed.
@@ -71,10 +75,11 @@ class WebView:
             self._server = viser.ViserServer(host=host, port=port, label="HSR", verbose=False)
         shown = "127.0.0.1" if host in ("0.0.0.0", "") else f"[{host}]" if ":" in host else host
         self.address = f"http://{shown}:{self._server.get_port()}"
-        self._panel = Panel(self._server, smoothing or SmoothingSettings())
-        self._scene = Scene(self._server)
+        self._panel = Panel(self._server, smoothing or SmoothingSettings(), robot)
+        self._scene = Scene(self._server, robot)
         self._wake = threading.Condition()
         self._waiting: Source | None = None
+        self._waiting_robot: RobotSource | None = None
         self._stats: ViewStats | None = None
         self._closed = False
         self.drawn = 0
@@ -91,6 +96,12 @@ class WebView:
         """Offer a snapshot, or a function that makes one (called in the drawing thread, only if it will be drawn)."""
         with self._wake:
             self._waiting = snapshot
+            self._wake.notify()
+
+    def show_robot(self, view: RobotSource) -> None:
+        """Offer a robot's posture, as `show` does a snapshot; drawn where people have been seen."""
+        with self._wake:
+            self._waiting_robot = view
             self._wake.notify()
 
     def set_stats(self, stats: ViewStats) -> None:
@@ -125,7 +136,7 @@ class WebView:
     def _run(self) -> None:
         last_tried = last_drawn = last_panel = 0.0
         while True:
-            source = self._next(last_tried + self._period_s)
+            source, robot = self._next(last_tried + self._period_s)
             if self._closed:
                 return
             if not self.clients:
@@ -133,7 +144,7 @@ class WebView:
                 continue
             now = time.monotonic()
             try:
-                last_tried = now if source is not None else last_tried
+                last_tried = now if source is not None or robot is not None else last_tried
                 snapshot = source() if callable(source) else source
                 if snapshot is not None:
                     self._draw(snapshot, panel=now - last_panel > _PANEL_PERIOD_S)
@@ -141,21 +152,23 @@ class WebView:
                 elif now - last_drawn > STALE_S:
                     self._scene.hide_people()
                     self._panel.say("no people data: is perception running?")
+                self._draw_robot(robot() if callable(robot) else robot, panel=now - last_panel > _PANEL_PERIOD_S)
                 self._serve_panel()
             except Exception:  # one bad snapshot must not end the view
                 _log.exception("the web view could not draw a snapshot")
             if now - last_panel > _PANEL_PERIOD_S:
                 last_panel = now
 
-    def _next(self, not_before: float) -> Source | None:
-        """Wait for the drawing period and for a snapshot; None after a quiet half second, or on closing."""
+    def _next(self, not_before: float) -> tuple[Source | None, RobotSource | None]:
+        """Wait for the drawing period and for something to draw; None after a quiet half second, or on closing."""
         with self._wake:
             while not self._closed and (delay := not_before - time.monotonic()) > 0:
                 self._wake.wait(delay)
-            if self._waiting is None and not self._closed:
+            if self._waiting is None and self._waiting_robot is None and not self._closed:
                 self._wake.wait(_PANEL_PERIOD_S)
             source, self._waiting = self._waiting, None
-        return source
+            robot, self._waiting_robot = self._waiting_robot, None
+        return source, robot
 
     def _draw(self, snapshot: ViewSnapshot, *, panel: bool) -> None:
         self._scene.show_skeleton = self._panel.skeleton.value
@@ -172,6 +185,14 @@ class WebView:
                 if client_id not in self._placed:
                     self._placed.add(client_id)
                     self._scene.look_from(client, snapshot)
+
+    def _draw_robot(self, view: RobotView | None, *, panel: bool) -> None:
+        if view is None:
+            return
+        with self._server.atomic():
+            self._scene.draw_robot(view)
+            if panel:
+                self._panel.show_robot(view.rows)
 
     def _serve_panel(self) -> None:
         wanted = self._panel.take_smoothing()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ..config import SmoothingSettings
 from .snapshot import PersonView, ViewStats
+from .web_robot import RobotOnPage, RobotPanel
 
 if TYPE_CHECKING:
     import viser
@@ -24,7 +25,9 @@ HSR, Apache-2.0. Page by [viser](https://viser.studio), Apache-2.0. Open body fr
 class Panel:
     """GUI elements. Callbacks of viser's threads only store; the drawing thread reads."""
 
-    def __init__(self, server: viser.ViserServer, smoothing: SmoothingSettings) -> None:
+    def __init__(
+        self, server: viser.ViserServer, smoothing: SmoothingSettings, robot: RobotOnPage | None = None
+    ) -> None:
         gui = server.gui
         gui.configure_theme(
             show_logo=False, show_share_button=False, control_width="medium", brand_color=(70, 120, 180)
@@ -32,6 +35,7 @@ class Panel:
         self._state = gui.add_markdown("")
         self._numbers = gui.add_markdown("")
         self._people = gui.add_markdown("")
+        self._robot = RobotPanel(gui, robot) if robot else None
         self._lock = threading.Lock()
         self._wanted: SmoothingSettings | None = None
         limits = {entry.name: entry.metadata for entry in fields(SmoothingSettings)}
@@ -97,6 +101,10 @@ class Panel:
             ("dropped", _count(stats.dropped)),
         ]
         self._numbers.content = _table(("", ""), rows)
+
+    def show_robot(self, rows: Sequence[tuple[str, str]]) -> None:
+        if self._robot:
+            self._robot.show(rows)
 
     def show_people(self, people: Sequence[PersonView]) -> None:
         rows = [

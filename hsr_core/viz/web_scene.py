@@ -13,7 +13,9 @@ from scipy.spatial.transform import Rotation
 from ..body.joints import JOINT_NAMES, PARENTS, J
 from ..types import Array
 from .colors import person_rgb
-from .snapshot import PersonView, ViewSnapshot
+from .snapshot import PersonView, RobotView, ViewSnapshot
+from .web_robot import BESIDE_M as ROBOT_BESIDE_M
+from .web_robot import RobotNodes, RobotOnPage
 
 if TYPE_CHECKING:
     import viser
@@ -109,8 +111,9 @@ class PersonNodes:
 class Scene:
     """Everything in the world. Only the drawing thread calls it."""
 
-    def __init__(self, server: viser.ViserServer) -> None:
+    def __init__(self, server: viser.ViserServer, robot: RobotOnPage | None = None) -> None:
         self._server = server
+        self._robot = RobotNodes(server, robot) if robot else None
         scene = server.scene
         scene.set_up_direction("+z")
         self._ground = scene.add_grid(
@@ -133,12 +136,19 @@ class Scene:
         self._place(snapshot)
         self._draw_camera(snapshot)
         people = drawable(snapshot)
+        if self._robot and people and not self._robot.stands:
+            self._robot.stand(*_beside(people[0], self._T_world_cam(snapshot)))
         while len(self._people) < len(people):
             self._people.append(PersonNodes(self._server, len(self._people)))
         for nodes, person in zip(self._people, people, strict=False):
             nodes.draw(person, snapshot.faces, self.mesh_opacity, self.show_skeleton)
         for nodes in self._people[len(people) :]:
             nodes.hide()
+
+    def draw_robot(self, view: RobotView) -> None:
+        """Show a robot's posture where it stands."""
+        if self._robot:
+            self._robot.draw(view, 0.0 if self._level or not self._heights else self._ground_z())
 
     def hide_people(self) -> None:
         """Show nobody: what is on the screen would be old."""
@@ -179,6 +189,8 @@ class Scene:
             self._level = snapshot.T_world_cam is None
             self._heights.clear()
             self._ground.position = (0.0, 0.0, 0.0)
+            if self._robot:
+                self._robot.leave()
         for person in drawable(snapshot):
             feet = person.joints[[J["left_foot"], J["right_foot"]]] if person.vertices is None else person.vertices
             # Not feet @ T[2, :3]: a threaded BLAS would spin on the other cores after each call.
@@ -204,6 +216,16 @@ class Scene:
         self._frustum.visible = self.show_image
         if snapshot.image is not None and self.show_image:
             set_picture(self._frustum, snapshot.image)
+
+
+def _beside(person: PersonView, T_world_cam: Array) -> tuple[Array, float]:
+    """Return where a robot stands beside a person, xy (2,) [m], and the person's heading [rad]."""
+    R, t = T_world_cam[:3, :3], T_world_cam[:3, 3]
+    left = -R[:2, 0]  # the camera's, on the ground
+    left = left / max(float(np.linalg.norm(left)), 1e-6)
+    across = R @ (person.joints[J["left_hip"]] - person.joints[J["right_hip"]])
+    heading = float(np.arctan2(-across[0], across[1]))  # a quarter turn to the right of the person's left
+    return (R @ person.joints[0] + t)[:2] + ROBOT_BESIDE_M * left, heading
 
 
 def drawable(snapshot: ViewSnapshot) -> list[PersonView]:
