@@ -113,6 +113,15 @@ def test_a_signal_ends_a_node_that_configures_even_one_that_is_stuck(perception,
     perception.rig.wait(lambda: "perception" not in names(), "the node to leave the graph", limit_s=5.0)
 
 
+def test_imports_ahead_neither_fail_nor_delay_a_node_nor_keep_it_from_ending(rig):
+    perception = Perception(rig, module="ahead_node")
+    perception.works()
+    assert "importing endlessly" in perception.log()
+    perception.process.signal(signal.SIGINT)
+    rig.wait(lambda: perception.process.returncode is not None, "the end of the process", limit_s=10.0)
+    assert perception.process.returncode == 0, perception.process.tail()
+
+
 # The thread of a start-up, without a node
 
 
