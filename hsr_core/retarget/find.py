@@ -8,7 +8,11 @@ from pathlib import Path
 
 from ..errors import BadFile, HsrError, MissingFile, MissingPackage
 
-PACKAGES = {"example-robot-data": "share/example-robot-data", "jvrc-description": "jvrc_description"}
+PACKAGES = {
+    "example-robot-data": "share/example-robot-data",
+    "jvrc-description": "jvrc_description",
+    "dexmate-urdf": "dexmate_urdf",
+}
 """Distribution name -> the folder that its paths start at, as its wheel names it."""
 
 

@@ -168,18 +168,19 @@ def test_joints_that_are_not_commanded_stay_where_they_were_measured() -> None:
 
 
 def test_fingers_follow_the_hand() -> None:
-    robot = loaded("g1_hands", "upper_body")
+    """JVRC-1 has no fingertips to bring anywhere: its fingers follow how far a finger is bent."""
+    robot = loaded("jvrc1", "upper_body")
     hand = np.zeros((21, 3))
     for f in range(5):
         hand[1 + 4 * f : 5 + 4 * f, 0] = 0.08 + 0.02 * np.arange(4)
     fist = hand.copy()
     fist[[6, 7, 8]] = hand[5] + np.array([(0, 0, -0.02), (-0.02, 0, -0.02), (-0.02, 0, 0)])
-    i = robot.joint_names.index("left_hand_index_0_joint")
+    i = robot.joint_names.index("L_UINDEX")
     open_, closed = (set_up(robot).retarget(replace(person(0), left_hand=h))[0].position[i] for h in (hand, fist))
     assert abs(open_) < 0.1
     assert closed == pytest.approx(-1.4)
     mirrored = set_up(robot, {"mirror": True}).retarget(replace(person(0), left_hand=fist))[0]
-    assert mirrored.position[robot.joint_names.index("right_hand_index_0_joint")] == pytest.approx(1.4)
+    assert mirrored.position[robot.joint_names.index("R_UINDEX")] == pytest.approx(1.4)
     assert not robot.solved[i]
 
 
