@@ -50,6 +50,7 @@ class Target:
         stamp_ns: Exposure of the frame.
         track_id: The person it comes from.
         position: Commanded joints, (n,) [rad].
+        goal: Where the person's pose would have them, (n,) [rad], while `position` goes there slowly; None: `position`.
         T_world_base: (4, 4) of a floating base, else None.
         flags: Of gate and solver.
         task_error_m, task_error_rad: By human part: the reached pose against the unlimited target.
@@ -64,6 +65,7 @@ class Target:
     task_error_m: Mapping[str, float] = field(default_factory=dict)
     task_error_rad: Mapping[str, float] = field(default_factory=dict)
     hand_mode: str = "scaled"
+    goal: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import numpy as np
 
 from ..body.joints import SMPLX_TO_ROS_BODY
 from ..types import Array
-from .human import HAND_POINTS, Human, P
+from .human import HAND_POINTS, MIN_FLAT, Human, P
 
 R_REST = np.array(SMPLX_TO_ROS_BODY, np.float64)
 """R_world_joint of a person at rest who faces x of a z-up world: every joint's."""
@@ -43,7 +43,7 @@ def heading(person: Human) -> Array | None:
         return None
     left = person.at("left_hip") - person.at("right_hip")
     flat = np.hypot(left[0], left[1])
-    if not flat > max(0.3 * float(np.linalg.norm(left)), 1e-6):  # NaN, too
+    if not flat > max(MIN_FLAT * float(np.linalg.norm(left)), 1e-6):  # NaN, too
         return None
     c, s = left[0] / flat, left[1] / flat
     return np.array([[s, c, 0], [-c, s, 0], [0, 0, 1.0]])

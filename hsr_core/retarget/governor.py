@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
 
@@ -74,8 +74,23 @@ class Governor:
     """
 
     def __init__(
-        self, robot: Joints, settings: TeleopSettings | None = None, clock_ns: Callable[[], int] = time.time_ns
+        self,
+        robot: Joints,
+        settings: TeleopSettings | None = None,
+        clock_ns: Callable[[], int] = time.time_ns,
+        conditions: Callable[[], Mapping[str, bool]] = dict,
     ) -> None:
+        """Check the settings against the robot.
+
+        Args:
+            robot: Joints and their limits.
+            settings: Checked together; see `settings.check`.
+            clock_ns: The one clock of all stamps [ns].
+            conditions: What else must be true to engage, beside `checks`. It is called with the governor locked.
+
+        Raises:
+            ConfigError: Settings contradict each other, or legs are commanded without the setting that allows it.
+        """
         self.settings = settings or TeleopSettings()
         check(self.settings, robot.fastest_arm_rad_s)
         if (robot.floating or robot.moves_legs) and not self.settings.allow_legs_and_base_on_hardware:
@@ -83,7 +98,7 @@ class Governor:
                 "legs or a floating base are not commanded: use a mode with a fixed base such as upper_body, or set "
                 "allow_legs_and_base_on_hardware for a simulator"
             )
-        self.robot, self._clock_ns = robot, clock_ns
+        self.robot, self._clock_ns, self._conditions = robot, clock_ns, conditions
         self._lock = threading.RLock()
         n = len(robot.joint_names)
         self.state, self.reason, self.operator = State.DISARMED, "start", None
@@ -119,7 +134,7 @@ class Governor:
         if not np.isfinite(position).all():
             self.counts["joint_state_not_finite"] += 1
             return
-        if self._in_future(stamp_ns) or (self._measured_ns is not None and stamp_ns < self._measured_ns):
+        if self.in_future(stamp_ns) or (self._measured_ns is not None and self._goes_back(stamp_ns, self._measured_ns)):
             self.counts["joint_state_stamp"] += 1
             return
         self._measured[:] = position
@@ -127,14 +142,19 @@ class Governor:
 
     @_locked
     def set_deadman(self, pressed: bool, stamp_ns: int) -> None:
-        """Take the deadman's level. Only a press that follows a released level is an edge: silence is none."""
-        if self._in_future(stamp_ns) or stamp_ns < self._deadman_ns:
+        """Take the deadman's level.
+
+        Only a press right after a released level is an edge: silence is none. A release counts whatever its stamp; no
+        press follows from one with a wrong stamp.
+        """
+        if self.in_future(stamp_ns) or self._goes_back(stamp_ns, self._deadman_ns):
             self.counts["deadman_stamp"] += 1
+            if not pressed:
+                self._pressed, self._edge = None, False
             return
-        if pressed and self._pressed is False:
-            self._edge = True
-        elif not pressed:
-            self._edge = False
+        silence_s = (stamp_ns - self._deadman_ns) * 1e-9
+        released = self._pressed is False and silence_s <= self.settings.deadman.timeout_s
+        self._edge = bool(pressed) and (self._edge or released)
         self._pressed, self._deadman_ns = bool(pressed), stamp_ns
 
     @_locked
@@ -154,17 +174,34 @@ class Governor:
         """Choose the operator: a human decision, never made for moving robots.
 
         Raises:
-            ConfigError: The robot follows somebody.
+            ConfigError: The robot follows somebody, or it is no track id.
         """
         if self.state in MOVING:
             raise ConfigError(f"the robot is {self.state.value}: pause before another operator is chosen")
-        self.operator, self._new = track_id, None
+        if track_id is None or track_id < 0:
+            raise ConfigError(f"a track id is 0 or more, not {track_id}")
+        self.operator = track_id
+        self._nobody_asked()
 
     @_locked
     def unlock(self, reason: str) -> None:
         """Forget the operator: lost or changed."""
-        self.operator, self._new = None, None
+        self.operator = None
+        self._nobody_asked()
         self.hold(reason)
+
+    @_locked
+    def clock_jumped(self, reason: str) -> None:
+        """The clock is at another time: hold, forget who was followed, and take no stamp of before for one of now.
+
+        What was measured last counts as measured now: it was fresh a tick ago.
+        """
+        self._entered_ns = self._last_ns = self._newest_ns = now = self._clock_ns()
+        self._error_since_ns = None
+        if self._measured_ns is not None:
+            self._measured_ns = now
+        self._pressed, self._edge, self._requested, self._deadman_ns = None, False, False, 0
+        self.unlock(reason)
 
     @_locked
     def hold(self, reason: str) -> None:
@@ -190,13 +227,16 @@ class Governor:
 
     @_locked
     def engage(self) -> str:
-        """Ask for engagement at the next press of the deadman; return what is missing, or an empty string."""
+        """Ask for engagement at the next press of the deadman; return what is missing, or an empty string.
+
+        A button that is held down already moves nothing: no service does.
+        """
         if self.state is not State.READY:
             return f"the state is {self.state.value}, not ready"
         missing = [name for name, green in self.checks().items() if not green and name != "deadman"]
         if missing:
             return f"not green: {', '.join(missing)}"
-        self._requested = True
+        self._requested, self._edge = True, False
         return ""
 
     @_locked
@@ -232,8 +272,9 @@ class Governor:
             "joint_state": self._fresh_joints(now),
             "within_limits": bool((self._measured >= low).all() and (self._measured <= high).all()),
             "operator": self.operator is not None,
-            "fresh_frame": self._new is not None and self._silence_s(now) <= self.settings.freshness.hold_s,
+            "fresh_frame": self._new is not None and self._within(self._newest_ns, now, self.settings.freshness.hold_s),
             "deadman": self._held_down(now),
+            **self._conditions(),
         }
 
     # the loop
@@ -280,14 +321,20 @@ class Governor:
                 self.hold("frame too old")
         elif self.state is State.HOLD and (now - self._entered_ns) * 1e-9 > settings.engage.hold_stop_s:
             self._do(Event.STOP, "held for too long")
-        if self.state in (State.READY, State.HOLD) and self._edge and self._motion.at_rest:
-            asked = self._requested if self.state is State.READY else True
-            if asked and all(self.checks().values()):
-                self._start(now)
+        if self._edge and self.state in (State.READY, State.HOLD) and self._motion.at_rest:
+            self._press(now)
+
+    def _press(self, now: int) -> None:
+        """Begin to follow, or not: a press that finds something missing is over, or it would move the robot later."""
+        self._edge = False
+        if (self._requested or self.state is State.HOLD) and all(self.checks().values()):
+            self._start(now)
+        else:
+            self.counts["press_refused"] += 1
 
     def _start(self, now: int) -> None:
         """Begin at the measured posture."""
-        self._edge = self._requested = False
+        self._requested = False
         self._motion.start(self._measured)
         for reference in (self._from, self._to, self._reference):
             reference[:] = self._measured
@@ -313,10 +360,15 @@ class Governor:
             self._rate[:] = 0
         starting = self.state is State.ENGAGING
         self._motion.follow(self._reference, self._rate, engage.speed_rad_s if starting else np.inf, dt_s)
-        if starting and (now - self._entered_ns) * 1e-9 >= engage.min_s:
-            np.subtract(self._to, self._motion.q, out=self._reference)
-            if np.abs(self._reference).max(initial=0.0) <= engage.near_rad:
-                self._do(Event.ARRIVED, "tracking")
+        if starting and (now - self._entered_ns) * 1e-9 >= engage.min_s and self._apart() <= engage.near_rad:
+            self._do(Event.ARRIVED, "tracking")
+
+    def _apart(self) -> float:
+        """Return the largest distance of a joint from where the person's pose would have it [rad]."""
+        goal = self._to if self._target is None or self._target.goal is None else self._target.goal
+        np.subtract(goal, self._motion.q, out=self._scratch)
+        np.abs(self._scratch, out=self._scratch)
+        return float(np.maximum.reduce(self._scratch, initial=0.0))
 
     def _take(self, target: Target, now: int) -> None:
         """Let the reference go from where it is to a new posture in one period of the source."""
@@ -372,25 +424,36 @@ class Governor:
     # rules
 
     def _problem(self, target: Target) -> str:
-        if target.track_id != self.operator:
+        if self.operator is None or target.track_id != self.operator:
             return "identity"
-        if target.position.shape != self._measured.shape or not np.isfinite(target.position).all():
-            return "target_not_finite"
-        if self._in_future(target.stamp_ns) or target.stamp_ns <= self._newest_ns:
+        for posture in (target.position, target.position if target.goal is None else target.goal):
+            if posture.shape != self._measured.shape or not np.isfinite(posture).all():
+                return "target_not_finite"
+        if self.in_future(target.stamp_ns) or self._goes_back(target.stamp_ns, self._newest_ns + 1):
             return "target_stamp"
         return ""
 
-    def _in_future(self, stamp_ns: int) -> bool:
+    def _nobody_asked(self) -> None:
+        """Forget what was asked for and seen of another operator."""
+        self._new, self._requested, self._edge = None, False, False
+
+    def _goes_back(self, stamp_ns: int, last_ns: int) -> bool:
+        """True for a stamp before the last; while DISARMED none is: a clock that was set back goes on from there."""
+        return stamp_ns < last_ns and self.state is not State.DISARMED
+
+    def in_future(self, stamp_ns: int) -> bool:
+        """True for a stamp later than now, by more than clocks differ."""
         return (stamp_ns - self._clock_ns()) * 1e-9 > self.settings.freshness.future_s
 
     def _fresh_joints(self, now: int) -> bool:
-        if self._measured_ns is None or self._in_future(self._measured_ns):
-            return False
-        return (now - self._measured_ns) * 1e-9 <= self.settings.feedback.timeout_s
+        return self._measured_ns is not None and self._within(self._measured_ns, now, self.settings.feedback.timeout_s)
 
     def _held_down(self, now: int) -> bool:
-        age_s = (now - self._deadman_ns) * 1e-9
-        return bool(self._pressed) and -self.settings.freshness.future_s <= age_s <= self.settings.deadman.timeout_s
+        return bool(self._pressed) and self._within(self._deadman_ns, now, self.settings.deadman.timeout_s)
+
+    def _within(self, stamp_ns: int, now: int, age_s: float) -> bool:
+        """True for a stamp no older than this and not of the future."""
+        return -self.settings.freshness.future_s <= (now - stamp_ns) * 1e-9 <= age_s
 
     def _silence_s(self, now: int) -> float:
         """Age of the newest frame of an operator."""

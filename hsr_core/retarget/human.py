@@ -44,6 +44,8 @@ _FROM_SMPLX = [J[SMPLX_NAMES[name]] for name in POINTS]
 OTHER_SIDE = [
     P[name.replace("left", "right") if name.startswith("left") else name.replace("right", "left")] for name in POINTS
 ]
+MIN_FLAT = 0.3
+"""A hips' line whose level part is shorter than this part of it tells no heading: the person lies on a side."""
 TIP = 0.8
 """Last bone of a finger, joint to tip, over the bone before: SMPL-X has no joint in the tip."""
 
@@ -177,27 +179,43 @@ def check_transform(T: Array | None) -> Array:
     return T
 
 
-def mirrored(person: Human) -> Human:
-    """Return the person reflected at their sagittal plane, with left and right renamed; rotations stay rotations.
-
-    Doing it twice gives the person again. Without a pelvis and both hips there is no such plane.
+def sagittal_plane(person: Human) -> tuple[Array, Array]:
+    """Return the upright plane between left and right: its normal (3,) to the left and a point (3,) [m].
 
     Raises:
-        BadFrame: Pelvis or hips were not seen.
+        BadFrame: Pelvis or hips were not seen, or the person lies on a side.
     """
     if not person.sees("pelvis", "left_hip", "right_hip"):
         raise BadFrame("mirroring needs pelvis and hips")
-    across = person.at("left_hip") - person.at("right_hip")
-    across = across * (1, 1, 0)
-    across = across / max(float(np.linalg.norm(across)), 1e-9)
+    left = person.at("left_hip") - person.at("right_hip")
+    across = left * (1, 1, 0)
+    flat = float(np.linalg.norm(across))
+    if not flat > MIN_FLAT * float(np.linalg.norm(left)):
+        raise BadFrame("mirroring needs a person who is upright")
+    return across / flat, person.at("pelvis").copy()
+
+
+def mirrored(person: Human, plane: tuple[Array, Array] | None = None) -> Human:
+    """Return the person reflected at a plane, with left and right renamed; rotations stay rotations.
+
+    Doing it twice gives the person again.
+
+    Args:
+        person: In the world.
+        plane: Normal and a point; None: their own `sagittal_plane`. One plane for all frames reflects a motion with its
+            way in the world: a step to the left becomes one to the right, and a foot that stands still does so.
+
+    Raises:
+        BadFrame: No plane is given, and `sagittal_plane` finds none.
+    """
+    across, point = sagittal_plane(person) if plane is None else plane
     S = np.eye(3) - 2 * np.outer(across, across)
-    pelvis = person.at("pelvis")
     flip = np.diag([-1.0, 1, 1])  # the joints' own axes: x is to the left
     rotations = person.rotations
     flip_hand = S if rotations is None else flip
     return replace(
         person,
-        points=((person.points - pelvis) @ S + pelvis)[OTHER_SIDE],
+        points=((person.points - point) @ S + point)[OTHER_SIDE],
         valid=person.valid[OTHER_SIDE],
         rotations=None if rotations is None else (S @ rotations @ flip)[OTHER_SIDE],
         left_hand=None if person.right_hand is None else person.right_hand @ flip_hand,

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from ..errors import ConfigError
 from ..types import Array
-from .command import Target
+from .command import Flag, Target
 from .hands import Hands
-from .human import Human, mirrored
+from .human import Human
 from .robot import Robot
 from .settings import TeleopSettings
 from .solve import Solution, Solver
-from .targets import TargetMaker, Targets
+from .targets import WRISTS, TargetMaker, Targets
 
 
 class Retargeter:
@@ -28,11 +29,15 @@ class Retargeter:
 
     def __init__(self, robot: Robot, settings: TeleopSettings | None = None) -> None:
         settings = settings or TeleopSettings()
+        if settings.limits != robot.limits:
+            raise ConfigError("the robot was loaded with other limits: load_robot(name, mode, settings.limits)")
         self.robot, self.hand_mode = robot, settings.hands
         self.targets = TargetMaker(
             robot, settings.missing, settings.ground, mirror=settings.mirror, clutched=settings.hands == "clutched"
         )
-        self.solver = Solver(robot, settings.solver, settings.collision, settings.limits)
+        self.solver, self._ahead = (
+            Solver(robot, settings.solver, settings.collision, settings.limits) for _ in range(2)
+        )
         self.hands = Hands(robot, settings)
         self._mirror = settings.mirror
         self._first_dt_s = 1 / settings.freshness.source_hz
@@ -48,27 +53,30 @@ class Retargeter:
     def learn(self, people: Iterable[Human]) -> None:
         """Take the person's lengths from frames of a recording before it is retargeted."""
         for person in people:
-            self.targets.lengths.update(mirrored(person) if self._mirror else person)
+            self.targets.learn(person)
 
     def start_from(self, q: Array) -> None:
         """Take a measured configuration of the whole model as the present posture, at rest."""
         self.solver.reset(q)
+        self._ahead.reset(q)
 
-    def engage(self, person: Human) -> None:
-        """Take the person's present pose as the zero of clutched hands."""
+    def engage(self) -> None:
+        """Take the pose of the next frame as the zero of clutched hands."""
+        self.targets.engage(self._wrists)
+
+    def _wrists(self) -> dict[str, Array]:
         placed = self.robot.frame_placements(self.solver.q)
-        wrists = {part: placed[part][:3, 3] for part in ("left_wrist", "right_wrist") if part in placed}
-        self.targets.engage(person, wrists)
+        return {part: placed[part][:3, 3] for part in WRISTS if part in placed}
 
     def retarget(self, person: Human, speed_rad_s: float = np.inf) -> tuple[Target, Solution] | None:
         """Return the posture for one frame; None where there is none (see `TargetMaker.make`).
 
         Args:
             person: Frames in the order of their stamps; a repeated or older stamp gives None.
-            speed_rad_s: A further limit on the joints' speed.
+            speed_rad_s: A further limit on the joints' speed, for a slow start; `Target.goal` then tells how far it is.
 
         Raises:
-            BadFrame: `mirror` is set and pelvis or hips were not seen.
+            BadFrame: See `TargetMaker.make`.
         """
         last = self._last_ns
         if last is not None and person.stamp_ns <= last:
@@ -82,6 +90,7 @@ class Retargeter:
         dt_s = self._first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
         flags, errors_m = self.hands.move(person, self.solver.q, self.solver.clipped(dt_s), speed_rad_s)
         solution = self.solver.solve(targets, dt_s, speed_rad_s)
+        goal = self._goal(person, targets, dt_s, solution) if np.isfinite(speed_rad_s) else None
         T = None
         if self.robot.floating:
             import pinocchio as pin
@@ -89,8 +98,16 @@ class Retargeter:
             T = pin.XYZQUATToSE3(solution.q[:7]).homogeneous
         return Target(
             person.stamp_ns, person.track_id, solution.position, T, targets.flags | solution.flags | flags,
-            solution.task_error_m | errors_m, solution.task_error_rad, self.hand_mode,
+            solution.task_error_m | errors_m, solution.task_error_rad, self.hand_mode, goal,
         ), solution  # fmt: skip
+
+    def _goal(self, person: Human, targets: Targets, dt_s: float, slow: Solution) -> Array:
+        """Return where the joints would be without the slow start's limit; what it does not hold up is there."""
+        if not slow.flags & Flag.LIMITED_VELOCITY and not self.hands.by_vectors:
+            self._ahead.reset(slow.q)
+            return slow.position
+        self.hands.move(person, self._ahead.q, self._ahead.clipped(dt_s))
+        return self._ahead.solve(targets, dt_s).position
 
     def _place_base(self, targets: Targets) -> None:
         """Put a floating base where the person is first seen: nothing measures it, and it need not walk there."""

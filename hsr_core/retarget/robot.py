@@ -60,6 +60,7 @@ class Robot:
         capsules: For self-collision.
         workspace: Wrist -> corners of the box that its frame stays in, in the base's frame [m].
         hands: Side -> model of a hand that follows by fingertip vectors.
+        limits: What it was loaded with.
     """
 
     mapping: RobotMapping
@@ -82,6 +83,7 @@ class Robot:
     capsules: Capsules
     workspace: dict[str, tuple[Array, Array]]
     hands: dict[str, HandModel]
+    limits: LimitSettings
 
     @property
     def floating(self) -> bool:
@@ -176,6 +178,7 @@ def load_robot(robot: str | Path | RobotMapping, mode: str = "", limits: LimitSe
         capsules=_capsules(model, chosen, names, neutral),
         workspace=_workspace(model, chosen, neutral, frames),
         hands=_hands(model, chosen, urdf, neutral, (names, groups), (lower, upper, velocity)),
+        limits=limits,
     )
 
 

@@ -43,9 +43,9 @@ class Session:
         self, robot: Robot, settings: TeleopSettings | None = None, clock_ns: Callable[[], int] = time.time_ns
     ) -> None:
         self.robot, self.settings = robot, settings or TeleopSettings()
-        self.governor = Governor(robot, self.settings, clock_ns)
         self.gate = InputGate(self.settings.gate)
         self.retargeter = Retargeter(robot, self.settings)
+        self.governor = Governor(robot, self.settings, clock_ns, self._conditions)
         self.counts: Counter[str] = Counter()
         self._measured = robot.neutral.copy()
         self._lock = threading.RLock()  # of gate and retargeter; the governor has its own
@@ -57,6 +57,9 @@ class Session:
 
     def on_joint_state(self, names: Sequence[str], positions: Array, stamp_ns: int) -> None:
         """Take measured joints, by name; names that the robot lacks are left out. The commanded ones must all come."""
+        if len(names) != len(positions):  # a driver that sends efforts alone, too
+            self.counts["joint_state_incomplete"] += 1
+            return
         seen, measured = set(), self._measured.copy()
         for name, value in zip(names, positions, strict=True):
             if name in self._place and np.isfinite(value):
@@ -80,17 +83,22 @@ class Session:
             stamp_ns: Exposure.
             T_world_cam: (4, 4) with z up. None: no command comes of this frame.
         """
+        with self._lock:  # whom a service chooses meanwhile is not lost with the last one
+            self._on_people(people, stamp_ns, T_world_cam)
+
+    def _on_people(self, people: Sequence[HumanEstimate], stamp_ns: int, T_world_cam: Array | None) -> None:
         operator = self.governor.operator
         if operator is None:
             return
-        person = next((one for one in people if one.track_id == operator), None)
+        named = [one for one in people if one.track_id == operator]
+        person = named[0] if len(named) == 1 else None
         if person is None or person.state is TrackState.LOST:
-            self._lose("operator lost")
+            self._lose("operator lost" if len(named) < 2 else "two people have the operator's id")
         elif person.state is TrackState.PREDICTED:
             self.counts["predicted"] += 1  # nothing was seen: the frame's age says the rest
         else:
             try:
-                self.on_human(
+                self._on_human(
                     from_estimate(person, stamp_ns, T_world_cam, min_joint_score=self.settings.gate.joint_score)
                 )
             except BadFrame:
@@ -105,6 +113,9 @@ class Session:
         if person.track_id != self.governor.operator:
             self.counts["identity"] += 1
             return Reason.JUMP
+        if self.governor.in_future(person.stamp_ns):  # all that come after it would seem to run back
+            self.counts["future_stamp"] += 1
+            return Reason.ORDER
         reason = self.gate.judge(person)
         self.counts[reason.value] += 1
         if reason is not Reason.OK:
@@ -123,7 +134,7 @@ class Session:
         if state in (State.ENGAGING, State.TRACKING) and self._engagement != self.governor.engagements:
             self._engagement = self.governor.engagements
             self._start_from_measured()
-            self.retargeter.engage(person)
+            self.retargeter.engage()
         else:
             self.retargeter.solver.set_frozen(self._measured)
         slow = self.settings.engage.speed_rad_s if state is State.ENGAGING else np.inf
@@ -145,6 +156,13 @@ class Session:
     def _lose(self, reason: str) -> None:
         with self._lock:
             self.governor.unlock(reason)
+            self.gate.reset()
+            self.retargeter.forget()
+
+    def on_clock_jump(self, reason: str) -> None:
+        """The clock was set: hold, and begin anew with everybody. A person must choose the operator again."""
+        with self._lock:
+            self.governor.clock_jumped(reason)
             self.gate.reset()
             self.retargeter.forget()
 
@@ -186,10 +204,10 @@ class Session:
 
     def checks(self) -> dict[str, bool]:
         """Return what must be true to engage."""
-        return self.governor.checks() | {
-            "person_known": self.gate.lengths.frozen is not None,
-            "gate": not self.gate.closed,
-        }
+        return self.governor.checks()
+
+    def _conditions(self) -> dict[str, bool]:
+        return {"person_known": self.gate.lengths.frozen is not None, "gate": not self.gate.closed}
 
     def tick(self) -> Command | None:
         """See `Governor.tick`."""

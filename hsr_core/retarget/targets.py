@@ -7,7 +7,7 @@ proportions nor on flicker of the estimated shape.
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Callable, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -16,7 +16,7 @@ from ..types import Array, MetricSource
 from .command import Flag
 from .frames import heading, orientation
 from .ground import FEET, GUESSED, Contacts, Ground, SegmentLengths
-from .human import Human, mirrored
+from .human import OTHER_SIDE, Human, mirrored, sagittal_plane
 from .robot import CHAINS, Robot
 from .settings import GroundSettings, MissingSettings
 
@@ -51,6 +51,20 @@ class Targets:
     flags: Flag = Flag.NONE
 
 
+WRISTS = ("left_wrist", "right_wrist")
+Wrists = Callable[[], Mapping[str, Array]]
+"""Where the robot's wrists are: part -> (3,) in its world [m]."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clutch:
+    """Where the hands were when they engaged: R_world_heading of the person, their wrists and the robot's, (3,) [m]."""
+
+    heading: Array
+    person: dict[str, Array] = field(default_factory=dict)
+    robot: dict[str, Array] = field(default_factory=dict)
+
+
 ROOT_OF = {part: chain[0] for chain in CHAINS for part in chain[1:]}
 """Part -> the point that its vector starts from."""
 
@@ -76,7 +90,9 @@ class TargetMaker:
         self.lengths, self.ground, self.contacts = SegmentLengths(), Ground(ground), Contacts(ground)
         self._memory = Memory(missing)
         followed = {part for part, link in robot.mapping.links.items() if link.position > 0 and part in ROOT_OF}
-        self._expected = {("relative", part) for part in followed if not (clutched and part.endswith("wrist"))}
+        hands = set(WRISTS) if clutched else set()
+        self._expected = {("relative", part) for part in followed - hands}
+        self._clutched_parts = {("points", part) for part in followed & hands}
         rest = robot.frame_placements(robot.rest)
         hips = [rest[f"{side}_hip"][:3, 3] for side in ("left", "right") if f"{side}_hip" in rest]
         # From the middle of the robot's hips to the frame that follows the pelvis, in that frame at rest.
@@ -92,27 +108,35 @@ class TargetMaker:
         self.contacts.reset()
         self._memory.reset()
         self._anchor: Array | None = None
-        self._clutch: tuple[Array, dict[str, Array], dict[str, Array]] | None = None
+        self._wrists: Wrists | None = None
+        self._clutch: Clutch | None = None
+        self._plane: tuple[Array, Array] | None = None
         self._frozen_feet: dict[str, Array] = {}
 
-    def engage(self, person: Human, wrists: dict[str, Array]) -> None:
-        """Take the present pose as the zero of clutched hands; `wrists`: the robot's, part -> (3,) in its world [m]."""
-        person = mirrored(person) if self.mirror else person
-        R = heading(person)
-        if R is not None:
-            self._clutch = (R, {part: person.at(part).copy() for part in wrists if person.sees(part)}, dict(wrists))
+    def engage(self, wrists: Wrists) -> None:
+        """Take the pose of the next frame as the zero of clutched hands; a hand that is not seen then, when it is."""
+        self._wrists, self._clutch = wrists, None
+        self._memory.reset()  # no target outlives the engagement that it was made for
+
+    def learn(self, person: Human) -> None:
+        """Take the person's lengths from one more frame."""
+        if self.mirror:
+            person = replace(person, points=person.points[OTHER_SIDE], valid=person.valid[OTHER_SIDE])
+        self.lengths.update(person)
 
     def make(self, person: Human) -> Targets | None:
         """Return the targets of one frame; None where nothing can be said: a lying person on a fixed base, or lengths
         that are not known yet where the base floats.
 
         Raises:
-            BadFrame: `mirror` is set and pelvis or hips were not seen.
+            BadFrame: `mirror` is set and there was no frame so far of an upright person with pelvis and hips.
         """
-        person = mirrored(person) if self.mirror else person
         finite = np.isfinite(person.points).all(axis=1)
         if not finite.all():  # whoever comes without the gate
             person = replace(person, valid=person.valid & finite)
+        if self.mirror:
+            self._plane = sagittal_plane(person) if self._plane is None else self._plane
+            person = mirrored(person, self._plane)
         self.lengths.update(person)
         R_world_heading = heading(person)
         if R_world_heading is None or (self.robot.floating and not self.lengths.leg_m > 0):
@@ -122,7 +146,7 @@ class TargetMaker:
         if self.robot.floating:
             seen |= self._root_and_feet(person)
         if self.clutched:
-            self._clutched(person, seen)
+            self._clutched(person, R_world_heading, seen)
         return self._remembered(person, seen)
 
     def _relative(self, person: Human, R: Array) -> dict[tuple[str, str], Array]:
@@ -180,20 +204,27 @@ class TargetMaker:
                 out["points", foot] = self._frozen_feet[foot]
         return out
 
-    def _clutched(self, person: Human, seen: dict[tuple[str, str], Array]) -> None:
-        """Put 1:1 points in the place of the wrists' scaled vectors."""
-        for part in ("left_wrist", "right_wrist"):
+    def _clutched(self, person: Human, R_world_heading: Array, seen: dict[tuple[str, str], Array]) -> None:
+        """Put 1:1 points in the place of the wrists' scaled vectors, and their orientations into the same axes."""
+        for part in WRISTS:
             seen.pop(("relative", part), None)
-            if self._clutch is None or person.metric_source is MetricSource.NONE or not person.sees(part):
+        if self._wrists is None or person.metric_source is MetricSource.NONE:
+            return
+        self._clutch = clutch = self._clutch or Clutch(R_world_heading)
+        for part in WRISTS:
+            if part not in self.robot.frames or not person.sees(part):
                 continue
-            R, start, robot = self._clutch
-            if part in start:
-                moved = person.at(part) - start[part]
-                seen["points", part] = robot[part] + (moved if self.robot.floating else R.T @ moved)
+            if part not in clutch.person:
+                clutch.person[part], clutch.robot[part] = person.at(part).copy(), self._wrists()[part]
+            moved = person.at(part) - clutch.person[part]
+            seen["points", part] = clutch.robot[part] + (moved if self.robot.floating else clutch.heading.T @ moved)
+            if ("rotations", part) in seen and not self.robot.floating:
+                seen["rotations", part] = clutch.heading.T @ R_world_heading @ seen["rotations", part]
 
     def _remembered(self, person: Human, seen: dict[tuple[str, str], Array]) -> Targets:
         goals, flags = self._memory.update(person.stamp_ns, seen)
-        if not self._expected <= self._memory.known():
+        hands = self._clutched_parts if self._wrists is not None else set()
+        if not self._expected | hands <= self._memory.known():
             flags |= Flag.JOINT_MISSING  # not seen so far
         if person.metric_source in GUESSED:
             flags |= Flag.DEPTH_GUESSED

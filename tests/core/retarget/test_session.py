@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -337,3 +340,134 @@ def test_clutched_hands_start_where_the_robot_is(g1) -> None:
     live.run(2.0)
     moved = g1.frame_placements(live.q)["left_wrist"][:3, 3] - before
     np.testing.assert_allclose(moved, (0.04, 0, 0.03), atol=0.012)
+
+
+# what was found to move it
+
+
+def test_a_far_start_is_slow_until_the_robot_is_near(g1) -> None:
+    """S3: the solver is slow, too, so its own answer is always near; what counts is where the person's pose is."""
+    live = Live(g1)
+    overhead = {f"{s}_arm": (unit(0.4, y, 1), unit(0.3, 0, 1)) for s, y in (("left", 0.4), ("right", -0.4))}
+    live.people = {1: {"limbs": overhead}}
+    live.run(0.2)
+    live.session.arm()
+    live.again()
+    live.run(12.0)
+    sent = [c for c in live.commands if c is not None]
+    there = sent[-1].position
+    apart = np.array([np.abs(c.position - there).max() for c in sent])
+    speed = np.array([np.abs(c.velocity).max() for c in sent])
+    assert apart[0] > 0.3 * 2.0 + 0.35 + 0.5  # the two seconds of the slow start alone would not do
+    assert speed[apart > 0.35 + 0.02].max() <= 0.3 + 1e-9
+    assert live.session.governor.state is State.TRACKING
+    assert apart[-1] < 0.02
+
+
+def press(live: Live) -> None:
+    live.pressed = False
+    live.run(0.05)
+    live.pressed = True
+    live.run(0.05)
+
+
+def test_a_press_in_hold_needs_a_person_who_is_known_and_an_open_gate(live) -> None:
+    live.track()
+    live.session.pause()
+    live.run(0.2)
+    live.session.select(1)
+    live.run(0.1)  # a few frames: not enough for lengths
+    press(live)
+    assert live.session.governor.state is State.HOLD
+    assert not live.session.checks()["person_known"]
+    live.run(1.0)
+    press(live)
+    assert live.session.governor.state is State.ENGAGING
+    live.session.gate.bad = 5
+    assert not live.session.checks()["gate"]
+
+
+def test_a_frame_of_the_future_is_left_out_and_spoils_none_after_it(live) -> None:
+    live.track()
+    live.spoil = lambda h: replace(h, stamp_ns=h.stamp_ns + 3_600_000_000_000)
+    live.run(0.07)
+    live.spoil = lambda h: h
+    live.run(0.5)
+    assert live.session.counts["future_stamp"] in (2, 3)
+    assert live.session.governor.state is State.TRACKING
+
+
+def test_two_people_with_the_operators_id_are_nobody(g1) -> None:
+    live = Live(g1)
+    live.session.select(1)
+    me = as_estimate(person(0), TrackState.TRACKED)
+    live.session.on_people([me, me], live.now, np.eye(4))
+    assert live.session.governor.operator is None
+    assert live.session.governor._new is None
+
+
+def test_limits_that_the_robot_was_not_loaded_with_are_refused(g1) -> None:
+    """A setting that would have no effect: the operator believes the robot is slow."""
+    with pytest.raises(ConfigError, match="loaded with other limits"):
+        Session(g1, with_values(TeleopSettings(), {"limits.velocity_scale": 0.2}))
+
+
+def test_a_joint_state_without_positions_does_not_count(live) -> None:
+    live.session.on_joint_state(["left_elbow_joint"], [], live.now)
+    assert live.session.counts["joint_state_incomplete"] == 1
+
+
+def test_callbacks_in_threads_of_their_own_break_no_bound(g1) -> None:
+    """Frames, joint states with the deadman, ticks, services: four threads for as long as 400 ticks take."""
+    live = Live(g1)
+    live.track()
+    session, done, errors = live.session, threading.Event(), []
+    last = [live.commands[-1]]
+
+    def repeat(work) -> threading.Thread:
+        def run() -> None:
+            try:
+                while not done.is_set():
+                    work()
+            except Exception as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=run)
+        thread.start()
+        return thread
+
+    moods = itertools.cycle(range(7))
+
+    def robot() -> None:
+        q = g1.neutral.copy()
+        q[g1.idx_q] = last[-1].position
+        session.on_joint_state(list(session._place), [q[i] for i in session._place.values()], live.now)
+        session.on_deadman(next(moods) > 0, live.now)
+
+    def frames() -> None:
+        human = person(0, REACH if next(moods) % 2 else None)
+        session.on_human(replace(human, stamp_ns=live.now - LATENCY_NS))
+
+    def services() -> None:
+        for service in (session.pause, session.stop, session.reset, session.arm, session.engage, session.checks):
+            service()
+            if session.governor.state not in MOVING:
+                with contextlib.suppress(ConfigError):  # it may move by now
+                    session.select(1)
+
+    threads = [repeat(work) for work in (robot, frames, services)]
+    try:
+        for _ in range(400):
+            live.now += DT_NS
+            command = session.tick()
+            if command is not None:
+                if command.seq > 0:
+                    assert (np.abs(command.position - last[-1].position) <= g1.velocity * 0.01 + 1e-9).all()
+                    assert (np.abs(command.velocity - last[-1].velocity) <= g1.acceleration * 0.01 + 1e-9).all()
+                last.append(command)
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join(30)
+    assert not errors
+    assert not any(thread.is_alive() for thread in threads)

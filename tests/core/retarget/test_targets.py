@@ -12,7 +12,7 @@ from hsr_core.retarget.command import Flag
 from hsr_core.retarget.ground import SEGMENTS, Contacts, Ground, SegmentLengths
 from hsr_core.retarget.human import P
 from hsr_core.retarget.settings import GroundSettings, MissingSettings
-from hsr_core.retarget.targets import TargetMaker
+from hsr_core.retarget.targets import WRISTS, TargetMaker
 from hsr_core.types import MetricSource
 
 from .people import ANKLE_M, FRONT, LENGTHS, UP, person, unit
@@ -145,7 +145,7 @@ def test_without_metres_there_is_no_place_in_the_world(g1_whole, g1) -> None:
     assert guessed.flags & Flag.DEPTH_GUESSED
     clutched = maker(g1, clutched=True)
     clutched.make(person(0))
-    clutched.engage(person(0), {"left_wrist": np.zeros(3)})
+    clutched.engage(lambda: {"left_wrist": np.zeros(3)})
     assert "left_wrist" not in clutched.make(person(1, metric_source=MetricSource.NONE)).points
 
 
@@ -200,13 +200,87 @@ def test_clutched_hands_move_one_to_one_from_where_they_were(g1, yaw) -> None:
     make = maker(g1, clutched=True)
     make.make(person(0, yaw=yaw))
     assert "left_wrist" not in make.make(person(0.01, yaw=yaw)).points  # nobody has engaged
-    start = {"left_wrist": np.array([0.3, 0.2, 0.1])}
-    make.engage(person(0.02, yaw=yaw), start)
+    make.engage(lambda: dict.fromkeys(WRISTS, np.array([0.3, 0.2, 0.1])))
+    make.make(person(0.02, yaw=yaw))
     moved = person(0.1, yaw=yaw, place=(0.1 * np.cos(yaw), 0.1 * np.sin(yaw), 0.05))
     targets = make.make(moved)
     np.testing.assert_allclose(targets.points["left_wrist"].value, (0.4, 0.2, 0.15), atol=1e-12)
     assert "left_wrist" not in targets.relative
     assert "left_elbow" in targets.relative
+
+
+START = np.array([0.3, 0.2, 0.1])
+
+
+def engaged(robot, human, **more) -> TargetMaker:
+    make = maker(robot, clutched=True, **more)
+    make.engage(lambda: dict.fromkeys(WRISTS, START))
+    make.make(human)
+    return make
+
+
+@pytest.mark.parametrize("yaw", [0.0, np.pi / 2])
+def test_mirrored_clutched_hands_go_to_the_other_side_with_arm_or_body(g1, yaw) -> None:
+    """Ten centimetres to the operator's left, by an arm or by a step: the robot's hands go ten to its right."""
+    left = np.array([-np.sin(yaw), np.cos(yaw), 0])
+    stepped = person(0.1, yaw=yaw, place=tuple(0.1 * left))
+    targets = engaged(g1, person(0, yaw=yaw), mirror=True).make(stepped)
+    for wrist in WRISTS:
+        np.testing.assert_allclose(targets.points[wrist].value, START - (0, 0.1, 0), atol=1e-12)
+    reached = person(0.1, yaw=yaw)
+    reached.points[P["left_wrist"]] += 0.1 * left + (0, 0, 0.05)
+    targets = engaged(g1, person(0, yaw=yaw), mirror=True).make(reached)
+    np.testing.assert_allclose(targets.points["right_wrist"].value, START + np.array([0, -0.1, 0.05]), atol=1e-12)
+    np.testing.assert_allclose(targets.points["left_wrist"].value, START, atol=1e-12)
+
+
+def test_mirrored_feet_that_stand_still_do_so_in_the_world(g1_whole) -> None:
+    """The hips go 10 cm to the left over feet that stay: the robot's go as far to the right, its feet stay."""
+    make = maker(g1_whole, mirror=True)
+    t = standing(make)
+    first = make.make(person(t))
+    leaning = person(t + 1 / 30)
+    body = [i for i, name in enumerate(P) if not name.endswith(("ankle", "toe", "knee"))]
+    leaning.points[body] += (0, 0.1, 0)
+    second = make.make(leaning)
+    moved = second.points["pelvis"].value - first.points["pelvis"].value
+    np.testing.assert_allclose(moved, (0, -0.1 * g1_whole.leg_m / LEG_M, 0), atol=1e-9)
+    assert make.contacts.on == [True, True]
+
+
+def test_a_hand_that_was_not_seen_when_it_engaged_begins_when_it_is(g1) -> None:
+    make = engaged(g1, unseen(person(0), "left_wrist"))
+    missing = make.make(unseen(person(0.03), "left_wrist"))
+    assert "left_wrist" not in missing.points
+    assert missing.flags & Flag.JOINT_MISSING
+    place = make.make(person(0.1, place=(0.2, 0, 0))).points["left_wrist"].value
+    np.testing.assert_array_equal(place, START)
+    moved = make.make(person(0.2, place=(0.3, 0, 0)))
+    np.testing.assert_allclose(moved.points["left_wrist"].value, START + np.array([0.1, 0, 0]), atol=1e-12)
+    assert not moved.flags & Flag.JOINT_MISSING
+
+
+def test_a_new_engagement_forgets_the_last_ones_zero(g1) -> None:
+    """Its first frame tells no heading: the next one does, and the hands start there and not from the old place."""
+    make = engaged(g1, person(0))
+    make.engage(lambda: dict.fromkeys(WRISTS, -START))
+    human = person(0.1, place=(1, 0, 0))
+    lying = replace(human, points=human.points @ np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]]))
+    assert make.make(lying) is None
+    np.testing.assert_array_equal(make.make(person(0.2, place=(1, 0, 0))).points["left_wrist"].value, -START)
+
+
+def test_clutched_hands_keep_their_direction_while_the_person_turns(g1) -> None:
+    """Place and direction of a hand are both in the axes of the engagement: a hand that stays, stays."""
+    make = engaged(g1, person(0))
+    before = make.make(person(0.1))
+    turned = person(0.2, yaw=0.5)
+    wrists = [P[wrist] for wrist in WRISTS]
+    turned.points[wrists], turned.rotations[wrists] = person(0).points[wrists], person(0).rotations[wrists]
+    after = make.make(turned)
+    for wrist in WRISTS:
+        np.testing.assert_allclose(after.points[wrist].value, before.points[wrist].value, atol=1e-12)
+        np.testing.assert_allclose(after.rotations[wrist].value, before.rotations[wrist].value, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", ["left_hip", "pelvis", "left_wrist", "left_ankle"])
