@@ -28,11 +28,14 @@ setup(
     entry_points={
         "console_scripts": [
             "camera_nodes = hsr.camera_nodes:main",
+            "mount_node = hsr.mount_node:main",
             "perception_node = hsr.perception_node:main",
             "play_node = hsr.play_node:main",
             "record_node = hsr.record_node:main",
             "refine_node = hsr.refine_node:main",
             "replay_meter = hsr.replay_meter:main",
+            "retarget_node = hsr.retarget_node:main",
+            "robot_sim_node = hsr.robot_sim_node:main",
             "soak = hsr.soak:main",
             "source_node = hsr.source_node:main",
             "view_node = hsr.view_node:main",

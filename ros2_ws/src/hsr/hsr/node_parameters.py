@@ -19,6 +19,8 @@ VIEW = (
     ("max_rate_hz", 15.0, "Most drawings per second", (0.5, 60.0)),
     ("picture", "overlay", "Picture in the camera", ("overlay", "camera", "none")),
     ("perception", "perception", "Name of the node that the sliders set", None),
+    ("robot", "", "Robot that follows (name or path of a mapping), shown beside the people; empty: none", None),
+    ("robot_mode", "upper_body", "Mode of its mapping", None),
 )
 
 RECORDER = (
@@ -49,4 +51,18 @@ PLAYER = (
     ("image_topic", "", "Topic whose messages are answered; empty: the only image topic that is played", None),
     ("wait_for_subscriber_s", 10.0, "Wait so long for somebody who listens to the images [s]", (0.0, 3600.0)),
     ("clock", True, "Publish the recording's time on /clock", None),
+)
+
+ROBOT_SIM = (
+    ("robot", "", "Robot: a name of `hsr robot list`, or the path of a mapping", None),
+    ("robot_mode", "upper_body", "Mode of its mapping", None),
+    ("rate_hz", 100.0, "Joint states per second [Hz]", (10.0, 1000.0)),
+    ("time_constant_s", 0.05, "Lag of each joint behind its command [s]", (0.005, 1.0)),
+    ("operator", False, "Play the person at the button, too: select, arm, engage, press", None),
+)
+
+MOUNT = (
+    ("mount", "0 0 1.4 0 0 0", "Where the camera is in the world: x y z [m] roll pitch yaw [deg]", None),
+    ("world_frame", "world", "Name of the world, whose z is up", None),
+    ("frame", "camera_color_optical_frame", "Of the camera; optical axes if it ends with optical_frame", None),
 )

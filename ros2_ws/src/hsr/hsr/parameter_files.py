@@ -21,9 +21,10 @@ import yaml
 from hsr_core.config import SettingSpec, describe, flatten
 from hsr_core.errors import ConfigError
 
-from .node_parameters import PLAYER, RECORDER, SOURCE, VIEW
+from .node_parameters import MOUNT, PLAYER, RECORDER, ROBOT_SIM, SOURCE, VIEW
 from .params import COMMON, DEFAULTS, fixed_spec
 from .refine_params import DEFAULTS as REFINER_DEFAULTS
+from .retarget_params import DEFAULTS as RETARGET_DEFAULTS
 
 Specs = Mapping[str, SettingSpec]
 SECTION = "ros__parameters"
@@ -65,10 +66,14 @@ for _prefix in ("tag:", "!"):
 def known_parameters() -> dict[str, Specs]:
     """Return what each node of this package declares, by node name."""
     common = {spec.name: spec for spec in COMMON}
-    simple = {"source": SOURCE, "view": VIEW, "recorder": RECORDER, "player": PLAYER}
+    simple = {
+        "source": SOURCE, "view": VIEW, "recorder": RECORDER, "player": PLAYER, "robot_sim": ROBOT_SIM,
+        "camera_mount": MOUNT,
+    }  # fmt: skip
     return {
         "perception": {spec.name: spec for spec in describe(DEFAULTS)} | common,
         "refiner": {spec.name: spec for spec in describe(REFINER_DEFAULTS)} | common,
+        "retarget": {spec.name: spec for spec in describe(RETARGET_DEFAULTS)} | common,
         **{node: {spec.name: spec for spec in map(fixed_spec, rows)} for node, rows in simple.items()},
     }
 

@@ -125,6 +125,33 @@ def avatar() -> QoSProfile:
     return _profile(4, latched=True)
 
 
+def people_newest() -> QoSProfile:
+    """For whom only the newest frame counts."""
+    return _profile(1)
+
+
+def level() -> QoSProfile:
+    """What is said again and again, by publishers of any reliability: a robot's joints, the deadman's level."""
+    return _profile(1, reliable=False)
+
+
+def joint_command() -> QoSProfile:
+    """To a robot: a late joiner must not receive an old command."""
+    return _profile(1)
+
+
+def retarget_status() -> QoSProfile:
+    return _profile(1)
+
+
+def deadman() -> QoSProfile:
+    return _profile(5)
+
+
+def robot_joint_states() -> QoSProfile:
+    return _profile(5)
+
+
 def extra(reliable: bool, latched: bool) -> QoSProfile:
     """Any topic that a recorder was asked to record, by what its publishers offer."""
     return _profile(100, reliable=reliable, latched=latched)

@@ -1,0 +1,208 @@
+"""The retargeting node's publishers. Messages are kept and written over: a tick allocates little."""
+
+from __future__ import annotations
+
+import math
+from array import array
+from collections import Counter
+
+import numpy as np
+from builtin_interfaces.msg import Duration, Time
+from hsr_msgs.msg import RetargetStatus
+from rclpy.lifecycle import LifecycleNode
+from rclpy.serialization import serialize_message
+from sensor_msgs.msg import JointState
+from trajectory_msgs.msg import JointTrajectory, JointTrajectoryPoint
+
+from hsr_core.engagement import COMMAND, STATUS
+from hsr_core.geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from hsr_core.retarget.command import Command, Flag, State
+from hsr_core.retarget.robot import Robot
+from hsr_core.retarget.session import Session
+from hsr_core.types import Array
+
+from . import qos
+from .retarget_params import RetargetSettings
+from .retarget_people import People
+from .retarget_record import Recorder
+from .stamps import NS
+from .stats import Counters
+
+COMMAND_TOPIC, STATUS_TOPIC = "retarget/joint_command", "retarget/status"
+TRAJECTORY_TOPIC = "retarget/joint_trajectory"
+STATES = {state: getattr(RetargetStatus, state.name) for state in State}
+FLAGS = {flag: getattr(RetargetStatus, flag.name) for flag in Flag if flag}
+COUNT_EVERY = 10
+"""Counters are read at every tenth tick."""
+
+
+class RetargetOutputs:
+    """Publishes the command and the status of each tick. Used by the thread that ticks."""
+
+    def __init__(self, node: LifecycleNode, robot: Robot, settings: RetargetSettings) -> None:
+        self._node = node
+        self._command, self._status = _CommandMessage(robot), _StatusMessage(robot)
+        self._trajectory = _TrajectoryMessage(robot, 1 / settings.rate_hz) if settings.publish.trajectory else None
+        create = node.create_lifecycle_publisher
+        self._publishers = [create(JointState, COMMAND_TOPIC, qos.joint_command())]
+        self._publishers += [create(RetargetStatus, STATUS_TOPIC, qos.retarget_status())]
+        if self._trajectory is not None:
+            self._publishers += [create(JointTrajectory, TRAJECTORY_TOPIC, qos.joint_command())]
+
+    def topics(self) -> dict[str, str]:
+        """Return full names by the keys of a recording."""
+        resolve = self._node.resolve_topic_name
+        return {COMMAND: resolve(COMMAND_TOPIC), STATUS: resolve(STATUS_TOPIC)}
+
+    def begin(self) -> None:
+        """Forget what an earlier activation counted."""
+        self._status.begin()
+
+    def publish(
+        self, command: Command | None, now_ns: int, session: Session, people: People, counters: Counters,
+        recorder: Recorder,
+    ) -> None:  # fmt: skip
+        """Publish what one tick gave, the command first."""
+        if command is not None:
+            data = self._command.serialise(command)
+            self._publishers[0].publish(data)
+            recorder.write(COMMAND, data)
+            if self._trajectory is not None:
+                self._publishers[2].publish(self._trajectory.serialise(command))
+        status = self._status.serialise(command, now_ns, session, people, counters)
+        self._publishers[1].publish(status)
+        recorder.write(STATUS, status)
+
+    def close(self) -> None:
+        for publisher in self._publishers:
+            self._node.destroy_publisher(publisher)
+
+
+class _CommandMessage:
+    def __init__(self, robot: Robot) -> None:
+        self._position, position = _numbers(len(robot.joint_names))
+        self._velocity, velocity = _numbers(len(robot.joint_names))
+        self._msg = JointState(name=list(robot.joint_names), position=position, velocity=velocity)
+
+    def serialise(self, command: Command) -> bytes:
+        _set_time(self._msg.header.stamp, command.command_stamp_ns)
+        self._position[:], self._velocity[:] = command.position, command.velocity
+        return serialize_message(self._msg)
+
+
+class _TrajectoryMessage:
+    """A trajectory of one point; without a stamp, for a controller starts such a one at once."""
+
+    def __init__(self, robot: Robot, period_s: float) -> None:
+        self._position, position = _numbers(len(robot.joint_names))
+        self._velocity, velocity = _numbers(len(robot.joint_names))
+        nanoseconds = round(period_s * NS)
+        time = Duration(sec=nanoseconds // NS, nanosec=nanoseconds % NS)
+        point = JointTrajectoryPoint(positions=position, velocities=velocity, time_from_start=time)
+        self._msg = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
+
+    def serialise(self, command: Command) -> bytes:
+        self._position[:], self._velocity[:] = command.position, command.velocity
+        return serialize_message(self._msg)
+
+
+class _StatusMessage:
+    def __init__(self, robot: Robot) -> None:
+        n = len(robot.joint_names)
+        self._tasks = [part for part, link in robot.mapping.links.items() if link.position or link.orientation]
+        numbers = [_numbers(n) for _ in range(3)]
+        (self._position, _), (self._velocity, _), (self._target, _) = numbers
+        self._error_m, error_m = _numbers(len(self._tasks), "f")
+        self._error_rad, error_rad = _numbers(len(self._tasks), "f")
+        self._full = {
+            **dict(zip(("position", "velocity", "target"), (kept for _, kept in numbers), strict=True)),
+            "tasks": self._tasks, "task_error_m": error_m, "task_error_rad": error_rad,
+        }  # fmt: skip
+        self._empty = {name: type(value)() if isinstance(value, list) else array(value.typecode)
+                       for name, value in self._full.items()}  # fmt: skip
+        self._msg = RetargetStatus(robot=robot.mapping.name, joint_names=list(robot.joint_names), age_ms=math.nan)
+        self._count_in = 0
+
+    def begin(self) -> None:
+        self._count_in = 0
+
+    def serialise(
+        self, command: Command | None, now_ns: int, session: Session, people: People, counters: Counters
+    ) -> bytes:
+        msg, governor = self._msg, session.governor
+        checks = session.checks()
+        state, reason, operator = governor.state, governor.reason, governor.operator
+        msg.header.frame_id = people.world_frame
+        msg.state, msg.reason = STATES[state if command is None else command.state], reason
+        msg.problem = people.problem
+        msg.operator_id, msg.operator_track_id = people.letters(), operator or 0
+        msg.checks, msg.checks_passed = list(checks), list(checks.values())
+        msg.engagement = governor.engagements
+        if (command is not None) != msg.commanding:
+            self._switch(command is not None)
+        if command is None:
+            _set_time(msg.header.stamp, now_ns)
+        else:
+            self._fill(command)
+        self._count(session, counters)
+        return serialize_message(msg)
+
+    def _switch(self, commanding: bool) -> None:
+        """Put the arrays of a command in, or take them out."""
+        msg = self._msg
+        msg.commanding = commanding
+        for name, value in (self._full if commanding else self._empty).items():
+            setattr(msg, name, value)
+        if not commanding:
+            msg.exposure_stamp, msg.age_ms, msg.seq, msg.flags, msg.hand_mode = Time(), math.nan, 0, 0, ""
+            msg.t_world_base = array("d")
+
+    def _fill(self, command: Command) -> None:
+        msg = self._msg
+        _set_time(msg.header.stamp, command.command_stamp_ns)
+        _set_time(msg.exposure_stamp, command.stamp_ns)
+        msg.age_ms, msg.seq, msg.flags, msg.hand_mode = (
+            command.age_ms,
+            command.seq,
+            int(command.flags),
+            command.hand_mode,
+        )
+        self._position[:], self._velocity[:] = command.position, command.velocity
+        self._target[:] = command.target
+        for errors, out in ((command.task_error_m, self._error_m), (command.task_error_rad, self._error_rad)):
+            out[:] = [errors.get(task, math.nan) for task in self._tasks]
+        if command.T_world_base is not None:
+            msg.t_world_base = array("d", _xyz_xyzw(command.T_world_base))
+
+    def _count(self, session: Session, counters: Counters) -> None:
+        self._count_in -= 1
+        if self._count_in > 0:
+            return
+        self._count_in = COUNT_EVERY
+        counts = all_counts(session, counters)
+        self._msg.counter_names, self._msg.counter_values = list(counts), array("Q", counts.values())
+
+
+def all_counts(session: Session, counters: Counters) -> dict[str, int]:
+    """Return every count of a session by name: of messages, frames, the governor, and the solver's fallbacks."""
+    parts: tuple[tuple[str, Counter[str] | dict[str, int]], ...] = (
+        ("input", {name: n for name, n in counters.snapshot().items() if name not in Counters.FRAME}),
+        ("frames", session.counts.copy()),
+        ("governor", session.governor.counts.copy()),
+        ("fallbacks", session.retargeter.solver.counts.copy()),
+    )
+    return {f"{part}: {name}": n for part, counts in parts for name, n in counts.items()}
+
+
+def _numbers(n: int, typecode: str = "d") -> tuple[Array, array]:
+    """Return numbers that can be written over in place, and the field of a message that holds them."""
+    kept = array(typecode, bytes(n * array(typecode).itemsize))
+    return np.frombuffer(kept, typecode), kept
+
+
+def _set_time(time: Time, stamp_ns: int) -> None:
+    time.sec, time.nanosec = stamp_ns // NS, stamp_ns % NS
+
+
+def _xyz_xyzw(T: Array) -> Array:
+    return np.concatenate([T[:3, 3], wxyz_to_xyzw(rotmat_to_quat_wxyz(T[:3, :3]))])
