@@ -30,6 +30,7 @@ LAZY = {
     "bench refine": ("hsr_core.bench_refine", "refinement and its ablations on synthetic truth"),
     "refine": ("hsr_core.refine.command", "refine one person of a clip by rendering an avatar of them"),
     "export": ("hsr_core.export.command", "people and robots in the files of other programs"),
+    "imitate": ("hsr_core.imitate.command", "a video to a robot's motion, a data set and a side-by-side video"),
     "eval": ("hsr_core.eval.command", "score recordings and data sets, compare results, write a report"),
     "render": ("hsr_core.bench_render", "Gaussians of a whole body on every renderer, forward and backward"),
     "people": ("hsr_core.bench_people", "speed and ids with several people in 1280x720 pictures"),
@@ -88,6 +89,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     _add_lazy(commands, "synth", argv)
     _add_lazy(commands, "refine", argv)
     _add_lazy(commands, "export", argv)
+    _add_lazy(commands, "imitate", argv)
     _add_lazy(commands, "eval", argv)
     _add_record(commands)
     _add_lazy(commands, "robot", argv)

@@ -59,3 +59,24 @@ def as_text(phase: str, done: int = 0, total: int = 0) -> str:
 def percent(done: int, total: int) -> int:
     """Return the whole percent that are done, 0 to 100; `total` must be positive."""
     return min(max(100 * done // total, 0), 100)
+
+
+@contextmanager
+def bar(unit: str = "frame") -> Iterator[None]:
+    """Show what is reported within the block as a bar in the terminal; nothing where there is none."""
+    from tqdm import tqdm
+
+    shown = ""
+    with tqdm(unit=unit, disable=None) as line:
+
+        def show(phase: str, done: int, total: int) -> None:
+            nonlocal shown
+            if phase != shown:
+                shown = phase
+                line.reset()
+                line.set_description(phase, refresh=False)
+            line.total = total or None
+            line.update(done - line.n)
+
+        with listening(show):
+            yield

@@ -48,23 +48,14 @@ def add_parser(commands: Any) -> None:
 
 def run(args: argparse.Namespace) -> dict[str, Any]:
     """Export, with a progress bar while pictures are regressed or a recording is read."""
-    from tqdm import tqdm
-
     options = ExportOptions(
         smoothing=args.smooth, world=args.world, fps=args.fps, gap_s=args.gap, mesh=args.mesh,
         body_models=args.body_models, units=args.units, task=args.task, images=args.images,
         camera_name=args.camera_name, append=args.append,
     )  # fmt: skip
     read = InputOptions(args.topic, settings_of(args), args.cameras, args.camera, max_frames=args.max_frames)
-    with tqdm(unit="frame", disable=None) as bar:
-
-        def show(phase: str, done: int, total: int) -> None:
-            bar.set_description(phase, refresh=False)
-            bar.total = total or None
-            bar.update(done - bar.n)
-
-        with progress.listening(show):
-            return export(
-                args.input, args.format, args.out, person=args.person, options=options, input_options=read,
-                robot=RobotOptions(args.robot, args.robot_mode, args.robot_joints),
-            )  # fmt: skip
+    with progress.bar():
+        return export(
+            args.input, args.format, args.out, person=args.person, options=options, input_options=read,
+            robot=RobotOptions(args.robot, args.robot_mode, args.robot_joints),
+        )  # fmt: skip

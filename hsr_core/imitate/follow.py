@@ -1,0 +1,199 @@
+"""A robot that follows a person's recorded motion, and how well it does."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import progress
+from ..bench_retarget import slides
+from ..export.motion import Motion
+from ..export.robot_motion import RobotMotion, people_of
+from ..export.spool import chunks
+from ..retarget.command import Flag
+from ..retarget.ground import CONFIDENT_FRAMES, SEGMENTS
+from ..retarget.human import Human
+from ..retarget.retargeter import Retargeter
+from ..retarget.robot import Robot
+from ..retarget.settings import TeleopSettings
+from ..types import Array
+
+SETTLE_FRAMES = 90
+"""Frames at most in which the robot takes the first posture before the motion begins."""
+SETTLED_RAD = 1e-3
+"""Joints that move less than this in a frame have taken it."""
+ROUNDING = 1e-6
+"""Relative; of limits."""
+
+
+@dataclass(frozen=True, eq=False)
+class Followed:
+    """What a robot makes of a motion.
+
+    Attributes:
+        motion: Its joints.
+        standing: (T, 2) bool: left, right foot is held.
+        figures: JSON-able; see `docs/imitate.md`.
+    """
+
+    motion: RobotMotion
+    standing: NDArray[np.bool_]
+    figures: dict[str, Any]
+
+
+def follow(motion: Motion, robot: Robot, settings: TeleopSettings) -> Followed:
+    """Retarget a whole motion, with the solver's limits; no governor, because there is no clock.
+
+    Nothing measured says where the robot was before: it begins settled in the first posture.
+    """
+    import pinocchio as pin
+
+    retargeter = Retargeter(robot, settings)
+    _learn(retargeter, motion)
+    count, n = len(motion.track), len(robot.joint_names)
+    position, base = np.full((count, n), np.nan), np.full((count, 7), np.nan)
+    flags, standing = np.zeros(count, np.int64), np.zeros((count, 2), bool)
+    notes = _Notes(robot)
+    settled = False
+    for i, person in enumerate(_everybody(motion)):
+        progress.report("retargeting", i + 1, count)
+        if person is None:
+            continue
+        if not settled:
+            _settle(retargeter, person, settings)
+            settled = True
+        answer = retargeter.retarget(person)
+        if answer is None:
+            continue
+        target, solution = answer
+        position[i], flags[i] = target.position, int(target.flags)
+        if target.T_world_base is not None:
+            base[i] = pin.SE3ToXYZQUAT(pin.SE3(target.T_world_base))
+        standing[i] = retargeter.targets.contacts.on
+        notes.add(i, solution.q, target.task_error_m)
+    floats = robot.floating and bool(np.isfinite(base).any())
+    origin = (
+        f"retargeted from person {motion.track.track_id}, {robot.mapping.mode}, {motion.smoothing}; "
+        "limits of position and velocity, no governor"
+    )
+    made = RobotMotion(
+        robot.mapping.name, origin, tuple(robot.joint_names), motion.track.stamps, position, base if floats else None,
+        flags,
+    )  # fmt: skip
+    figures = _figures(robot, retargeter, made, standing, notes)
+    return Followed(made, standing, figures)
+
+
+def _everybody(motion: Motion) -> Iterator[Human | None]:
+    for at in chunks(len(motion.track)):
+        yield from people_of(motion, at)
+
+
+def _learn(retargeter: Retargeter, motion: Motion) -> None:
+    """Take the person's lengths; a motion has one skeleton, so that a few frames tell as much as many."""
+    for _ in range(CONFIDENT_FRAMES):
+        if retargeter.targets.lengths.frozen is not None:
+            return
+        retargeter.learn(person for person in _everybody(motion) if person is not None)
+
+
+def _settle(retargeter: Retargeter, first: Human, settings: TeleopSettings) -> None:
+    """Take the first posture: the same frame again and again, before its time, until the joints rest."""
+    step_ns = round(1e9 / settings.freshness.source_hz)
+    before = None
+    for k in range(SETTLE_FRAMES, 0, -1):
+        answer = retargeter.retarget(replace(first, stamp_ns=first.stamp_ns - k * step_ns))
+        if answer is None:
+            return
+        now = answer[0].position
+        if before is not None and np.abs(now - before).max() < SETTLED_RAD:
+            return
+        before = now
+
+
+class _Notes:
+    """What is kept of each frame to be summed up."""
+
+    def __init__(self, robot: Robot) -> None:
+        self._robot, self._data = robot, robot.model.createData()
+        self.frames: list[int] = []
+        self.feet: list[list[Array]] = []
+        self.wrists: list[list[float]] = []
+        self.clearance: list[float] = []
+
+    def add(self, frame: int, q: Array, error_m: Any) -> None:
+        import pinocchio as pin
+
+        robot = self._robot
+        pin.framesForwardKinematics(robot.model, self._data, q)
+        feet = [robot.frames[f"{side}_ankle"] for side in ("left", "right") if f"{side}_ankle" in robot.frames]
+        self.frames.append(frame)
+        self.feet.append([self._data.oMf[foot].translation.copy() for foot in feet])
+        self.wrists.append([error_m.get(f"{side}_wrist", np.nan) for side in ("left", "right")])
+        if len(robot.capsules):
+            self.clearance.append(float(robot.capsules.distances(robot.capsules.place(self._data.oMf))[0].min()))
+
+
+def _figures(
+    robot: Robot, retargeter: Retargeter, made: RobotMotion, standing: NDArray[np.bool_], notes: _Notes
+) -> dict[str, Any]:
+    flags = [Flag(int(value)) for value in made.flags[made.valid]]
+    out: dict[str, Any] = {
+        "frames_followed": int(made.valid.sum()),
+        "limits": limits_of(robot, made),
+        "wrist_error_mm": _errors_mm(notes.wrists),
+        "closest_parts_mm": round(1e3 * min(notes.clearance), 1) if notes.clearance else None,
+        "flags": dict(Counter(str(one.name) for value in flags for one in Flag if one and one in value)),
+        "fallbacks": dict(retargeter.solver.counts),
+        "person_m": _lengths(retargeter),
+    }
+    if robot.floating and notes.feet:
+        out["feet"] = slides(np.array(notes.feet), standing[notes.frames])
+    return out
+
+
+def limits_of(robot: Robot, made: RobotMotion) -> dict[str, Any]:
+    """Return how often a motion leaves the limits in force, and its largest speed as part of its limit.
+
+    Fingers follow the hand directly and are not moved by the solver: their speed is told apart.
+    """
+    q = made.position
+    span = robot.upper - robot.lower
+    outside = (q < robot.lower - ROUNDING * span) | (q > robot.upper + ROUNDING * span)
+    dt_s = np.diff(made.stamps) * 1e-9
+    part = np.abs(np.diff(q, axis=0)) / dt_s[:, None] / robot.velocity
+    own = robot.solved
+    return {
+        "position_violations": int(outside.sum()),
+        "speed_violations": int((part[:, own] > 1 + ROUNDING).sum()),
+        "speed_most": _most(part[:, own]),
+        **({"fingers_speed_most": _most(part[:, ~own])} if (~own).any() else {}),
+    }
+
+
+def _most(values: Array) -> float:
+    known = values[np.isfinite(values)]
+    return round(float(known.max()), 4) if known.size else 0.0
+
+
+def _errors_mm(wrists: list[list[float]]) -> dict[str, float | None]:
+    known = np.array(wrists, np.float64).reshape(-1)
+    known = 1e3 * known[np.isfinite(known)]
+    if not known.size:
+        return {"rms": None, "p95": None}
+    return {"rms": round(float(np.sqrt(np.mean(known**2))), 1), "p95": round(float(np.percentile(known, 95)), 1)}
+
+
+def _lengths(retargeter: Retargeter) -> dict[str, float | None]:
+    frozen = retargeter.targets.lengths.frozen
+    if frozen is None:
+        return {}
+    return {
+        f"{a} to {b}": None if np.isnan(length) else round(float(length), 3)
+        for (a, b), length in zip(SEGMENTS, frozen, strict=True)
+    }
