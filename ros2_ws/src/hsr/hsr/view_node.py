@@ -1,13 +1,13 @@
 """The web view as a node: `/human/view`. It publishes nothing, and subscribes only while somebody looks.
 
 The mesh is taken from `mesh_compact` and the triangles from `body_model`, so this process needs neither the body model
-nor torch. It prints `view: http://...` when the page can be opened.
+nor torch. With `robot` the robot that follows stands beside the people. It prints `view: http://...` when the page can
+be opened.
 """
 
 from __future__ import annotations
 
 import os
-import time
 from typing import Any
 
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads spin; set before numpy is imported
@@ -16,14 +16,13 @@ import cv2
 import numpy as np
 import rclpy
 from hsr_msgs.msg import BodyModel, FrameStats, HumanArray, HumanMesh
-from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
 from rclpy.parameter_client import AsyncParameterClient
 from sensor_msgs.msg import CompressedImage, Image
 
 from hsr_core.config import SmoothingSettings
-from hsr_core.errors import BadFrame, ConfigError
+from hsr_core.errors import BadFrame, HsrError
 from hsr_core.viz.web import WebView
 
 from . import convert, qos
@@ -31,7 +30,9 @@ from .node_parameters import VIEW
 from .parameter_files import refuse_unknown
 from .params import declare_fixed
 from .signals import ros
+from .throttled import Throttled
 from .view_feed import ViewFeed
+from .view_robot import RobotFeed, is_local
 
 CAMERA_HZ = 5.0
 """How often a raw image is taken: each costs several milliseconds to copy and encode."""
@@ -44,23 +45,6 @@ _SMOOTHING = {
 _PEOPLE_MAX = 8
 
 
-class Throttled(MutuallyExclusiveCallbackGroup):
-    """Lets its callbacks run at most `hz` times a second; what comes between stays in the middleware, unread."""
-
-    def __init__(self, hz: float) -> None:
-        super().__init__()
-        self._period_s, self._due_s = 1.0 / hz, 0.0
-
-    def can_execute(self, entity: Any) -> bool:
-        return time.monotonic() >= self._due_s and super().can_execute(entity)
-
-    def beginning_execution(self, entity: Any) -> bool:
-        started = super().beginning_execution(entity)
-        if started:
-            self._due_s = time.monotonic() + self._period_s
-        return started
-
-
 class ViewNode(Node):
     """See the module."""
 
@@ -68,10 +52,14 @@ class ViewNode(Node):
         super().__init__("view", namespace="human", **kwargs)
         declare_fixed(self, VIEW)
         refuse_unknown(self)
-        host, port, rate_hz, self._picture, perception = (self.get_parameter(name).value for name, *_ in VIEW)
+        host, port, rate_hz, self._picture, perception, robot, mode = (self.get_parameter(row[0]).value for row in VIEW)
         self._feed = ViewFeed()
         self._perception = AsyncParameterClient(self, perception)
-        self.view = WebView(host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing)
+        self._robot = RobotFeed(self, robot, mode, rate_hz, is_local(host)) if robot else None
+        self.view = WebView(
+            host=host, port=port, max_rate_hz=rate_hz, on_smoothing=self._send_smoothing,
+            robot=self._robot.on_page if self._robot else None,
+        )  # fmt: skip
         self._subscribed: list[Any] = []
         self._asked = self._moved = False
         self._wanted: SmoothingSettings | None = None
@@ -81,6 +69,8 @@ class ViewNode(Node):
         """Subscribe when the first browser comes, unsubscribe when the last one leaves; refresh the numbers."""
         if self.view.clients and not self._subscribed:
             self._subscribe()
+            if self._robot:
+                self._subscribed += self._robot.subscribe(lambda: self.view.show_robot(self._robot.view))
         elif not self.view.clients and self._subscribed:
             for subscription in self._subscribed:
                 self.destroy_subscription(subscription)
@@ -89,6 +79,8 @@ class ViewNode(Node):
             self._asked = self._moved = False
         if self._subscribed:
             self.view.set_stats(self._feed.stats())
+            if self._robot:
+                self.view.show_robot(self._robot.view)  # also while nothing comes: it may have gone
             self._ask_smoothing()
         self._serve_smoothing()
 
@@ -182,7 +174,7 @@ def main(args: list[str] | None = None) -> None:
     with ros(args):
         try:
             node = ViewNode()
-        except ConfigError as error:
+        except HsrError as error:
             raise SystemExit(f"view: {error}") from None
         try:
             print(f"view: {node.view.address}", flush=True)
