@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -14,89 +13,34 @@ import cv2
 import numpy as np
 from rclpy.serialization import serialize_message
 
-from hsr_core.errors import BadFrame, HsrError
+from hsr_core.errors import BadFrame
 from hsr_core.image_messages import image_to_frame
 from hsr_core.sources.bag_writer import Recording
 
 from .cdr import CdrReader
+from .disk_thread import NICE, DiskThread
 from .images import image_to_compressed_msg
 
-NICE = 19
 _IMAGES_AHEAD = 4
 """Raw images that wait to be made into JPEGs; at 1280 x 720 they take 11 MB."""
 _TO_BGR = {("rgb", 3): cv2.COLOR_RGB2BGR, ("rgb", 4): cv2.COLOR_RGBA2BGR, ("bgr", 4): cv2.COLOR_BGRA2BGR}
 
 
-class Disk:
-    """Writes what it is given, in order, and flushes it at least every `flush_s` seconds.
+class Disk(DiskThread):
+    """Writes messages into a recording, in order.
 
     Args:
         recording: Written and closed by this object's thread.
-        flush_s: Longest time that a message is only in memory.
-        queue_bytes: Messages that wait for a slow disk; beyond that they are dropped and counted.
-
-    Attributes:
-        dropped: Messages by topic for which there was no room.
-        error: Why writing ended before its time; "" = it did not.
+        flush_s, queue_bytes, on_error: See `DiskThread`.
     """
 
     def __init__(self, recording: Recording, flush_s: float, queue_bytes: int, on_error: Callable[[], None]) -> None:
-        self.recording, self._flush_s, self._room = recording, flush_s, queue_bytes
-        self.dropped: Counter[str] = Counter()
-        self.error = ""
-        self._on_error = on_error
-        self._waiting: deque[tuple] = deque()
-        self._changed = threading.Condition()
-        self._running = True
-        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
-        self._thread.start()
+        self._recording = recording
+        super().__init__(lambda: recording.flush(), lambda: recording.close(), flush_s, queue_bytes, on_error)
 
     def put(self, topic: str, kind: str, time_ns: int, data: bytes, qos: list[Any]) -> None:
         """Take a message; returns at once, from any thread."""
-        with self._changed:
-            if len(data) > self._room or not self._running:
-                self.dropped[topic] += 1
-                return
-            self._room -= len(data)
-            self._waiting.append((topic, kind, time_ns, data, qos))
-            self._changed.notify()
-
-    def close(self, patience_s: float = 30.0) -> None:
-        """Write what waits, the index and the metadata."""
-        with self._changed:
-            self._running = False
-            self._changed.notify()
-        self._thread.join(patience_s)
-        if self._thread.is_alive():
-            self.error = f"the disk did not take the rest within {patience_s:g} s"
-
-    def _run(self) -> None:
-        os.nice(NICE)  # of this thread: receiving must go on, or the middleware's short histories run over
-        try:
-            self._write_all()
-            self.recording.close()
-        except Exception as error:  # whatever it is: nothing more is written, which must not go unnoticed
-            self.error = str(error) if isinstance(error, HsrError) else f"{type(error).__name__}: {error}"
-            with self._changed:
-                self._running = False
-            self._on_error()
-
-    def _write_all(self) -> None:
-        flush_s = time.monotonic() + self._flush_s
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or not self._running, max(0.0, flush_s - time.monotonic()))
-                if not self._waiting and not self._running:
-                    return
-                batch = list(self._waiting)
-                self._waiting.clear()
-            for item in batch:
-                self.recording.write(*item)
-                with self._changed:
-                    self._room += len(item[3])
-            if time.monotonic() >= flush_s:
-                self.recording.flush()
-                flush_s = time.monotonic() + self._flush_s
+        self.submit(topic, len(data), self._recording.write, topic, kind, time_ns, data, qos)
 
 
 class JpegMaker:
