@@ -11,6 +11,7 @@ own, each inside a GroupAction of its own: an included file's arguments otherwis
 
 import sys
 
+from hsr.bag_topics import bag_topics
 from hsr.camera_presets import load_presets
 from hsr.environment import share_dir, transport_environment
 from hsr.launching import (
@@ -21,12 +22,11 @@ from hsr.launching import (
     SimTime,
     Transport,
     UserFile,
-    bag_topics,
     check_arguments,
     environment,
     given,
-    has_ros2_bag,
     namespace,
+    plays_by_ros2,
     when_active,
 )
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
@@ -237,10 +237,11 @@ def _player(context: LaunchContext, perception: LifecycleNode) -> list[Action]:
     if not bag:
         return []
     own = (f"/{namespace(context)}/", *OWN)
-    topics = [name for name in bag_topics(bag, given(context, "image")).played if not name.startswith(own)]
+    found = bag_topics(bag, given(context, "image"))
+    topics = [name for name in found.recorded if not name.startswith(own)]
     # What an event starts lies outside the scope of these arguments: everything is given as it is now.
     environ = transport_environment(given(context, "dds_profile"), context.environment)
-    if has_ros2_bag():
+    if plays_by_ros2(found):
         command = ["ros2", "bag", "play", bag, "--clock", "100", "--topics", *topics]
         return [when_active(perception, ExecuteProcess(cmd=command, output="screen", additional_env=environ))]
     player = Node(
@@ -249,7 +250,10 @@ def _player(context: LaunchContext, perception: LifecycleNode) -> list[Action]:
         exec_name="player",
         name="player",
         namespace=f"/{namespace(context)}",
-        parameters=[{"path": ParameterValue(bag, value_type=str), "topics": topics, "use_sim_time": False}],
+        parameters=[
+            {"path": ParameterValue(bag, value_type=str), "topics": topics, "image_topic": found.images},
+            {"use_sim_time": False},
+        ],
         prefix=[given(context, "python")],
         output="screen",
         additional_env=environ,

@@ -6,11 +6,11 @@ The nodes are those of human_perception.launch.py, with use_sim_time. `ros2 bag 
 hsr's own player. Everything ends with the recording; the result is printed and written to `out`.
 """
 
-import importlib.util
-import shutil
 import sys
 
+from hsr.bag_topics import BagTopics, bag_topics
 from hsr.environment import share_dir, transport_environment
+from hsr.launching import Once, plays_by_ros2
 from launch.actions import (
     DeclareLaunchArgument,
     EmitEvent,
@@ -26,7 +26,6 @@ from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
 from launch_ros.parameter_descriptions import ParameterValue
 
-from hsr_core.sources.bag import BagSource
 from launch import Action, LaunchContext, LaunchDescription
 
 READY = b"ready"
@@ -67,25 +66,16 @@ PASSED_ON = (
     "log_level", "python",
 )  # fmt: skip
 """Arguments that human_perception.launch.py has, too."""
-FRAMES = ("/tf", "/tf_static")
-
-
-def _has_ros2_bag() -> bool:
-    return shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
 
 
 def _actions(context: LaunchContext) -> list[Action]:
     """Look into the recording, and start what plays, works and measures."""
     # Performed here: what is started by an event later on lies outside the scope of these arguments.
     given = {name: LaunchConfiguration(name).perform(context) for name, *_ in ARGUMENTS}
-    with BagSource(given["bag"], image_topic=given["image"] or None) as source:
-        found, known = source.diagnosis, set(source.reader.topics)
-    topics = [topic for topic in (found.image_topic, found.camera_info_topic, *FRAMES) if topic in known]
-    base = found.image_topic.removesuffix("/compressed")
+    found = bag_topics(given["bag"], given["image"])
     nodes = {
-        "image": base,
-        "camera_info": found.camera_info_topic or f"{base.rpartition('/')[0]}/camera_info",
-        "transport": "compressed" if base != found.image_topic else "raw",
+        **found.inputs(),
+        "transport": found.transport,
         "use_sim_time": "true",
         "source": "",
         **{name: given[name] for name in PASSED_ON},
@@ -97,15 +87,15 @@ def _actions(context: LaunchContext) -> list[Action]:
         "prefix": [given["python"], " -u"],
         "additional_env": transport_environment(given["dds_profile"], context.environment),
     }
-    meter = _meter(given["out"], found.image_topic, nodes["camera_info"], common)
-    by_ros2 = given["player"] == "ros2" or (given["player"] == "auto" and _has_ros2_bag())
-    player = _ros2_bag(given, topics) if by_ros2 else _player(given, found.image_topic, topics, common)
+    meter = _meter(given["out"], found, common)
+    by_ros2 = given["player"] == "ros2" or (given["player"] == "auto" and plays_by_ros2(found))
+    player = _ros2_bag(given, found) if by_ros2 else _player(given, found, common)
     included = IncludeLaunchDescription(
         str(share_dir() / "launch" / "human_perception.launch.py"), launch_arguments=nodes.items()
     )
     ended = EmitEvent(event=Shutdown(reason="the recording has ended"))
     return [
-        RegisterEventHandler(OnProcessIO(target_action=meter, on_stdout=_Once(player))),
+        RegisterEventHandler(OnProcessIO(target_action=meter, on_stdout=_WhenReady(player))),
         RegisterEventHandler(OnProcessExit(target_action=meter, on_exit=[ended])),
         RegisterEventHandler(OnProcessExit(target_action=player, on_exit=_player_ended)),
         meter,
@@ -119,43 +109,41 @@ def _player_ended(event, context: LaunchContext) -> list[Action]:
     return [EmitEvent(event=Shutdown(reason=f"the player failed with status {event.returncode}"))] if failed else []
 
 
-class _Once:
+class _WhenReady:
     """Starts the player the first time that the meter says it may."""
 
-    def __init__(self, action: Action) -> None:
-        self._action: Action | None = action
+    def __init__(self, player: Action) -> None:
+        self._start = Once(player)
 
     def __call__(self, event) -> list[Action]:
-        if self._action is None or READY not in event.text.splitlines():
-            return []
-        action, self._action = self._action, None
-        return [action]
+        return [OpaqueFunction(function=self._start)] if READY in event.text.splitlines() else []
 
 
-def _meter(out: str, image: str, camera_info: str, common: dict) -> Node:
+def _meter(out: str, found: BagTopics, common: dict) -> Node:
     return Node(
         executable="replay_meter",
         exec_name="replay_meter",
         name="replay_meter",
         parameters=[{"out": ParameterValue(out, value_type=str)}],
-        remappings=[("image", image), ("camera_info", camera_info)],
+        remappings=[("image", found.images), ("camera_info", found.camera_info)],
         **common,
     )
 
 
-def _player(given: dict[str, str], image: str, topics: list[str], common: dict) -> Node:
+def _player(given: dict[str, str], found: BagTopics, common: dict) -> Node:
     values = {"path": ParameterValue(given["bag"], value_type=str), "rate": float(given["rate"])}
     return Node(
         executable="play_node",
         exec_name="player",
         name="player",
-        parameters=[{**values, "image_topic": image, "topics": topics}],
+        parameters=[{**values, "image_topic": found.images, "topics": list(found.camera)}],
         **common,
     )
 
 
-def _ros2_bag(given: dict[str, str], topics: list[str]) -> ExecuteProcess:
-    command = ["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"], "--topics", *topics]
+def _ros2_bag(given: dict[str, str], found: BagTopics) -> ExecuteProcess:
+    command = ["ros2", "bag", "play", given["bag"], "--clock", "100", "--rate", given["rate"]]
+    command += ["--topics", *found.camera]
     return ExecuteProcess(cmd=command, name="ros2_bag_play", output="screen")
 
 

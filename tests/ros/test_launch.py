@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import numpy as np
 import pytest
 import yaml
 from hsr.camera_presets import find_preset
@@ -172,6 +173,25 @@ def test_a_preset_gives_the_four_topics_and_each_can_still_be_given() -> None:
 
 
 @needs_launch
+def test_a_recording_gives_the_topics_that_it_has(tmp_path) -> None:
+    pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
+    import bags
+
+    messages = [
+        ("/cam/image/compressed", bags.BEGIN_NS, bags.compressed(bags.picture(0), bags.BEGIN_NS)),
+        ("/cam/camera_info", bags.BEGIN_NS, bags.info(bags.BEGIN_NS)),
+    ]
+    depth = bags.image(np.full(bags.HW, 2500, "<u2"), bags.BEGIN_NS, "16UC1")
+    for name, more, expected in (
+        ("plain", [], ["/cam/image", "/cam/camera_info", "depth", "depth_info"]),
+        ("with_depth", [("/cam/depth", bags.BEGIN_NS, depth)],
+         ["/cam/image", "/cam/camera_info", "/cam/depth", "/cam/camera_info"]),
+    ):  # fmt: skip
+        found = context_with(bag=str(bags.write_bag(tmp_path / name, messages + more))).launch_configurations
+        assert [found[name] for name in constant("INPUTS")] == expected
+
+
+@needs_launch
 def test_a_launch_is_refused_before_anything_starts(tmp_path) -> None:
     from hsr.launching import check_arguments
 
@@ -186,7 +206,9 @@ def test_a_launch_is_refused_before_anything_starts(tmp_path) -> None:
     with pytest.raises(ConfigError, match="did you mean '/left/human/perception'"):
         check_arguments(context_with(params=str(path), namespace="left/human"))
     with pytest.raises(ValueError, match="give one of them"):
-        check_arguments(context_with(bag="run1", source="clip", image="/a", camera_info="/b"))
+        check_arguments(
+            context_with(bag="run1", source="clip", image="/a", camera_info="/b", depth="/c", depth_info="/d")
+        )
     with pytest.raises(ValueError, match=r"no source '/no/such\.mp4'; it can be a video"):
         check_arguments(context_with(source="/no/such.mp4"))
     with pytest.raises(ValueError, match="exists already"):

@@ -18,7 +18,8 @@ pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 import bags
 from harness import HERE, Perception, image
 from hsr import convert
-from hsr.replay import _depth_names, spread
+from hsr.bag_topics import bag_topics
+from hsr.replay import spread
 from hsr.replay_meter import BY_CAMERA_INFO, BY_PLAYER, ProcessUse, ReplayMeter, node_processes
 from hsr_msgs.msg import FrameStats, Human, HumanArray
 from scripted_node import Command
@@ -92,14 +93,28 @@ def test_stepped_replays_answer_every_image_and_repeat_themselves(replay, tmp_pa
     assert result["spread"]["drop_rate"] == {"median": 0, "min": 0, "max": 0}
 
 
-def test_recorded_depth_gets_the_names_of_the_perception_nodes_inputs():
-    assert _depth_names("/a/depth/image_raw") == {
-        "/a/depth/image_raw": "/human/depth", "/a/depth/camera_info": "/human/depth_info",
+def test_the_nodes_listen_to_what_was_recorded(tmp_path):
+    begin = bags.BEGIN_NS
+    depth = bags.image(np.full(bags.HW, 2500, "<u2"), begin, "16UC1")
+    found = bag_topics(str(write(tmp_path / "apart", 2, depth=True)))
+    assert found.inputs() == {
+        "image": IMAGE, "camera_info": "/camera/camera_info",
+        "depth": "/camera/depth/image_raw", "depth_info": "/camera/depth/camera_info",
     }  # fmt: skip
-    assert _depth_names("/a/image/compressedDepth") == {
-        "/a/image/compressedDepth": "/human/depth/compressedDepth", "/a/camera_info": "/human/depth_info",
+    assert set(found.camera) == {*found.inputs().values()} == set(found.recorded)
+    messages = [
+        ("/a/image/compressed", begin, bags.compressed(bags.picture(0), begin)),
+        ("/a/depth", begin, depth),
+        ("/a/camera_info", begin, bags.info(begin)),
+        ("/tf", begin, bags.transforms(begin, ("base", "camera"))),
+        ("/odom_info", begin, bags.info(begin)),
+    ]
+    together = bag_topics(str(bags.write_bag(tmp_path / "together", messages)), "/a/image")
+    assert together.inputs() == {
+        "image": "/a/image", "camera_info": "/a/camera_info", "depth": "/a/depth", "depth_info": "/a/camera_info",
     }  # fmt: skip
-    assert _depth_names("") == {}
+    assert together.camera == ("/a/image/compressed", "/a/camera_info", "/a/depth", "/tf")
+    assert (together.transport, found.transport, together.people) == ("compressed", "raw", False)
 
 
 @pytest.mark.slow
@@ -138,6 +153,7 @@ def test_what_was_recorded_is_replayed_and_gives_the_same_people(rig, replay, tm
     assert run["sent"] >= 30
     assert run["answered"] == run["sent"]
     assert run["mean_people"] == 1
+    assert bag_topics(str(path)).people
 
 
 def test_the_meter_as_a_node_ends_with_the_player_and_writes_its_result(rig, tmp_path):

@@ -157,7 +157,7 @@ class Bringup:
         camera, options = self._camera, self._options
         if options.view:
             self._start("view", "hsr.view_node", ["-r", f"image:={camera.topic}", *_set("port", options.port)])
-        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}", *self._file()]
+        arguments = [*self._inputs(), *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
         if options.refine and camera.source == "clip":
@@ -172,7 +172,7 @@ class Bringup:
         options, camera = self._options, self._camera
         if not options.refine or self._stop:
             return
-        arguments = ["-r", f"image:={camera.topic}", "-r", f"camera_info:={camera.info}", *self._file()]
+        arguments = [*self._inputs(), *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
         shared = {spec.name for spec in describe(REFINER_DEFAULTS)}
@@ -186,6 +186,10 @@ class Bringup:
         self._refiner = LifecycleClient(self._node, self._executor, REFINER)
         for transition, limit_s in (("configure", CONFIGURE_LIMIT_S), ("activate", 30.0)):
             self._drive(transition, limit_s, "refiner")
+
+    def _inputs(self) -> list[str]:
+        """Return the arguments that give the nodes their camera."""
+        return ["-r", f"image:={self._camera.topic}", "-r", f"camera_info:={self._camera.info}"]
 
     def _file(self) -> list[str]:
         """Return the argument of the parameter file: before those by `-p`, for ROS takes what comes last."""
@@ -435,7 +439,7 @@ def _new_log_dir(folder: str) -> Path:
     return path
 
 
-def _arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hsr.bringup", description=__doc__.splitlines()[0])
     parser.add_argument("--source", default="", help="path.mp4, webcam:0, synthetic, topic:/my/camera/image_raw; "
                         "empty: the bundled clip")  # fmt: skip
@@ -459,7 +463,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     try:
-        return Bringup(_arguments(argv)).run()
+        return Bringup(parse_arguments(argv)).run()
     except (BringupError, ConfigError, FileNotFoundError) as error:
         print(f"bringup: {error}", file=sys.stderr)
         return 2

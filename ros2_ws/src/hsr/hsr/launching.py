@@ -7,8 +7,6 @@ import importlib.util
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +26,7 @@ from hsr_core.config import SettingSpec, describe
 from hsr_core.sources import HELP as SOURCES
 from launch import Action, LaunchContext, Substitution
 
+from .bag_topics import BagTopics, bag_topics
 from .camera_presets import find_preset
 from .environment import share_dir, transport_environment
 from .parameter_files import check_file
@@ -65,56 +64,16 @@ class CameraTopic(Substitution):
         preset, camera, bag = (given(context, name) for name in ("preset", "camera", "bag"))
         if preset:
             return getattr(find_preset(preset).topics(camera or None), self._name) or self._name
-        if bag and not camera and self._name in ("image", "camera_info"):
-            image = given(context, "image") if self._name == "camera_info" else ""
-            return getattr(bag_topics(bag, image), self._name)
+        if bag and not camera:
+            image = given(context, "image") if self._name != "image" else ""
+            return getattr(bag_topics(bag, image), self._name) or self._otherwise
         return self._otherwise.replace("<camera>", camera or "/camera")
 
 
-@dataclass(frozen=True)
-class BagTopics:
-    """What a recording has for the nodes.
-
-    Attributes:
-        image: Image topic without `/compressed`.
-        camera_info: Beside it, recorded or not.
-        transport: raw or compressed, as the images were recorded.
-        played: Everything in it but what this stack publishes itself.
-    """
-
-    image: str
-    camera_info: str
-    transport: str
-    played: tuple[str, ...]
-
-
-@lru_cache(maxsize=4)
-def bag_topics(bag: str, image: str = "") -> BagTopics:
-    """Return what is in a recording.
-
-    Args:
-        image: Topic of its images, with or without /compressed; "" = the only one.
-
-    Raises:
-        SourceError: No bag, no usable images in it, or several topics to choose from.
-    """
-    from hsr_core.sources.bag import BagSource
-    from hsr_core.sources.bag_reader import BagReader
-
-    with BagReader(bag) as reader:
-        known = [name for name, topic in reader.topics.items() if topic.count]
-    if image and image not in known and f"{image}/compressed" in known:
-        image += "/compressed"
-    with BagSource(bag, image_topic=image or None) as source:
-        found = source.diagnosis
-    base = found.image_topic.removesuffix("/compressed")
-    info = found.camera_info_topic or f"{base.rpartition('/')[0]}/camera_info"
-    transport = "raw" if base == found.image_topic else "compressed"
-    return BagTopics(base, info, transport, tuple(known))
-
-
-def has_ros2_bag() -> bool:
-    return shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
+def plays_by_ros2(found: BagTopics) -> bool:
+    """Whether `ros2 bag play` plays a recording: where it is installed, unless the frames of recorded people, which
+    only our player leaves out, would come beside those of the new people."""
+    return not found.people and shutil.which("ros2") is not None and importlib.util.find_spec("ros2bag") is not None
 
 
 class Transport(Substitution):

@@ -17,13 +17,12 @@ import time
 from typing import Any
 
 from hsr_core.errors import HsrError
-from hsr_core.sources.bag import BagSource, info_beside
 
-from .bringup import Bringup, BringupError
+from .bag_topics import BagTopics, bag_topics
+from .bringup import Bringup, BringupError, parse_arguments
 from .processes import NodeProcess, stop_all
 from .replay_meter import ProcessUse, ReplayMeter, without_nan
 
-FRAMES = ("/tf", "/tf_static")
 DRAIN_S = 3.0
 """Answers may come this much later than the last image."""
 START_LIMIT_S = 60.0
@@ -36,18 +35,14 @@ class Replay(Bringup):
 
     Args:
         options: Those of `Bringup` and of this module.
-        source: The recording; only its topics are read here.
+        found: What the recording has.
     """
 
-    def __init__(self, options: argparse.Namespace, source: BagSource) -> None:
-        found = source.diagnosis
-        options.source = f"topic:{found.image_topic}"
+    def __init__(self, options: argparse.Namespace, found: BagTopics) -> None:
+        options.source = f"topic:{found.images}"
         options.set = [*options.set, "use_sim_time:=true"]
         super().__init__(options)
         self._found = found
-        self._depth = _depth_names(found.depth_topic)
-        wanted = (found.image_topic, found.camera_info_topic, *self._depth, *FRAMES)
-        self._topics = [topic.name for topic in source.reader.topics.values() if topic.name in wanted and topic.count]
         self._player: NodeProcess | None = None
         self._codes: dict[str, int | None] = {}
         self._runs: list[dict[str, Any]] = []
@@ -55,11 +50,8 @@ class Replay(Bringup):
     def _start_source(self) -> None:
         """The player comes when the perception node is active."""
 
-    def _start_perception(self) -> None:
-        info = self._found.camera_info_topic
-        if info:  # it need not lie beside the image
-            self._camera = type(self._camera)(self._camera.topic, info, "", self._camera.compressed)
-        super()._start_perception()
+    def _inputs(self) -> list[str]:
+        return [word for name, topic in self._found.inputs().items() for word in ("-r", f"{name}:={topic}")]
 
     def _watch(self) -> None:
         for number in range(self._options.repeat):
@@ -71,7 +63,7 @@ class Replay(Bringup):
             self._play(number)
 
     def _play(self, number: int) -> None:
-        meter = ReplayMeter(self._node, self._found.camera_info_topic or "camera_info")
+        meter = ReplayMeter(self._node, self._found.camera_info)
         use = ProcessUse(self._pids)
         name = f"player{number}"
         arguments = ["--ros-args", *self._player_arguments()]
@@ -105,11 +97,10 @@ class Replay(Bringup):
             "mode": options.mode,
             "rate": float(options.rate),
             "answer_timeout_s": float(options.timeout),
-            "image_topic": self._found.image_topic,
-            "topics": json.dumps(self._topics),
+            "image_topic": self._found.images,
+            "topics": json.dumps(self._found.camera),
         }
-        renamed = [word for recorded, name in self._depth.items() for word in ("-r", f"{recorded}:={name}")]
-        return [*renamed, *(word for name, value in values.items() for word in ("-p", f"{name}:={value}"))]
+        return [word for name, value in values.items() for word in ("-p", f"{name}:={value}")]
 
     def _report_of_player(self) -> dict[str, Any]:
         player = self._player
@@ -127,14 +118,13 @@ class Replay(Bringup):
         return {**pids, **({"player": self._player.pid} if self._player else {}), "meter": os.getpid()}
 
     def _summary(self) -> dict[str, Any]:
-        problems = self._found.problems()
         return without_nan(
             {
                 "bag": self._options.bag,
                 "mode": self._options.mode,
                 "rate": self._options.rate,
-                "image": self._found.image_topic,
-                "problems": problems,
+                "image": self._found.images,
+                "problems": self._found.problems,
                 "spread": spread(self._runs),
                 "runs": self._runs,
             }
@@ -144,14 +134,6 @@ class Replay(Bringup):
         if self._player:
             self._codes |= stop_all([self._player])
         return super()._close() | self._codes
-
-
-def _depth_names(topic: str) -> dict[str, str]:
-    """Return what the perception node calls a recorded depth topic and its camera info."""
-    if not topic:
-        return {}
-    transport = "/compressedDepth" if topic.endswith("/compressedDepth") else ""
-    return {topic: f"/human/depth{transport}", info_beside(topic): "/human/depth_info"}
 
 
 def spread(runs: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
@@ -187,27 +169,23 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rate", type=float, default=1.0, help="speed of paced playing (default 1)")
     parser.add_argument("--repeat", type=int, default=1, metavar="N", help="runs, whose spread is told (default 1)")
     parser.add_argument("--timeout", type=float, default=10.0, metavar="S", help="stepped: longest wait for an answer")
-    parser.add_argument("--image-topic", metavar="TOPIC", help="where the recording has several cameras")
+    parser.add_argument("--image-topic", default="", metavar="TOPIC", help="where the recording has several cameras")
     parser.add_argument("--json", action="store_true", help="print the result as the last line")
     parser.add_argument("--params", default="", help="parameter file for the perception node")
     parser.add_argument("--set", action="append", default=[], metavar="NAME:=VALUE", help="a perception parameter")
     parser.add_argument("--dds-profile", default="auto", help="auto, none, or the path of a Fast DDS profile")
     parser.add_argument("--log-dir", default="", help="where log folders go")
     parser.add_argument("--perception-module", default="hsr.perception_node", help=argparse.SUPPRESS)
-    options = parser.parse_args(argv)
+    options = parser.parse_args(argv, namespace=parse_arguments(["--no-view"]))
     if options.repeat < 1:
         parser.error(f"--repeat must be at least 1, not {options.repeat}")
-    options.view = options.refine = False
-    options.refine_set, options.interface = [], ""
     return options
 
 
 def main(argv: list[str] | None = None) -> int:
     options = _arguments(argv)
     try:
-        with BagSource(options.bag, image_topic=options.image_topic) as source:
-            replay = Replay(options, source)
-        return replay.run()
+        return Replay(options, bag_topics(options.bag, options.image_topic)).run()
     except (HsrError, BringupError, FileNotFoundError) as error:
         print(f"replay: {error}", file=sys.stderr)
         return 2
