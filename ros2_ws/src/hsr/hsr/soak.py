@@ -77,7 +77,8 @@ class Soak:
             self._bring_up("start")
             self._trouble(began_s + self._options.seconds)
         except SoakError as error:
-            failure = f"{error}\n{self._processes['node'].tail()}"
+            node = self._processes.get("node")
+            failure = f"{error}\n{node.tail() if node else ''}"
         finally:
             self._end_life()
             stop_all(self._processes.values())
@@ -126,7 +127,7 @@ class Soak:
             if not self._lifecycle.change(transition, LIMIT_S):
                 raise SoakError(f"{why}: the node did not {transition}")
         since_ns = time.time_ns()
-        self._until(lambda: self._watch.last_people_ns > since_ns, f"people ({why})")
+        self._until(lambda: self._watch.last_seen_ns > since_ns, f"people ({why})")
 
     # What happens
 
@@ -172,6 +173,8 @@ class Soak:
             seconds = self._cycle()
         else:
             seconds = self._kill_node()
+        if self._stop:  # nobody waited for people
+            return
         self._recoveries[kind].append(seconds)
         held = footprint(self._processes["node"].pid)
         self._events.append({"at_s": round(time.monotonic() - self._began_s, 1), "kind": kind, "people_after_s":
@@ -188,7 +191,7 @@ class Soak:
         self._start_camera()
         self._until(lambda: self._watch.last_image_ns > before_ns, "images of the new camera")
         begin_s = time.monotonic()
-        self._until(lambda: self._watch.last_people_ns > before_ns, "people of the new camera's images")
+        self._until(lambda: self._watch.last_seen_ns > before_ns, "people of the new camera's images")
         return time.monotonic() - begin_s
 
     def _cycle(self) -> float:
@@ -210,9 +213,10 @@ class Soak:
         return time.monotonic() - begin_s
 
     def _end(self, name: str, number: int) -> None:
-        process = self._processes.pop(name)
+        process = self._processes[name]
         process.signal(number)
         self._until(lambda: process.returncode is not None, f"the end of {name}")
+        del self._processes[name]
         process.close()
 
     def _end_life(self) -> None:

@@ -37,7 +37,7 @@ class StampWatch:
         frames: Messages of people.
         latency_ms: Stamp to receipt of people.
         unknown: Stamps of images that were not heard of here, because their camera was new.
-        last_people_ns, last_image_ns: The newest stamps.
+        last_seen_ns, last_image_ns: The newest stamps of somebody who was seen, and of an image.
     """
 
     def __init__(self, node: Node, namespace: str, camera_info: str, rate_hz: float) -> None:
@@ -45,7 +45,7 @@ class StampWatch:
         self.faults: list[str] = []
         self.images = self.frames = self.meshes = self.unknown = 0
         self.latency_ms = Window(200_000)
-        self.last_people_ns = self.last_image_ns = 0
+        self.last_seen_ns = self.last_image_ns = self._last_people_ns = 0
         self._frame_id = ""
         self._sent: deque[int] = deque(maxlen=_KEPT_STAMPS)
         self._waiting: deque[tuple[float, str, int]] = deque()
@@ -82,14 +82,17 @@ class StampWatch:
         age_ms = (time.time_ns() - stamp_ns) * 1e-6
         self.frames += 1
         self.latency_ms.add(age_ms)
+        seen = any(human.state in (Human.NEW, Human.TRACKED) for human in msg.humans)
         farewell = bool(msg.humans) and all(human.state == Human.LOST for human in msg.humans)
-        if stamp_ns < self.last_people_ns or (stamp_ns == self.last_people_ns and not farewell):
-            self._fault(f"people: the stamp {stamp_ns} came after {self.last_people_ns}")
+        if stamp_ns < self._last_people_ns or (stamp_ns == self._last_people_ns and not farewell):
+            self._fault(f"people: the stamp {stamp_ns} came after {self._last_people_ns}")
         if age_ms < 0:
             self._fault(f"people: a stamp {-age_ms:.1f} ms in the future")
         if self._frame_id and msg.header.frame_id != self._frame_id:
             self._fault(f"people: frame {msg.header.frame_id!r}, the images have {self._frame_id!r}")
-        self.last_people_ns = stamp_ns
+        self._last_people_ns = stamp_ns
+        if seen:
+            self.last_seen_ns = stamp_ns
         self._waiting.append((time.monotonic(), "people", stamp_ns))
 
     def _on_mesh(self, data: bytes) -> None:
