@@ -13,7 +13,6 @@ measured, or under another protocol) has failed: a gate that measured nothing mu
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 import os
@@ -26,6 +25,7 @@ from typing import Any, Literal
 import yaml
 
 from ..errors import BadFile, ConfigError, MissingFile
+from ..near_names import near_names
 from .protocol import METRICS
 from .result_folder import ResultFolder, worst_frames
 
@@ -204,7 +204,7 @@ def metric_named(name: str, unit: str = "") -> str:
         return meant[0]
     if meant:
         raise ConfigError(f"{name!r} may be {' or '.join(meant)}: write it in full")
-    near = difflib.get_close_matches(name, METRICS, 4, 0.5)
+    near = near_names(name, METRICS, 4, 0.5)
     raise ConfigError(f"no metric {name!r}; there are {', '.join(near or METRICS)}")
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -193,12 +192,6 @@ def people_of(motion: Motion, at: slice) -> Iterator[object]:
 
 _MIN_JOINT_SCORE = 0.3
 """Joints below count as not seen, as in a live session."""
-
-
-def nearest(name: str, known: Sequence[str]) -> str:
-    """Return `; did you mean X?`, or nothing."""
-    near = difflib.get_close_matches(name, known, 1, 0.5)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def need_one(robot: RobotMotion | None, name: str) -> RobotMotion:

@@ -10,10 +10,11 @@ from typing import Any
 
 from .. import registry
 from ..errors import ConfigError, MissingFile
+from ..near_names import did_you_mean
 from .base import Exporter, ExportOptions, Job
 from .inputs import InputOptions, kind_of, read_input
 from .motion import SMOOTHING
-from .robot_motion import RobotMotion, nearest, read_csv, read_joint_states, retargeted
+from .robot_motion import RobotMotion, read_csv, read_joint_states, retargeted
 
 _WORLDS = ("auto", "recorded", "level")
 
@@ -96,7 +97,7 @@ def _body(options: ExportOptions) -> dict[str, str]:
 def _exporter(fmt: str) -> Exporter:
     known = registry.names("exporter")
     if fmt not in known:
-        raise ConfigError(f"no export format {fmt!r}{nearest(fmt, known)}; there are: {', '.join(known)}")
+        raise ConfigError(f"no export format {fmt!r}{did_you_mean(fmt, known, 0.5)}; there are: {', '.join(known)}")
     return registry.create("exporter", fmt)
 
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any
 
 from ..errors import ConfigError
+from ..near_names import near_names
 
 
 def near(name: str, known: Any) -> str:
     """Return a sentence with the names nearest to one that does not exist."""
-    matches = get_close_matches(name, list(known), 4, 0.3)
+    matches = near_names(name, known, 4, 0.3)
     return f"near names: {', '.join(matches)}" if matches else f"there are: {', '.join(sorted(known)[:40])}"
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..errors import BadFile, ConfigError, MissingFile
+from ..near_names import did_you_mean
 from .entries import as_mapping, need, number, one_of, only
 from .hand_mapping import VectorHand, is_vector_hand, parse_vector_hand
 from .human import POINTS
@@ -134,8 +134,7 @@ def load_mapping(robot: str | Path, mode: str = "") -> RobotMapping:
     """
     path = BUILT_IN / f"{robot}.yaml" if str(robot) in built_in() else Path(robot).expanduser()
     if not path.is_file():
-        likely = get_close_matches(str(robot), built_in(), 1)
-        hint = f"; did you mean {likely[0]}?" if likely else ""
+        hint = did_you_mean(str(robot), built_in())
         raise MissingFile(f"no robot {str(robot)!r}: there are {', '.join(built_in())}, or give a YAML's path{hint}")
     try:
         tree = yaml.safe_load(path.read_text())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import lru_cache
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hsr_core.errors import ConfigError
+from hsr_core.near_names import near_names
 
 from .environment import share_dir
 
@@ -90,7 +90,7 @@ def find_preset(name: str, path: Path | None = None) -> CameraPreset:
     presets = load_presets(path)
     if name in presets:
         return presets[name]
-    near = difflib.get_close_matches(name, presets, 1, 0.4)
+    near = near_names(name, presets, 1, 0.4)
     names = [*near, *(other for other in presets if other not in near)]
     raise ConfigError(f"no camera {name!r}; known: {', '.join(names)}")
 

@@ -5,11 +5,12 @@ Asked once for each diagnostics message; nothing here is on the path of a frame.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rclpy.qos import QoSCompatibility, qos_check_compatible
+
+from hsr_core.near_names import near_names
 
 from .diagnostics import Status
 
@@ -33,7 +34,7 @@ def image_hint(node: Any, topic: str) -> str:
     }
     if not there:
         return "nobody publishes images"
-    near = difflib.get_close_matches(topic, there, MOST_NAMED, 0.0)
+    near = near_names(topic, there, MOST_NAMED, 0.0)
     names = ", ".join(name.removesuffix("/compressed") if name == f"{topic}/compressed" else name for name in near)
     if f"{topic}/compressed" in there:
         return f"only {topic}/compressed is published: set input.transport to compressed or auto"

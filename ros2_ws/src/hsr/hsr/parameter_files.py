@@ -6,7 +6,6 @@ is held against what the nodes of this package declare: names, types, ranges, ch
 
 from __future__ import annotations
 
-import difflib
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ import yaml
 
 from hsr_core.config import SettingSpec, describe, flatten
 from hsr_core.errors import ConfigError
+from hsr_core.near_names import did_you_mean, near_names
 
 from .node_parameters import MOUNT, PLAYER, RECORDER, ROBOT_SIM, SOURCE, VIEW
 from .params import COMMON, DEFAULTS, fixed_spec
@@ -39,11 +39,9 @@ _TYPO = 0.8
 def nearest(name: str, known: Iterable[str], cutoff: float = _NEAR) -> str:
     """Return `; did you mean ...?` with the known name that is nearest; "" when none is near."""
     known = list(known)
-    found = difflib.get_close_matches(name, known, 1, cutoff)
-    if not found:  # the group was left out, or another one was written: max, persons.max
-        leaf = name.rpartition(".")[2]
-        found = [other for other in known if other.rpartition(".")[2] == leaf]
-    return f"; did you mean {found[0]!r}?" if found else ""
+    leaf = name.rpartition(".")[2]  # the group was left out, or another one was written: max, persons.max
+    same_leaf = [other for other in known if other.rpartition(".")[2] == leaf]
+    return did_you_mean(name, known, cutoff, repr) or did_you_mean(name, same_leaf[:1], 0.0, repr)
 
 
 class _Loader(yaml.SafeLoader):
@@ -186,7 +184,7 @@ def _sections(tree: Mapping, prefix: str) -> Iterator[tuple[str, Mapping | None]
 
 
 def _is_misspelt_section(key: Any) -> bool:
-    return key != SECTION and bool(difflib.get_close_matches(str(key), [SECTION], 1, 0.85))
+    return key != SECTION and bool(near_names(str(key), [SECTION], 1, 0.85))
 
 
 def _matches(pattern: str, full_name: str) -> bool:
@@ -197,7 +195,7 @@ def _matches(pattern: str, full_name: str) -> bool:
 
 def _is_typo(name: str, known: Iterable[str]) -> bool:
     """Return whether a name that may be somebody else's is one of ours misspelt; front_perception is not."""
-    near = difflib.get_close_matches(name, list(known), 1, _TYPO)
+    near = near_names(name, known, 1, _TYPO)
     return bool(near) and near[0].rpartition("/")[2] not in name.rpartition("/")[2]
 
 
