@@ -80,9 +80,9 @@ class RetargetOutputs:
 
 class _CommandMessage:
     def __init__(self, robot: Robot) -> None:
-        self._position, position = _numbers(len(robot.joint_names))
-        self._velocity, velocity = _numbers(len(robot.joint_names))
-        self._msg = JointState(name=list(robot.joint_names), position=position, velocity=velocity)
+        self._msg = JointState(name=list(robot.joint_names))
+        self._msg.position = self._msg.velocity = array("d", robot.lower.size * [0.0])
+        self._position, self._velocity = _view(self._msg.position), _view(self._msg.velocity)
 
     def serialise(self, command: Command) -> bytes:
         _set_time(self._msg.header.stamp, command.command_stamp_ns)
@@ -94,11 +94,10 @@ class _TrajectoryMessage:
     """A trajectory of one point; without a stamp, for a controller starts such a one at once."""
 
     def __init__(self, robot: Robot, period_s: float) -> None:
-        self._position, position = _numbers(len(robot.joint_names))
-        self._velocity, velocity = _numbers(len(robot.joint_names))
         nanoseconds = round(period_s * NS)
-        time = Duration(sec=nanoseconds // NS, nanosec=nanoseconds % NS)
-        point = JointTrajectoryPoint(positions=position, velocities=velocity, time_from_start=time)
+        point = JointTrajectoryPoint(time_from_start=Duration(sec=nanoseconds // NS, nanosec=nanoseconds % NS))
+        point.positions = point.velocities = array("d", robot.lower.size * [0.0])
+        self._position, self._velocity = _view(point.positions), _view(point.velocities)
         self._msg = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
 
     def serialise(self, command: Command) -> bytes:
@@ -108,22 +107,13 @@ class _TrajectoryMessage:
 
 class _StatusMessage:
     def __init__(self, robot: Robot) -> None:
-        n = len(robot.joint_names)
         self._tasks = [part for part, link in robot.mapping.links.items() if link.position or link.orientation]
-        numbers = [_numbers(n) for _ in range(3)]
-        (self._position, _), (self._velocity, _), (self._target, _) = numbers
-        self._error_m, error_m = _numbers(len(self._tasks), "f")
-        self._error_rad, error_rad = _numbers(len(self._tasks), "f")
-        self._full = {
-            **dict(zip(("position", "velocity", "target"), (kept for _, kept in numbers), strict=True)),
-            "tasks": self._tasks, "task_error_m": error_m, "task_error_rad": error_rad,
-        }  # fmt: skip
-        self._empty = {name: type(value)() if isinstance(value, list) else array(value.typecode)
-                       for name, value in self._full.items()}  # fmt: skip
         self._msg = RetargetStatus(robot=robot.mapping.name, joint_names=list(robot.joint_names), age_ms=math.nan)
+        self._views: dict[str, Array] = {}
         self._count_in = 0
 
     def begin(self) -> None:
+        """Count anew."""
         self._count_in = 0
 
     def serialise(
@@ -148,29 +138,31 @@ class _StatusMessage:
         return serialize_message(msg)
 
     def _switch(self, commanding: bool) -> None:
-        """Put the arrays of a command in, or take them out."""
+        """Put the numbers of a command in, or take them out."""
         msg = self._msg
         msg.commanding = commanding
-        for name, value in (self._full if commanding else self._empty).items():
-            setattr(msg, name, value)
+        sizes = dict.fromkeys(("position", "velocity", "target"), len(msg.joint_names))
+        sizes |= dict.fromkeys(("task_error_m", "task_error_rad"), len(self._tasks))
+        for name, size in sizes.items():
+            field = array("f" if name.startswith("task") else "d", size * commanding * [0.0])
+            setattr(msg, name, field)
+        self._views = {name: _view(getattr(msg, name)) for name in sizes if commanding}
+        msg.tasks = self._tasks if commanding else []
         if not commanding:
             msg.exposure_stamp, msg.age_ms, msg.seq, msg.flags, msg.hand_mode = Time(), math.nan, 0, 0, ""
             msg.t_world_base = array("d")
 
     def _fill(self, command: Command) -> None:
-        msg = self._msg
+        msg, views = self._msg, self._views
         _set_time(msg.header.stamp, command.command_stamp_ns)
         _set_time(msg.exposure_stamp, command.stamp_ns)
-        msg.age_ms, msg.seq, msg.flags, msg.hand_mode = (
-            command.age_ms,
-            command.seq,
-            int(command.flags),
-            command.hand_mode,
-        )
-        self._position[:], self._velocity[:] = command.position, command.velocity
-        self._target[:] = command.target
-        for errors, out in ((command.task_error_m, self._error_m), (command.task_error_rad, self._error_rad)):
-            out[:] = [errors.get(task, math.nan) for task in self._tasks]
+        msg.age_ms, msg.seq, msg.flags = command.age_ms, command.seq, int(command.flags)
+        msg.hand_mode = command.hand_mode
+        for name in ("position", "velocity", "target"):
+            views[name][:] = getattr(command, name)
+        for name in ("task_error_m", "task_error_rad"):
+            errors = getattr(command, name)
+            views[name][:] = [errors.get(task, math.nan) for task in self._tasks]
         if command.T_world_base is not None:
             msg.t_world_base = array("d", _xyz_xyzw(command.T_world_base))
 
@@ -194,10 +186,9 @@ def all_counts(session: Session, counters: Counters) -> dict[str, int]:
     return {f"{part}: {name}": n for part, counts in parts for name, n in counts.items()}
 
 
-def _numbers(n: int, typecode: str = "d") -> tuple[Array, array]:
-    """Return numbers that can be written over in place, and the field of a message that holds them."""
-    kept = array(typecode, bytes(n * array(typecode).itemsize))
-    return np.frombuffer(kept, typecode), kept
+def _view(field: array) -> Array:
+    """Return a field of a message as numbers that can be written over in place; setting it would copy each time."""
+    return np.frombuffer(field, field.typecode)
 
 
 def _set_time(time: Time, stamp_ns: int) -> None:

@@ -104,8 +104,6 @@ class People:
         if stamp_ns == 0 or ahead_ns > self._future_ns:
             raise BadFrame("no stamp" if stamp_ns == 0 else f"people are stamped {ahead_ns * 1e-9:.2f} s in the future")
         humans = [human for human in msg.humans if human.state != Human.LOST]
-        if len({human.track_id for human in humans}) < len(humans):
-            raise BadFrame("two people of one message have the same track_id")
         seen = tuple(Seen(human.track_id, human.id, human.primary) for human in humans)
         self._seen, self.world_frame, self.model_id = (seen, time.monotonic()), msg.world_frame, msg.model_id
         if self.auto:
