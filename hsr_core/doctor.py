@@ -245,9 +245,9 @@ def check_shared_memory(folder: Path = SHM) -> Finding:
     """Room in shared memory, and whether another user's middleware files lie there."""
     if not folder.is_dir():
         return Finding("shared memory", MISSING, f"no {folder}: messages go through the network stack", "mount it")
-    total = shutil.disk_usage(folder).total
+    total, _, free = shutil.disk_usage(folder)
     foreign = sorted({path.stat().st_uid for path in _middleware_files(folder)} - {os.getuid()})
-    facts = {"total_bytes": total, "other_users": foreign}
+    facts = {"total_bytes": total, "free_bytes": free, "other_users": foreign}
     if foreign:
         return Finding("shared memory", WARN, f"{folder} holds DDS segments of other users ({foreign})",
                        "processes of different users see each other's topics but receive nothing: run all as one user",
@@ -255,6 +255,9 @@ def check_shared_memory(folder: Path = SHM) -> Finding:
     if total < SHM_NEEDED_BYTES:
         return Finding("shared memory", WARN, f"{folder} has only {total / 2**20:.0f} MiB",
                        "in a container: --ipc=host, or --shm-size=512m", facts)  # fmt: skip
+    if free < SHM_NEEDED_BYTES:
+        return Finding("shared memory", WARN, f"{folder} has only {free / 2**20:.0f} of {total / 2**20:.0f} MiB free",
+                       "fastdds shm clean removes what killed processes have left", facts)  # fmt: skip
     return Finding("shared memory", OK, f"{total / 2**20:.0f} MiB in {folder}, one user", "", facts)
 
 

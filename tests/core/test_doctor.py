@@ -126,6 +126,13 @@ def test_small_or_missing_shared_memory_is_reported(tmp_path, monkeypatch) -> No
     assert doctor.check_shared_memory(tmp_path / "absent").status == MISSING
 
 
+def test_full_shared_memory_is_reported_with_what_empties_it(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda folder: (1 << 30, (1 << 30) - (1 << 20), 1 << 20))
+    finding = doctor.check_shared_memory(tmp_path)
+    assert (finding.status, "1 of 1024 MiB free" in finding.summary) == (WARN, True)
+    assert "fastdds shm clean" in finding.advice
+
+
 def test_weights_are_found_or_it_is_said_how_to_get_them(tmp_path, monkeypatch) -> None:
     monkeypatch.delenv("HSR_PEAR_WEIGHTS", raising=False)
     assert doctor.check_weights().status == MISSING

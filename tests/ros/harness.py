@@ -5,12 +5,12 @@ Everything waits for conditions with limits; nothing sleeps to be on the safe si
 
 from __future__ import annotations
 
-import itertools
 import os
 import time
 from array import array
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import Popen
 from typing import Any
 from unittest import mock
 
@@ -26,6 +26,7 @@ from lifecycle_msgs.srv import ChangeState
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from rclpy.task import Future
+from ros_domains import next_domain
 from sensor_msgs.msg import CameraInfo, Image
 
 from hsr_core.types import Camera
@@ -33,7 +34,6 @@ from hsr_core.types import Camera
 LIMIT_S = 20.0
 FRAME_ID = "camera_optical_frame"
 HERE = Path(__file__).parent
-_domains = (1 + (os.getpid() * 7 + 50 + i) % 100 for i in itertools.count())
 
 
 class Rig:
@@ -41,7 +41,7 @@ class Rig:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.domain = next(_domains)
+        self.domain = next_domain()
         self.environ = {
             **os.environ,
             **transport_environment(),
@@ -132,6 +132,29 @@ def camera_info(size: tuple[int, int] = (64, 48), frame_id: str = FRAME_ID, hfov
     info = convert.camera_to_info(Camera.from_hfov(hfov_deg, (size[1], size[0])), 0)
     info.header.frame_id = frame_id
     return info
+
+
+def until_frames(bringup: Popen) -> str:
+    """Wait until a bringup's perception node processes frames; return what was printed."""
+    text = ""
+    for line in bringup.stdout:
+        text += line
+        if "processed" in line and "no frame" not in line:
+            return text
+    raise AssertionError(f"the system did not come up:\n{text}{bringup.stderr.read()}")
+
+
+def children_of(pid: int) -> dict[str, int]:
+    """Return the node processes that a bringup started, by module."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().decode().split("\0")
+        except OSError:
+            continue
+        if "hsr.child" in words and words[words.index("hsr.child") + 1] == str(pid):
+            found[words[words.index("hsr.child") + 2]] = int(path.parent.name)
+    return found
 
 
 def best_effort(depth: int = 1) -> QoSProfile:

@@ -6,31 +6,17 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
-from harness import HERE
+from harness import children_of, until_frames
 from hsr import bringup
 from hsr.bringup import BringupError, Camera
 from scripted_node import FAIL_DIR, TinyBody
 from scripted_refiner import LOG, MODEL
 
 from hsr_core.regress.pear.checkpoint import make_test
-
-
-def children_of(pid: int) -> dict[str, int]:
-    """Return the node processes that a bringup started, by module."""
-    found = {}
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if "hsr.child" in words and words[words.index("hsr.child") + 1] == str(pid):
-            found[words[words.index("hsr.child") + 2]] = int(path.parent.name)
-    return found
 
 
 def alive(pid: int) -> bool:
@@ -48,33 +34,9 @@ def wait(condition, what: str, limit_s: float = 20.0):
     return found
 
 
-@pytest.fixture
-def bring_up(ros_domain, tmp_path):
-    started = []
-
-    def start(*arguments: str, perception: str = "scripted_node", view: bool = False) -> subprocess.Popen:
-        command = [
-            sys.executable, "-m", "hsr.bringup", "--view" if view else "--no-view", "--json",
-            "--log-dir", str(tmp_path), "--perception-module", perception, *arguments,
-        ]  # fmt: skip
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
-        process = subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
 def running(process: subprocess.Popen) -> dict[str, int]:
     """Wait until frames are processed; return the node processes."""
-    for line in process.stdout:
-        if "processed" in line and "no frame" not in line:
-            break
+    until_frames(process)
     return children_of(process.pid)
 
 
@@ -254,7 +216,7 @@ def test_what_is_set_by_hand_comes_after_the_parameter_file(tmp_path, monkeypatc
     monkeypatch.setattr(bringup, "network_environment", lambda *_: {})
     monkeypatch.setattr(bringup.signal, "signal", lambda *_: None)
     options = ["--params", str(file), "--set", "people.max:=3", "--log-dir", str(tmp_path), "--no-view"]
-    system, started = bringup.Bringup(bringup._arguments(options)), {}
+    system, started = bringup.Bringup(bringup.parse_arguments(options)), {}
     monkeypatch.setattr(system, "_start", lambda name, module, arguments: started.update({name: arguments}))
     system._start_perception()
     arguments = started["perception"]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
-from harness import HERE
+from harness import children_of, until_frames
 from hsr import network
 from hsr.environment import PROFILE_VARIABLES, large_message_profile, profile_status
 from sockets import bound
-from test_bringup import children_of
 
 from hsr_core.errors import ConfigError
 
@@ -31,41 +29,9 @@ def whitelist(path: str | Path) -> list[str]:
 
 
 @pytest.fixture
-def bring_up(ros_domain, tmp_path, monkeypatch):
+def nothing_set(monkeypatch):
     for name in (network.RANGE, network.PEERS, network.SERVER, *PROFILE_VARIABLES):
         monkeypatch.delenv(name, raising=False)
-    started = []
-
-    def start(*arguments: str) -> subprocess.Popen:
-        command = [
-            sys.executable, "-m", "hsr.bringup", "--source", "synthetic", "--hfov", "60", "--log-dir", str(tmp_path),
-            "--perception-module", "scripted_node", *arguments,
-        ]  # fmt: skip
-        environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
-        process = subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.communicate(timeout=30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.communicate()
-
-
-def until_frames(process: subprocess.Popen) -> str:
-    """Wait until frames are processed; return what was printed."""
-    text = ""
-    for line in process.stdout:
-        text += line
-        if "processed" in line and "no frame" not in line:
-            return text
-    raise AssertionError(f"the system did not come up:\n{text}")
 
 
 def check_with_default_transport(folder: Path, *arguments: str) -> str:
@@ -78,9 +44,9 @@ def check_with_default_transport(folder: Path, *arguments: str) -> str:
     return subprocess.run(command, env=clean, stdout=subprocess.PIPE, text=True, timeout=90).stdout.splitlines()[-1]
 
 
-def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(bring_up, tmp_path):
+def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(bring_up, nothing_set, tmp_path):
     pytest.importorskip("viser", reason="the web view needs viser: make setup")
-    process = bring_up("--port", "0")
+    process = bring_up("--source", "synthetic", "--hfov", "60", "--port", "0", view=True)
     text = until_frames(process)
     nodes = children_of(process.pid)
     assert set(nodes) == {"scripted_node", "hsr.source_node", "hsr.view_node"}
@@ -96,13 +62,13 @@ def test_by_default_nothing_of_the_system_can_be_reached_from_another_machine(br
     assert found == "ok"
 
 
-def test_an_interface_that_is_not_there_ends_the_start_with_those_that_are(bring_up):
-    process = bring_up("--no-view", "--interface", "eth99")
-    text, _ = process.communicate(timeout=30)
+def test_an_interface_that_is_not_there_ends_the_start_with_those_that_are(bring_up, nothing_set):
+    process = bring_up("--interface", "eth99")
+    _, err = process.communicate(timeout=30)
     assert process.returncode == 2
-    assert "no interface 'eth99'" in text
-    assert "lo (127.0.0.1)" in text
-    assert "Traceback" not in text
+    assert "no interface 'eth99'" in err
+    assert "lo (127.0.0.1)" in err
+    assert "Traceback" not in err
 
 
 def test_a_page_for_the_network_must_be_asked_for(rig):
