@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from .bench_clock import Stopwatch
+from .bench_hands import measure_hand
 from .config import with_values
 from .errors import ConfigError
 from .retarget.command import Target
@@ -32,30 +33,6 @@ SETTLE_FRAMES = 3
 
 LEVEL_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
 """T_world_cam of a camera that looks along x of a world with z up: for recordings whose mount nobody noted."""
-
-
-class Stopwatch:
-    """Times of repeated work: by the wall clock, and of this thread's processor, which other programs disturb less."""
-
-    def __init__(self, unit_s: float) -> None:
-        self.unit_s, self.wall, self.cpu = unit_s, [], []
-
-    def time(self, work: Callable[..., Any], *args: Any) -> Any:
-        """Do the work and return its answer."""
-        wall, cpu = time.perf_counter(), time.thread_time()
-        answer = work(*args)
-        self.cpu.append((time.thread_time() - cpu) / self.unit_s)
-        self.wall.append((time.perf_counter() - wall) / self.unit_s)
-        return answer
-
-    def drop(self) -> None:
-        """Forget the last measurement."""
-        self.wall.pop()
-        self.cpu.pop()
-
-    def percentiles(self) -> dict[str, dict[str, float]]:
-        """Return p50, p99 and the largest, of both clocks."""
-        return {"wall": percentiles(self.wall), "cpu": percentiles(self.cpu)}
 
 
 _TRUNK = {"pelvis": (0, 0, 0.96), "chest": (0, 0, 1.27), "neck": (0, 0, 1.44), "head": (0, 0, 1.54)}
@@ -225,12 +202,6 @@ def _arm(placed: dict[str, Array], side: str) -> Array:
     return placed[f"{side}_wrist"][:3, 3] - placed[f"{side}_shoulder"][:3, 3]
 
 
-def percentiles(values: list[float]) -> dict[str, float]:
-    """Return p50, p99 and the largest."""
-    p50, p99 = np.percentile(values, [50, 99])
-    return {"p50": round(float(p50), 3), "p99": round(float(p99), 3), "max": round(max(values), 3)}
-
-
 def add_parser(subparsers: Any) -> None:
     """Add the command to the command line."""
     parser = subparsers.add_parser("retarget", help="a robot that follows a person: time, tracking, limits, feet")
@@ -253,7 +224,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         raise ConfigError(f"--frames must be more than {2 * WARM_UP_FRAMES}, not {args.frames}")
     robot, settings = load_robot(args.robot, args.mode), TeleopSettings()
     facts: dict[str, Any] = {"robot": robot.mapping.name, "mode": robot.mapping.mode, "joints": len(robot.joint_names)}
-    facts["reach"] = measure_tracking(robot, args.frames, settings)
+    if robot.frames:
+        facts["reach"] = measure_tracking(robot, args.frames, settings)
+    for side in robot.hands:
+        facts[f"{side}_hand"] = measure_hand(robot, side, args.frames, settings)
     facts["governor_us"] = measure_governor(robot)
     if args.source:
         facts["recording"] = measure_recording(robot, args.source, settings, args.frames)

@@ -105,7 +105,8 @@ def parse_vector_hand(tree: Mapping[str, Any], where: str) -> VectorHand:
             raise ConfigError(f"{where}.points lacks {' or '.join(names)}: they span the palm")
     scale = _positive(tree.get("scale", 1.0), f"{where}.scale")
     tips = tuple(name for name in TIPS if name in points)
-    listed = tree.get("vectors", [["wrist", tip] for tip in tips])
+    bases = {tip: f"{tip[:-1]}0" for tip in tips}
+    listed = tree.get("vectors", [[bases[tip] if bases[tip] in points else "wrist", tip] for tip in tips])
     if not isinstance(listed, list) or not listed:
         raise ConfigError(f"{where}.vectors must be a list of [from, to]: points lacks tips ({', '.join(TIPS)})")
     pinch = tree.get("pinch", [tip for tip in tips if tip != "thumb3"] if "thumb3" in points else [])

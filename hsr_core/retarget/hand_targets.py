@@ -27,6 +27,8 @@ REACH = 3.0
 """No point of a hand is farther from the wrist than so many palms: an open hand's middle finger ends at 2."""
 FRAMES = 30
 """The palm's size is the median of so many first frames, then frozen: flicker of the shape is no motion."""
+TOGETHER_M = 0.02
+"""A finger that is farther from the thumb than the nearest one by this does not pinch with it [m]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,10 +125,18 @@ class HandTargets:
         near, far = self.settings.pinch_near_m, self.settings.pinch_far_m
         apart = own[self._pinch] - own[H["thumb3"]]
         apart_m = np.sqrt(np.einsum("ij,ij->i", apart, apart))
-        u = np.clip((far - apart_m) / (far - near), 0, 1)
+        # Of several fingers near the thumb only those that are about as near as the nearest pinch.
+        behind_m = apart_m - apart_m.min(initial=far)
+        pinch = _smooth_step((far - apart_m) / (far - near)) * _smooth_step(1 - behind_m / TOGETHER_M)
         return HandGoals(
             vectors=self._scales * (own[self._end] - own[self._start]),
-            pinch=u * u * (3 - 2 * u),
+            pinch=pinch,
             gap=self._pinch_scale * np.maximum(apart_m - near, 0),
             weight=weight,
         )
+
+
+def _smooth_step(u: Array) -> Array:
+    """Return 0 to 1 for 0 to 1, level at both ends."""
+    u = np.clip(u, 0, 1)
+    return u * u * (3 - 2 * u)
