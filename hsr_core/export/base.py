@@ -20,6 +20,7 @@ from .motion import GAP_S, Motion, Stretch
 from .spool import Recorded, Track
 
 if TYPE_CHECKING:
+    from .engagement import Engagement
     from .inputs import InputOptions
     from .robot_motion import RobotMotion
 
@@ -68,6 +69,7 @@ class Job:
         source: The input as it was named. input: How its pictures are opened.
         robot: The robot's motion (what is sent to it), where there is one.
         state: What was measured of it, where there is that.
+        engagement: The recording of a live session that the input is; None = it is something else.
     """
 
     recorded: Recorded
@@ -79,6 +81,7 @@ class Job:
     input: InputOptions
     robot: RobotMotion | None = None
     state: RobotMotion | None = None
+    engagement: Engagement | None = None
     _motions: dict[tuple[int, str], Motion] = field(default_factory=dict)
 
     @property
@@ -104,6 +107,11 @@ class Job:
     def assumed_world(self) -> str:
         """What was assumed of the world; "" = nothing, or it played no part."""
         return next((motion.world for motion in self._motions.values() if motion.assumes_world), "")
+
+    @property
+    def left_out(self) -> dict[str, int]:
+        """What of the input is not used, by reason."""
+        return self.recorded.counts | (self.engagement.left_out if self.engagement is not None else {})
 
     def rate(self, motion: Motion) -> float:
         """Return the uniform rate that is wanted [Hz]."""
@@ -141,8 +149,10 @@ class Job:
             "licence_note": facts.licence_note or "unknown: see the terms of the body model",
             "track_id": [track.track_id for track in self.tracks] if len(self.tracks) != 1 else self.track.track_id,
             "damage": facts.damage,
-            "left_out": self.recorded.counts,
+            "left_out": self.left_out,
         }
+        if self.engagement is not None:
+            header["engagement"] = self.engagement.header
         if motion is not None:
             header |= {
                 "smoothing": motion.smoothing,

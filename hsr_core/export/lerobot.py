@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import progress
 from ..body.joints import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from ..errors import ConfigError, SourceError
 from ..geometry.rotations import rotmat_to_rotvec
 from ..types import Array, Frame
 from .base import Job, as_json, folder_added_to, folder_whole
+from .engagement import STATES
 from .inputs import kind_of, pictures
 from .lerobot_files import AUTOMATIC, DataFiles, Feature, Present, Table, VideoFiles, present, pyarrow, write_meta
 from .motion import Motion, place
@@ -21,6 +23,7 @@ from .spool import chunks
 
 HUMAN, RAW = "observation.human", "observation.human_raw"
 ACTION, STATE, FLAGS = "action", "observation.state", "teleop.flags"
+TARGET, TELEOP_STATE = "teleop.target", "teleop.state"
 _ROTATIONS = {
     "global_orient": slice(0, 1), "body_pose": slice(1, 22), "left_hand_pose": LEFT_HAND, "right_hand_pose": RIGHT_HAND,
 }  # fmt: skip
@@ -62,6 +65,8 @@ class LeRobotExporter:
             write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
                        tasks=tasks, video=video is not None, before=before)  # fmt: skip
             header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
+            if job.robot and job.robot.states is not None:
+                header["teleop_states"] = dict(enumerate(STATES))
             name = f"hsr_{before.episodes:06d}.json" if before.info else "hsr.json"
             (root / "meta" / name).write_text(as_json(header))
         return {"files": [job.out.name], "fps": fps, **told}
@@ -101,19 +106,20 @@ def _episodes(
     first: int,
     task: int,
 ) -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], Table]:
-    told = {"episodes": 0, "frames": 0, "frames_missing": 0, "pictures_missing": 0, "robot_missing": 0}
+    missing = ("frames_missing", "pictures_missing", "robot_missing", *(["state_missing"] if job.state else []))
+    told = dict.fromkeys(("episodes", "frames", *missing), 0)
     episodes, stats = [], []
     for number, motion in enumerate(motions, start=first):
-        ticks = tick_stamps(motion.track.stamps, fps)
+        ticks = tick_stamps(job.robot.stamps if job.robot and job.engagement else motion.track.stamps, fps)
         pick = nearest(motion.track.stamps, ticks, fps)
         pick[pick >= 0] = np.where(motion.valid[pick[pick >= 0]], pick[pick >= 0], -1)
         features = _features(motion, job.robot, job.state, video)
         table = Table(job.folder / f"episode_{number}", features, len(ticks))
         _fill_automatic(table, ticks, fps, number, data.frames, task)
         _fill_human(table, motion, pick)
-        for robot, name in ((job.robot, ACTION), (job.state, STATE)):
+        for robot, name, count in ((job.robot, ACTION, "robot_missing"), (job.state, STATE, "state_missing")):
             if robot is not None:
-                told["robot_missing"] += _fill_robot(table, robot, ticks, fps, name)
+                told[count] += _fill_robot(table, robot, ticks, fps, name)
         facts: dict[str, Any] = {"episode_index": number, "tasks": [job.options.task], "length": len(ticks)}
         found = None
         if video:
@@ -183,6 +189,10 @@ def _features(
     if robot is not None:
         out[ACTION] = Feature("float32", (len(robot.joint_names),), robot.joint_names)
         out[FLAGS] = Feature("int64", (1,))
+        if robot.states is not None:
+            out[TELEOP_STATE] = Feature("int64", (1,))
+        if robot.target is not None:
+            out[TARGET] = Feature("float32", (len(robot.joint_names),), robot.joint_names)
     if state is not None:
         out[STATE] = Feature("float32", (len(state.joint_names),), state.joint_names)
     if video is not None:
@@ -252,10 +262,15 @@ def _rest_pelvis(motion: Motion) -> Array:
 def _fill_robot(table: Table, robot: RobotMotion, ticks: NDArray[np.int64], fps: int, name: str) -> int:
     """Fill in the nearest posture in time; return how many frames have none."""
     pick = nearest(robot.stamps, ticks, fps)
-    values = np.where((pick >= 0)[:, None], robot.position[np.maximum(pick, 0)], np.nan)
+    there, index = pick >= 0, np.maximum(pick, 0)
+    values = np.where(there[:, None], robot.position[index], np.nan)
     table.columns[name][:] = values
     if name == ACTION:
-        table.columns[FLAGS][:, 0] = np.where(pick >= 0, robot.flags[np.maximum(pick, 0)], 0)
+        table.columns[FLAGS][:, 0] = np.where(there, robot.flags[index], 0)
+        if robot.states is not None:
+            table.columns[TELEOP_STATE][:, 0] = np.where(there, robot.states[index], 0)
+        if robot.target is not None:
+            table.columns[TARGET][:] = np.where(there[:, None], robot.target[index], np.nan)
     return int((~np.isfinite(values).all(axis=1)).sum())
 
 
@@ -274,6 +289,7 @@ def _fill_pictures(table: Table, video: VideoFiles, frames: Iterator[Frame], tic
         if size is None:
             raise SourceError("no picture belongs to the first frame of the person: other stamps, see --images")
         video.write(image if frame is not None else np.zeros(size, np.uint8))
+        progress.report("writing pictures", tick + 1, len(ticks))
     return missing
 
 

@@ -20,7 +20,7 @@ from .spool import chunks
 STAMP = "stamp_ns"
 BASE = ("base_x", "base_y", "base_z", "base_qx", "base_qy", "base_qz", "base_qw")
 """Columns of a floating base: place [m], rotation."""
-FLAGS = "flags"
+FLAGS, STATE = "flags", "teleop_state"
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +31,12 @@ class RobotMotion:
         robot: Its name.
         origin: Where the motion comes from, in words.
         joint_names: In the robot's order, n of them.
-        stamps: (N,) int64 [ns], rising: exposure of the person's frame, or of the measurement.
+        stamps: (N,) int64 [ns], rising: exposure of the person's frame, or of the measurement, or of the command.
         position: (N, n) [rad]; NaN where there is none.
         base: (N, 7) place [m] and rotation xyzw of a floating base, or None.
         flags: (N,) of `hsr_core.retarget.Flag`; 0 where nothing is known.
+        states: (N,) of a live session, numbers of hsr_msgs/RetargetStatus; None = it was none.
+        target: (N, n) what a live session wished for, before the governor's limits [rad]; None = it was none.
     """
 
     robot: str
@@ -44,6 +46,8 @@ class RobotMotion:
     position: Array
     base: Array | None
     flags: NDArray[np.int64]
+    states: NDArray[np.int64] | None = None
+    target: Array | None = None
 
     @property
     def valid(self) -> NDArray[np.bool_]:
@@ -67,7 +71,7 @@ def read_csv(path: Path) -> RobotMotion:
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror}") from error
     base = list(BASE) if set(BASE) <= set(head) else []
-    joints = [name for name in head if name not in (STAMP, FLAGS, "valid", *BASE)]
+    joints = [name for name in head if name not in (STAMP, FLAGS, STATE, "valid", *BASE)]
     if not joints or not values:
         raise BadFile(f"{path} has {len(joints)} joints and {len(values)} rows")
     column = {name: i for i, name in enumerate(head)}
@@ -78,6 +82,7 @@ def read_csv(path: Path) -> RobotMotion:
     return RobotMotion(
         path.stem, f"read from {path.name}", tuple(joints), stamps, table[:, [column[name] for name in joints]],
         table[:, [column[name] for name in base]] if base else None, flags,
+        table[:, column[STATE]].astype(np.int64) if STATE in column else None,
     )  # fmt: skip
 
 

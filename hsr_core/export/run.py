@@ -11,7 +11,8 @@ from typing import Any
 from .. import registry
 from ..errors import ConfigError, MissingFile
 from ..near_names import did_you_mean
-from .base import Exporter, ExportOptions, Job
+from .base import Exporter, ExportOptions, Job, folder_whole
+from .engagement import read_engagement, recordings_of
 from .inputs import InputOptions, kind_of, read_input
 from .motion import SMOOTHING
 from .robot_motion import RobotMotion, read_csv, read_joint_states, retargeted
@@ -55,7 +56,9 @@ def export(
     The output is either whole or not there; an existing file is replaced at the end.
 
     Args:
-        source: A people file, a folder of `hsr refine`, a recording, or anything that `open_source` opens.
+        source: A people file, a folder of `hsr refine`, a recording, or anything that `open_source` opens. Of the
+            recording of an engagement the robot's joints are those that were sent, and the primary person is the
+            operator; of a folder with several (lerobot) each is an episode.
         fmt: One of `formats()`.
         out: File or folder.
         person: `primary`, `all` (npz, mcap, lerobot) or a track id.
@@ -69,18 +72,26 @@ def export(
     """
     options, robot = options or ExportOptions(), robot or RobotOptions()
     exporter, path = _exporter(fmt), Path(out).expanduser()
-    _check(exporter, fmt, path, options, robot)
+    recordings = recordings_of(source)
+    _check(exporter, fmt, path, options, robot, live=bool(recordings))
     kind_of(source)
     input_options = replace(input_options or InputOptions(), **_body(options))
+    if len(recordings) > 1:
+        return _export_all(recordings, fmt, path, person, options, input_options, robot)
+    engagement = read_engagement(recordings[0]) if recordings else None
+    if engagement is not None:
+        source = str(recordings[0])
+        person = engagement.operator if person == "primary" else person
+        input_options = replace(input_options, topic=input_options.topic or engagement.people_topic)
     # Beside the output: there is room for it, while /tmp is often memory.
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as name:
         folder = Path(name)
         recorded = read_input(source, folder, input_options)
         tracks = recorded.chosen(person)
-        job = Job(recorded, tracks, path, options, folder, source, input_options)
+        job = Job(recorded, tracks, path, options, folder, source, input_options, engagement=engagement)
         job = replace(job, **_robot(job, robot))
         told = exporter.write(job)
-        left_out = {name: count for name, count in recorded.counts.items() if count}
+        left_out = {name: count for name, count in job.left_out.items() if count}
         facts: dict[str, Any] = {"format": fmt, "out": str(path), "track_id": [track.track_id for track in tracks]}
         told = facts | told | ({"left_out": left_out} if left_out else {})
         if recorded.facts.damage:
@@ -88,6 +99,39 @@ def export(
         if job.assumed_world:
             told["world"] = job.assumed_world
         return told
+
+
+def _export_all(
+    recordings: list[Path],
+    fmt: str,
+    out: Path,
+    person: str,
+    options: ExportOptions,
+    input_options: InputOptions,
+    robot: RobotOptions,
+) -> dict[str, Any]:
+    """Export engagements as episodes of one data set, at the rate of the first."""
+    if fmt != "lerobot":
+        names = ", ".join(path.name for path in recordings[:5])
+        raise ConfigError(f"{len(recordings)} engagements: {fmt} takes one of them ({names}, ...), lerobot takes all")
+    every: list[dict[str, Any]] = []
+
+    def add_to(folder: Path) -> None:
+        for path in recordings:
+            fps = options.fps or (every[0]["fps"] if every else None)
+            one = replace(options, append=True, fps=fps)
+            every.append(export(str(path), fmt, folder, person=person, options=one, input_options=input_options,
+                                robot=robot))  # fmt: skip
+
+    if options.append and out.exists():
+        add_to(out)
+    else:
+        with folder_whole(out) as folder:
+            add_to(folder)
+    told = {name: sum(one[name] for one in every) for name in every[0] if isinstance(every[0][name], int)}
+    damage = [f"{path.name}: {one['damage']}" for path, one in zip(recordings, every, strict=True) if "damage" in one]
+    told |= {"format": fmt, "out": str(out), "files": [out.name], "fps": every[0]["fps"]}
+    return told | ({"damage": "; ".join(damage)} if damage else {})
 
 
 def _body(options: ExportOptions) -> dict[str, str]:
@@ -101,7 +145,7 @@ def _exporter(fmt: str) -> Exporter:
     return registry.create("exporter", fmt)
 
 
-def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robot: RobotOptions) -> None:
+def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robot: RobotOptions, *, live: bool) -> None:
     """Refuse before the work what would fail behind it."""
     if exporter.suffix and out.suffix != exporter.suffix:
         raise ConfigError(f"{fmt} writes {exporter.suffix} files, not {out.name}")
@@ -123,13 +167,18 @@ def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robo
         raise ConfigError(
             "--robot retargets, --robot-joints reads: lerobot takes both, as action and state, others one"
         )
-    if exporter.needs_robot and not (robot.robot or robot.joints):
+    if exporter.needs_robot and not (robot.robot or robot.joints or live):
         raise ConfigError(f"{fmt} holds a robot's joints: give --robot NAME or --robot-joints FILE.csv")
 
 
 def _robot(job: Job, asked: RobotOptions) -> dict[str, RobotMotion | None]:
-    """Return the robot's motion and its measured state: a JointState topic beside a retargeted motion is the latter."""
+    """Return the robot's motion and its measured state: a JointState topic beside a retargeted motion is the latter.
+
+    Of an engagement they are what was sent and what was measured, unless something else is asked for.
+    """
     read = made = None
+    if job.engagement is not None and asked == RobotOptions(mode=asked.mode):
+        return {"robot": job.engagement.sent, "state": job.engagement.measured}
     if asked.joints.startswith("/") and not Path(asked.joints).is_file():
         read = read_joint_states(job.source.partition("#")[0], asked.joints)
     elif asked.joints:
