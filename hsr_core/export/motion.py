@@ -9,13 +9,14 @@ from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.signal import savgol_filter
 from scipy.spatial.transform import Rotation
 
 from ..body.joints import BODY, JAW, LEFT_EYE, LEFT_HAND, N_JOINTS, PARENTS, RIGHT_EYE, RIGHT_HAND
 from ..errors import BadFile, ConfigError
 from ..geometry.rotations import rotmat_to_rotvec, rotvec_to_rotmat
 from ..skeleton.proportions import rest_joints
-from ..types import Array
+from ..types import Array, MetricSource
 from .spool import Track, chunks
 from .zero_phase import MARGIN, smooth_rotations, smooth_vectors
 
@@ -30,6 +31,11 @@ WORLDS = {
     "recorded": "the recording's own, z up",
     "level": "ASSUMED: the camera's place, x ahead, z up, as if the camera were held level and still",
 }
+STEADY_S = 1.4
+"""Window of the distance where it is guessed: cut-off 0.7 Hz, as the live filter has it along the viewing ray [s]."""
+STEADY_M = 0.4
+"""A distance that is farther off than this was no noise and stays."""
+_MEASURED = (MetricSource.DEPTH_CAMERA, MetricSource.REFINED)
 _SHAPE_SAMPLES = 200
 _STILL_FACE = [JAW, LEFT_EYE, RIGHT_EYE]
 _PARENT = np.array(PARENTS)
@@ -76,6 +82,8 @@ class Motion:
         track: The person.
         smoothing: One of `SMOOTHING`.
         world: `recorded`, `level`, or `auto`: recorded where it is known in any frame.
+        steady: Smooth the distance from the camera by itself, with a longer window, where it rests on an assumed height
+            or a network: it is several times noisier than what is across. None: with `zero-phase`.
 
     Attributes:
         smoothing: Of what: `zero-phase of raw` or `of recorded`.
@@ -88,7 +96,9 @@ class Motion:
         BadFile: The person is seen in no frame.
     """
 
-    def __init__(self, track: Track, smoothing: str = "recorded", world: str = "auto") -> None:
+    def __init__(
+        self, track: Track, smoothing: str = "recorded", world: str = "auto", *, steady: bool | None = None
+    ) -> None:
         if smoothing == "raw" and not track.has_raw:
             raise ConfigError(f"{track.recorded.facts.source} has no raw parameters; --smooth recorded or zero-phase")
         if world == "recorded" and not track.knows_world:
@@ -98,6 +108,7 @@ class Motion:
         self.track, self.asked_world = track, world
         self._prefix = "raw_" if track.has_raw and smoothing != "recorded" else ""
         self._zero_phase = smoothing == "zero-phase"
+        self._steady = self._zero_phase if steady is None else steady
         of = "raw" if self._prefix else "recorded"
         self.smoothing = f"zero-phase of {of}" if self._zero_phase else smoothing
         self.assumes_world = self._level = world == "level" or (world == "auto" and not track.knows_world)
@@ -150,9 +161,9 @@ class Motion:
     def _unsmoothed(self, at: slice) -> Pose:
         track, prefix = self.track, self._prefix
         T = np.broadcast_to(LEVEL_CAMERA, (at.stop - at.start, 4, 4)) if self._level else track.T_world_cam(at)
-        # Where the pelvis rests depends on the shape, which the recorded joints tell.
-        rest_pelvis = track.read("joints", at)[:, 0] - track.read("transl", at)
-        pelvis = (track.read(f"{prefix}transl", at) + rest_pelvis).astype(np.float64)
+        pelvis = self._pelvis(at)
+        if self._steady:
+            pelvis *= self._steadier[at, None]
         rotvecs = np.zeros((len(pelvis), N_JOINTS, 3))
         rotvecs[:, 0] = track.read(f"{prefix}global_orient", at)
         for name, joints in (
@@ -167,6 +178,33 @@ class Motion:
         valid = self.valid[at]
         pelvis[~valid], rotmats[~valid] = np.nan, np.nan
         return Pose(track.stamps[at], pelvis, rotmats, valid)
+
+    def _pelvis(self, at: slice) -> Array:
+        """Return the pelvis as it was recorded or regressed (n, 3) [m], camera frame."""
+        # Where the pelvis rests depends on the shape, which the recorded joints tell.
+        rest = self.track.read("joints", at)[:, 0] - self.track.read("transl", at)
+        return (self.track.read(f"{self._prefix}transl", at) + rest).astype(np.float64)
+
+    @cached_property
+    def _steadier(self) -> Array:
+        """Factor of each frame's distance from the camera (T,); 1 where it is measured."""
+        parts = list(chunks(len(self.track)))
+        distance = np.concatenate([np.linalg.norm(self._pelvis(at), axis=1) for at in parts])
+        guessed = np.concatenate([~np.isin(self.track.read("metric_source", at), _MEASURED) for at in parts])
+        factor = np.ones(len(distance))
+        frames = np.flatnonzero(self.valid & guessed)
+        gaps = np.flatnonzero(np.diff(self.track.stamps[frames]) > GAP_S * 1e9) + 1
+        for part in np.split(
+            frames, gaps
+        ):  # shorter gaps are bridged: a line between two distances is none of a person
+            if len(part) < 4:
+                continue
+            every = np.arange(part[0], part[-1] + 1)
+            window = min(round(STEADY_S * self.fps) // 2 * 2 + 1, (len(every) - 1) // 2 * 2 + 1)
+            even = savgol_filter(np.interp(every, part, distance[part]), window, 2, mode="interp")
+            smooth, was = even[part - part[0]], distance[part]
+            factor[part] = np.where(np.abs(smooth - was) <= STEADY_M, smooth / was, 1.0)
+        return factor
 
     # Uniform rate
 

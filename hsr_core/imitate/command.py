@@ -7,13 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress
-from ..config import with_values
 from ..export.inputs import InputOptions
 from ..export.motion import GAP_S
-from ..retarget.settings import TeleopSettings
 from ..settings_options import add_settings_options, parse_values, settings_of
 from .report import as_text
-from .run import ImitateOptions, imitate
+from .run import ImitateOptions, imitate, teleop_settings
 
 
 def add_parser(commands: Any) -> None:
@@ -63,7 +61,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         mode=args.mode, person=args.person, task=args.task, refine=args.refine, images=args.images,
         camera_name=args.camera_name, fps=args.fps, gap_s=args.gap, least_s=args.least, world=args.world,
         video=not args.no_video, overwrite=args.overwrite, input=read,
-        teleop=with_values(TeleopSettings(), parse_values(args.teleop, "--teleop")),
+        teleop=teleop_settings(parse_values(args.teleop, "--teleop")),
     )  # fmt: skip
     with progress.bar():
         report = imitate(args.input, args.robot, args.out, options)

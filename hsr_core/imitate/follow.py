@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import progress
 from ..bench_retarget import slides
 from ..export.motion import Motion
-from ..export.robot_motion import RobotMotion, people_of
-from ..export.spool import chunks
-from ..retarget.command import Flag
-from ..retarget.ground import CONFIDENT_FRAMES, SEGMENTS
-from ..retarget.human import Human
+from ..export.robot_motion import RobotMotion, retarget_motion
+from ..retarget.command import Flag, Target
+from ..retarget.ground import SEGMENTS
 from ..retarget.retargeter import Retargeter
 from ..retarget.robot import Robot
 from ..retarget.settings import TeleopSettings
+from ..retarget.solve import Solution
 from ..types import Array
 
-SETTLE_FRAMES = 90
-"""Frames at most in which the robot takes the first posture before the motion begins."""
-SETTLED_RAD = 1e-3
-"""Joints that move less than this in a frame have taken it."""
 ROUNDING = 1e-6
 """Relative; of limits."""
 
@@ -51,69 +44,16 @@ def follow(motion: Motion, robot: Robot, settings: TeleopSettings) -> Followed:
 
     Nothing measured says where the robot was before: it begins settled in the first posture.
     """
-    import pinocchio as pin
+    retargeter, notes = Retargeter(robot, settings), _Notes(robot)
+    standing = np.zeros((len(motion.track), 2), bool)
 
-    retargeter = Retargeter(robot, settings)
-    _learn(retargeter, motion)
-    count, n = len(motion.track), len(robot.joint_names)
-    position, base = np.full((count, n), np.nan), np.full((count, 7), np.nan)
-    flags, standing = np.zeros(count, np.int64), np.zeros((count, 2), bool)
-    notes = _Notes(robot)
-    settled = False
-    for i, person in enumerate(_everybody(motion)):
-        progress.report("retargeting", i + 1, count)
-        if person is None:
-            continue
-        if not settled:
-            _settle(retargeter, person, settings)
-            settled = True
-        answer = retargeter.retarget(person)
-        if answer is None:
-            continue
-        target, solution = answer
-        position[i], flags[i] = target.position, int(target.flags)
-        if target.T_world_base is not None:
-            base[i] = pin.SE3ToXYZQUAT(pin.SE3(target.T_world_base))
-        standing[i] = retargeter.targets.contacts.on
-        notes.add(i, solution.q, target.task_error_m)
-    floats = robot.floating and bool(np.isfinite(base).any())
-    origin = (
-        f"retargeted from person {motion.track.track_id}, {robot.mapping.mode}, {motion.smoothing}; "
-        "limits of position and velocity, no governor"
-    )
-    made = RobotMotion(
-        robot.mapping.name, origin, tuple(robot.joint_names), motion.track.stamps, position, base if floats else None,
-        flags,
-    )  # fmt: skip
+    def watch(frame: int, target: Target, solution: Solution) -> None:
+        standing[frame] = retargeter.targets.contacts.on
+        notes.add(frame, solution.q, target.task_error_m)
+
+    made = retarget_motion(motion, retargeter, watch)
     figures = _figures(robot, retargeter, made, standing, notes)
     return Followed(made, standing, figures)
-
-
-def _everybody(motion: Motion) -> Iterator[Human | None]:
-    for at in chunks(len(motion.track)):
-        yield from people_of(motion, at)
-
-
-def _learn(retargeter: Retargeter, motion: Motion) -> None:
-    """Take the person's lengths; a motion has one skeleton, so that a few frames tell as much as many."""
-    for _ in range(CONFIDENT_FRAMES):
-        if retargeter.targets.lengths.frozen is not None:
-            return
-        retargeter.learn(person for person in _everybody(motion) if person is not None)
-
-
-def _settle(retargeter: Retargeter, first: Human, settings: TeleopSettings) -> None:
-    """Take the first posture: the same frame again and again, before its time, until the joints rest."""
-    step_ns = round(1e9 / settings.freshness.source_hz)
-    before = None
-    for k in range(SETTLE_FRAMES, 0, -1):
-        answer = retargeter.retarget(replace(first, stamp_ns=first.stamp_ns - k * step_ns))
-        if answer is None:
-            return
-        now = answer[0].position
-        if before is not None and np.abs(now - before).max() < SETTLED_RAD:
-            return
-        before = now
 
 
 class _Notes:

@@ -72,7 +72,8 @@ def judge(track: Track, world: str, settings: GateSettings, gap_s: float) -> Jud
         settings: Of the gate.
         gap_s: A longer time without the person begins anew [s].
     """
-    motion = Motion(track, "raw" if track.has_raw else "recorded", world)
+    # A guessed distance is noise that no gate should take for a jump.
+    motion = Motion(track, "raw" if track.has_raw else "recorded", world, steady=True)
     gate, reasons, begins = InputGate(settings), [], np.zeros(len(track), bool)
     last_ns: int | None = None
     for at in chunks(len(track)):

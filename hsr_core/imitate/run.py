@@ -6,7 +6,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +16,7 @@ import numpy as np
 
 from ..body import load_body
 from ..body.ehm import EhmBody
+from ..config import with_values
 from ..errors import BadFile, ConfigError, HsrError, MissingFile
 from ..export.base import ExportOptions, Job, folder_whole, numbered
 from ..export.gmr import GmrExporter
@@ -34,6 +35,13 @@ from .pieces import Judged, Piece, gated, judge, pieces_of
 from .report import FORMAT, REPORT, episode_facts, head_facts, verdict, write_report
 
 SMOOTHING = "zero-phase"
+CHANGED = {"ground.guessed": 2.0}
+"""Settings whose default is another than live: a guessed distance is steadied first, so that a standing foot stands."""
+
+
+def teleop_settings(values: Mapping[str, Any] | None = None) -> TeleopSettings:
+    """Return the settings of gate and solver for imitation, with flat names (`limits.arms_rad_s`) replaced."""
+    return with_values(TeleopSettings(), CHANGED | dict(values or {}))
 
 
 @dataclass(frozen=True)
@@ -70,7 +78,7 @@ class ImitateOptions:
     video: bool = True
     overwrite: bool = False
     input: InputOptions = field(default_factory=InputOptions)
-    teleop: TeleopSettings = field(default_factory=TeleopSettings)
+    teleop: TeleopSettings = field(default_factory=teleop_settings)
 
 
 @dataclass(frozen=True, eq=False)

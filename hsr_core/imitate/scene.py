@@ -21,8 +21,6 @@ ROBOT_RGB, IDLE_RGB = (126, 146, 172), (206, 208, 210)
 GRID_M, REACH_M = 0.5, 5.0
 """Distance of the grid's lines, and how far they go from the robot."""
 NEAR_M = 0.2
-CELL_M = 0.006
-"""Vertices in one cell of this size become one: half a pixel of a robot that fills the panel."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +49,7 @@ class RobotScene:
     """
 
     def __init__(self, robot: Robot) -> None:
-        parts = {joint: clustered(*part, CELL_M) for joint, part in RobotMesh(robot).by_joint().items()}
+        parts = RobotMesh(robot).by_joint()
         sizes = [len(vertices) for vertices, _ in parts.values()]
         self._model, self._data = robot.model, robot.model.createData()
         self._local = np.concatenate([vertices for vertices, _ in parts.values()])
@@ -84,21 +82,6 @@ class RobotScene:
         T = np.array([placement.homogeneous for placement in self._data.oMi])
         R, t = T[:, :3, :3], T[:, :3, 3]
         return np.einsum("vij,vj->vi", R[self._joints], self._local) + t[self._joints]
-
-
-def clustered(vertices: Array, faces: NDArray[np.intp], cell_m: float) -> tuple[Array, NDArray[np.intp]]:
-    """Return a coarser mesh: of all vertices in one cell of a grid the first stands for them.
-
-    Source:
-        Rossignac and Borrel, Multi-resolution 3D approximations for rendering complex scenes, 1993.
-    """
-    cells = np.floor(vertices / cell_m).astype(np.int64)
-    _, rows, of = np.unique(cells, axis=0, return_index=True, return_inverse=True)
-    faces = of.reshape(-1)[faces]
-    a, b, c = faces.T
-    faces = faces[(a != b) & (b != c) & (c != a)]
-    _, first = np.unique(np.sort(faces, axis=1), axis=0, return_index=True)
-    return vertices[rows], faces[np.sort(first)]
 
 
 def _draw_grid(canvas: NDArray[np.uint8], middle: Array, view: View) -> None:
