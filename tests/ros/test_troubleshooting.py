@@ -14,6 +14,7 @@ PAGE = (ROOT / "docs" / "troubleshooting.md").read_text()
 OF_OTHERS = {
     "This Fast DDS version doesn't have the security libraries",
     "ModuleNotFoundError: No module named 'hsr_core'",
+    "RTPS_TRANSPORT_SHM Error] Failed to create segment ...",
 }
 FILLED_IN = r"\.\.\.|;|[()]|\b\d+\b|\S*/\S+|\w+Error:|MissingFile|^configure|RELIABILITY"
 """Dots, numbers, names of topics, nodes and types, classes of errors: what the code puts into its sentences."""
