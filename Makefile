@@ -1,6 +1,7 @@
 # make setup | run | test | test-all | lint | clean
 #   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
 #   REFINE=1 start the refiner too
+#   TELEOP=  talos, g1, jvrc1 or a mapping of your own: a simulated robot follows, its operator is played
 #   INTERFACE=eth0  network for ROS beside this machine's own; all: every one; empty: none
 #   FOR=     stop after so many seconds, print a JSON summary     VIEW=0  no web view     ARGS=  options of hsr.bringup
 #   PYTHON=  the Python (3.10 to 3.12) that .venv is made from            PIP_ARGS=  more options of pip install
@@ -13,6 +14,7 @@ SOURCE ?=
 FOR ?=
 VIEW ?= 1
 REFINE ?=
+TELEOP ?=
 INTERFACE ?=
 ARGS ?=
 PYTHON ?=
@@ -25,7 +27,7 @@ PARALLEL ?= -n 2 --dist loadfile
 unexport PYTHONPATH PYTHONHOME LD_LIBRARY_PATH AMENT_PREFIX_PATH CMAKE_PREFIX_PATH COLCON_PREFIX_PATH
 
 help:
-	@sed -n '1,6p' Makefile
+	@sed -n '1,7p' Makefile
 
 setup:
 	@for python in "$(PYTHON)" python3 python3.11 python3.12 python3.10; do \
@@ -36,6 +38,7 @@ setup:
 run: setup
 	@exec .venv/bin/python -m hsr.bringup --source "$(SOURCE)" $(if $(FOR),--for $(FOR) --json) \
 	  $(if $(filter 0,$(VIEW)),--no-view) $(if $(filter 1,$(REFINE)),--refine) \
+	  $(if $(TELEOP),--teleop "$(TELEOP)") \
 	  $(if $(INTERFACE),--interface $(INTERFACE)) $(ARGS)
 
 test: setup

@@ -1,7 +1,7 @@
-"""Start the whole system: a camera, the perception node, the web view, the refiner if wanted; say how it goes; stop it
-without leftovers.
+"""Start the whole system: a camera, the perception node, the web view, if wanted the refiner and a robot that follows;
+say how it goes; stop it without leftovers.
 
-python -m hsr.bringup [--source SOURCE] [--for SECONDS] [--no-view] [--refine] [--json]
+python -m hsr.bringup [--source SOURCE] [--for SECONDS] [--no-view] [--refine] [--teleop ROBOT] [--json]
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.signals import SignalHandlerOptions
 
 from hsr_core.config import describe
-from hsr_core.errors import ConfigError
+from hsr_core.errors import HsrError
 
-from . import qos
+from . import bringup_teleop, qos
+from .bringup_teleop import RETARGET, Teleop
 from .lifecycle import LifecycleClient
 from .meter import Meter
 from .network import network_environment
@@ -36,7 +37,7 @@ from .processes import NodeProcess, cpu_s, stop_all, worth_showing
 from .refine_params import DEFAULTS as REFINER_DEFAULTS
 
 PERCEPTION, REFINER = "/human/perception", "/human/refiner"
-_LIFECYCLES = ("perception: lifecycle", "refiner: lifecycle")
+_LIFECYCLES = ("perception: lifecycle", "refiner: lifecycle", "retarget: lifecycle")
 LOAD_BODY = """
 import sys
 from hsr_core.body import load_body
@@ -115,6 +116,8 @@ class Bringup:
         self._gave_up = False
         self._start_up = ""
         self._windows: list[WindowQuality] = []
+        self._lifecycles: dict[str, LifecycleClient] = {}
+        self._teleop = Teleop(options, self._camera.source) if options.teleop else None
         self._processes: dict[str, NodeProcess] = {}
         self._log_dir = _new_log_dir(options.log_dir)
         os.environ.update(network_environment(options.dds_profile, options.interface, self._log_dir))
@@ -133,6 +136,7 @@ class Bringup:
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
             self._start_refiner()
+            self._start_teleop()
             self._greet()
             self._watch()
         except BringupError as error:
@@ -156,13 +160,16 @@ class Bringup:
     def _start_perception(self) -> None:
         camera, options = self._camera, self._options
         if options.view:
-            self._start("view", "hsr.view_node", ["-r", f"image:={camera.topic}", *_set("port", options.port)])
+            words = ["-r", f"image:={camera.topic}", *_set("port", options.port)]
+            self._start("view", "hsr.view_node", words + (self._teleop.view_arguments() if self._teleop else []))
         arguments = [*self._inputs(), *self._file()]
         if camera.compressed:
             arguments += _set("input.transport", "compressed")
         if options.refine and camera.source == "clip":
             # On a CPU a window takes as long as it lasts: the clip's passers-by would take each second turn.
             arguments += _set("people.max", 1)
+        if self._teleop:
+            arguments += self._teleop.perception_arguments()
         for pair in options.set:
             arguments += ["-p", pair]
         self._start("perception", options.perception_module, arguments)
@@ -183,9 +190,21 @@ class Bringup:
             arguments += ["-p", pair]
         self._node.create_subscription(WindowQuality, "/human/refined/quality", self._on_window, qos.quality())
         self._start("refiner", options.refine_module, arguments)
-        self._refiner = LifecycleClient(self._node, self._executor, REFINER)
+        self._bring_up("refiner", REFINER)
+
+    def _start_teleop(self) -> None:
+        """Start what commands the robot, and the robot if it is simulated."""
+        if not self._teleop or self._stop:
+            return
+        self._start("retarget", self._options.retarget_module, [*self._file(), *self._teleop.retarget_arguments()])
+        if (arguments := self._teleop.sim_arguments()) is not None:
+            self._start("robot_sim", "hsr.robot_sim_node", arguments)
+        self._bring_up("retarget", RETARGET)
+
+    def _bring_up(self, name: str, node: str) -> None:
+        self._lifecycles[name] = LifecycleClient(self._node, self._executor, node)
         for transition, limit_s in (("configure", CONFIGURE_LIMIT_S), ("activate", 30.0)):
-            self._drive(transition, limit_s, "refiner")
+            self._drive(transition, limit_s, name)
 
     def _inputs(self) -> list[str]:
         """Return the arguments that give the nodes their camera."""
@@ -209,8 +228,8 @@ class Bringup:
     def _start_source(self) -> None:
         if self._camera.source:
             arguments = [*_set("source", self._camera.source), *_set("hfov_deg", self._options.hfov)]
-            if self._options.refine and self._camera.source == "clip":
-                # An avatar is learnt of one person over many seconds; a cut each 3.8 s would make them somebody new.
+            if (self._options.refine or self._teleop) and self._camera.source == "clip":
+                # One person over many seconds for an avatar and a robot; a cut each 3.8 s would make them somebody new.
                 arguments += _set("back_and_forth", "true")
             self._start("source", "hsr.source_node", arguments)
 
@@ -241,7 +260,9 @@ class Bringup:
         self._executor = SingleThreadedExecutor()
         self._executor.add_node(self._node)
         self._meter = Meter(self._node)
-        self._lifecycle = LifecycleClient(self._node, self._executor, PERCEPTION)
+        self._lifecycle = self._lifecycles["perception"] = LifecycleClient(self._node, self._executor, PERCEPTION)
+        if self._teleop:
+            self._teleop.begin(self._node)
         self._node.create_subscription(DiagnosticArray, "/diagnostics", self._on_diagnostics, 10)
         self._node.create_subscription(TransitionEvent, f"{PERCEPTION}/transition_event", self._on_transition, 10)
 
@@ -275,7 +296,7 @@ class Bringup:
     def _drive(self, transition: str, limit_s: float, name: str = "perception") -> None:
         if self._stop:
             return
-        client = self._refiner if name == "refiner" else self._lifecycle
+        client = self._lifecycles[name]
         done = client.change(transition, limit_s, alive=self._still_up)
         self._show_logs()
         if not done and not self._stop:
@@ -291,8 +312,11 @@ class Bringup:
         camera = self._camera
         topic = f"{camera.topic}/compressed" if camera.compressed else camera.topic
         print(f"camera  {topic} ({camera.source or 'not started here'})")
-        for topic, text in (*TOPICS, *(REFINED_TOPICS if self._options.refine else ())):
+        teleop = bringup_teleop.TOPICS if self._teleop else ()
+        for topic, text in (*TOPICS, *(REFINED_TOPICS if self._options.refine else ()), *teleop):
             print(f"topic   {topic:<22} {text}")
+        for line in self._teleop.greeting() if self._teleop else ():
+            print(line)
         print(f"logs    {self._log_dir}", flush=True)
 
     # Running
@@ -328,6 +352,8 @@ class Bringup:
             f"lost {stats.dropped_gap}  latency p50 {p50:.0f} p99 {p99:.0f} ms  people {stats.people}",
             flush=True,
         )
+        if self._teleop:
+            print(f"        {self._teleop.meter.line()}", flush=True)
         return stats.received, len(meter.latency_ms)
 
     def _still_up(self) -> bool:
@@ -374,6 +400,8 @@ class Bringup:
         }
         if self._options.refine:
             summary["windows"] = self._windows_summary()
+        if self._teleop:
+            summary["teleop"] = self._teleop.meter.summary()
         if stats:
             summary["frames"] = {
                 "in": stats.received,
@@ -456,6 +484,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--log-dir", default="", help="where log folders go")
     parser.add_argument("--refine", action="store_true", help="start the refiner")
     parser.add_argument("--refine-set", action="append", default=[], metavar="NAME:=VALUE", help="a refiner parameter")
+    bringup_teleop.add_arguments(parser)
+    parser.add_argument("--retarget-module", default="hsr.retarget_node", help=argparse.SUPPRESS)
     parser.add_argument("--refine-module", default="hsr.refine_node", help=argparse.SUPPRESS)
     parser.add_argument("--perception-module", default="hsr.perception_node", help=argparse.SUPPRESS)
     return parser.parse_args(argv)
@@ -464,7 +494,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     try:
         return Bringup(parse_arguments(argv)).run()
-    except (BringupError, ConfigError, FileNotFoundError) as error:
+    except (BringupError, HsrError, FileNotFoundError) as error:
         print(f"bringup: {error}", file=sys.stderr)
         return 2
 
