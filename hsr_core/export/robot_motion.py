@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import progress
 from ..body.joints import J
 from ..errors import BadFile, ConfigError, SourceError
 from ..messages import stamp_to_ns
 from ..types import Array, MetricSource, Part
 from .motion import Motion, place
 from .spool import chunks
+
+if TYPE_CHECKING:
+    from ..retarget import Human, Retargeter, Target
+    from ..retarget.solve import Solution
 
 STAMP = "stamp_ns"
 BASE = ("base_x", "base_y", "base_z", "base_qx", "base_qy", "base_qz", "base_qw")
@@ -70,15 +76,21 @@ def read_csv(path: Path) -> RobotMotion:
             values = [_numbers(path, rows.line_num, head, row) for row in rows if row]
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise BadFile(f"{path} is no CSV: {error}") from error
     base = list(BASE) if set(BASE) <= set(head) else []
     joints = [name for name in head if name not in (STAMP, FLAGS, STATE, "valid", *BASE)]
     if not joints or not values:
         raise BadFile(f"{path} has {len(joints)} joints and {len(values)} rows")
     column = {name: i for i, name in enumerate(head)}
+    if len(column) < len(head):
+        raise BadFile(f"{path} names a column twice: {', '.join(sorted({n for n in head if head.count(n) > 1}))}")
     table = np.array([numbers for _, numbers in values])
     stamps = np.array([stamp for stamp, _ in values], np.int64)
     _check_rising(path, stamps)
-    flags = table[:, column[FLAGS]].astype(np.int64) if FLAGS in column else np.zeros(len(table), np.int64)
+    flags = (
+        np.nan_to_num(table[:, column[FLAGS]]).astype(np.int64) if FLAGS in column else np.zeros(len(table), np.int64)
+    )
     return RobotMotion(
         path.stem, f"read from {path.name}", tuple(joints), stamps, table[:, [column[name] for name in joints]],
         table[:, [column[name] for name in base]] if base else None, flags,
@@ -134,7 +146,7 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
 
 
 def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
-    """Retarget a motion to a robot: the solver with its limits, without the governor of a live session.
+    """Retarget a motion to a robot: see `retarget_motion`.
 
     Args:
         motion: Whole.
@@ -144,33 +156,54 @@ def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:
     Raises:
         MissingPackage, ConfigError: As `hsr_core.retarget.load_robot`.
     """
-    import pinocchio as pin
-
     from ..retarget import Retargeter, load_robot
 
-    model = load_robot(robot, mode)
-    retargeter = Retargeter(model)
-    track, n = motion.track, len(model.joint_names)
-    position, base = np.full((len(track), n), np.nan), np.full((len(track), 7), np.nan)
+    return retarget_motion(motion, Retargeter(load_robot(robot, mode)))
+
+
+def retarget_motion(
+    motion: Motion, retargeter: Retargeter, watch: Callable[[int, Target, Solution], None] | None = None
+) -> RobotMotion:
+    """Retarget a whole motion: the solver with its limits, without the governor of a live session.
+
+    Args:
+        motion: Whole.
+        retargeter: New.
+        watch: Called with the number of each frame that has an answer, and the answer.
+    """
+    import pinocchio as pin
+
+    from ..retarget.recorded import follow_recorded
+
+    model, track = retargeter.robot, motion.track
+    position, base = np.full((len(track), len(model.joint_names)), np.nan), np.full((len(track), 7), np.nan)
     flags = np.zeros(len(track), np.int64)
-    frame = 0
-    for at in chunks(len(track)):
-        for person in people_of(motion, at):
-            answer = None if person is None else retargeter.retarget(person)
-            if answer is not None:
-                target = answer[0]
-                position[frame], flags[frame] = target.position, int(target.flags)
-                if target.T_world_base is not None:
-                    base[frame] = pin.SE3ToXYZQUAT(pin.SE3(target.T_world_base))
-            frame += 1
-    floats = model.floating and np.isfinite(base).any()
-    origin = f"retargeted from person {track.track_id}, {mode}; limits of position and velocity, no governor"
+    for frame, answer in enumerate(follow_recorded(retargeter, lambda: _everybody(motion))):
+        progress.report("retargeting", frame + 1, len(track))
+        if answer is None:
+            continue
+        target = answer[0]
+        position[frame], flags[frame] = target.position, int(target.flags)
+        if target.T_world_base is not None:
+            base[frame] = pin.SE3ToXYZQUAT(pin.SE3(target.T_world_base))
+        if watch is not None:
+            watch(frame, *answer)
+    floats = model.floating and bool(np.isfinite(base).any())
+    origin = (
+        f"retargeted from person {track.track_id}, {model.mapping.mode}, {motion.smoothing}; limits of position and "
+        "velocity, no governor"
+    )
     return RobotMotion(
         model.mapping.name, origin, tuple(model.joint_names), track.stamps, position, base if floats else None, flags
     )
 
 
-def people_of(motion: Motion, at: slice) -> Iterator[object]:
+def _everybody(motion: Motion) -> Iterator[Human | None]:
+    for at in chunks(len(motion.track)):
+        yield from people_of(motion, at)
+
+
+def people_of(motion: Motion, at: slice) -> Iterator[Human | None]:
     """Yield a `retarget.Human` for each frame of a slice, None where the person is missing."""
     from ..retarget.human import POINTS, SMPLX_NAMES, Human, hand_points
 

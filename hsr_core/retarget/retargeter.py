@@ -25,6 +25,7 @@ class Retargeter:
         targets: Makes targets; holds what is learnt about the person.
         solver: Holds the robot's posture.
         hands: Moves the fingers in it.
+        first_dt_s: What the first frame counts as [s].
     """
 
     def __init__(self, robot: Robot, settings: TeleopSettings | None = None) -> None:
@@ -39,8 +40,7 @@ class Retargeter:
             Solver(robot, settings.solver, settings.collision, settings.limits) for _ in range(2)
         )
         self.hands = Hands(robot, settings)
-        self._mirror = settings.mirror
-        self._first_dt_s = 1 / settings.freshness.source_hz
+        self.first_dt_s = 1 / settings.freshness.source_hz
         self._last_ns: int | None = None
         self._placed = False
 
@@ -87,7 +87,7 @@ class Retargeter:
             return None
         if self.robot.floating and not self._placed and "pelvis" in targets.points:
             self._place_base(targets)
-        dt_s = self._first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
+        dt_s = self.first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
         flags, errors_m = self.hands.move(person, self.solver.q, self.solver.clipped(dt_s), speed_rad_s)
         solution = self.solver.solve(targets, dt_s, speed_rad_s)
         goal = self._goal(person, targets, dt_s, solution) if np.isfinite(speed_rad_s) else None

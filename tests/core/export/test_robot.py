@@ -85,10 +85,12 @@ def test_a_rate_of_one_s_own_interpolates(recording, tmp_path):
         ("stamp_ns,j\n5,x\n", r":2: could not convert"),
         ("stamp_ns,j\n5\n", ":2 has 1 cells"),
         ("stamp_ns,j\n", "1 joints and 0 rows"),
+        ("stamp_ns,j,k,j\n1,2,3,4\n", "names a column twice: j"),
+        ("stamp_ns,j\n1,\xff\n", "is no CSV"),
     ],
 )
 def test_a_bad_csv_is_named_with_its_line(text, message, tmp_path):
-    (tmp_path / "j.csv").write_text(text)
+    (tmp_path / "j.csv").write_text(text, encoding="latin-1")
     with pytest.raises(BadFile, match=message):
         read_csv(tmp_path / "j.csv")
 
@@ -126,6 +128,26 @@ def test_retargeting_fills_the_commanded_joints_within_limits(recording, tmp_pat
     assert (known >= robot.lower - 1e-6).all()
     assert (known <= robot.upper + 1e-6).all()
     assert np.ptp(known, axis=0).max() > 0.01
+
+
+def test_a_whole_body_is_followed_from_the_first_frame_and_begins_in_its_posture(tmp_path, open_body):
+    """The person's lengths take 30 frames and the way from the robot's neutral posture a second: neither is missing."""
+    pytest.importorskip("pinocchio")
+    pytest.importorskip("pink")
+    from hsr_core.errors import MissingFile, MissingPackage
+    from hsr_core.retarget import load_robot
+
+    path = write_recording(tmp_path / "people.npz", open_body, 12)
+    try:
+        told = export(str(path), "csv", tmp_path / "g1.csv", robot=RobotOptions("g1", "whole_body"))
+    except (MissingPackage, MissingFile) as error:
+        pytest.skip(str(error))
+    assert told["frames_missing"] == 0
+    motion = read_csv(tmp_path / "g1.csv")
+    assert motion.base.shape == (12, 7)
+    robot = load_robot("g1", "whole_body")
+    away = np.abs(motion.position[0] - robot.neutral[robot.idx_q])[np.array(robot.groups) == "arms"]
+    assert away.max() > 5 * 1.5 / 30  # farther than one frame can bring an arm
 
 
 def test_joint_states_of_a_recording_are_the_measured_robot(tmp_path):
