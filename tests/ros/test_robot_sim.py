@@ -30,7 +30,7 @@ LIMIT_NS = 100_000_000
 def sim(rig):
     return rig.start(
         "sim", "hsr.robot_sim_node", "--ros-args", "-p", "robot:=talos", "-p", f"time_constant_s:={LAG_S}",
-        "-p", "operator:=true",
+        "-p", "play_operator:=true",
     )  # fmt: skip
 
 

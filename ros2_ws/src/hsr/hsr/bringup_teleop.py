@@ -91,7 +91,7 @@ class Teleop:
 
     def sim_arguments(self) -> list[str] | None:
         """Return the simulated robot's arguments; None without one."""
-        return [*self._robot_arguments(), "-p", "operator:=true"] if self._options.sim else None
+        return [*self._robot_arguments(), "-p", "play_operator:=true"] if self._options.sim else None
 
     def _robot_arguments(self) -> list[str]:
         return ["-p", f"robot:={self._options.teleop}", "-p", f"robot_mode:={self._options.robot_mode}"]

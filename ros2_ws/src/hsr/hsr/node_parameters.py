@@ -58,7 +58,7 @@ ROBOT_SIM = (
     ("robot_mode", "upper_body", "Mode of its mapping", None),
     ("rate_hz", 100.0, "Joint states per second [Hz]", (10.0, 1000.0)),
     ("time_constant_s", 0.05, "Lag of each joint behind its command [s]", (0.005, 1.0)),
-    ("operator", False, "Play the person at the button, too: select, arm, engage, press", None),
+    ("play_operator", False, "Play the person at the button, too: select, arm, engage, press", None),
 )
 
 MOUNT = (

@@ -1,7 +1,7 @@
 """A SIMULATED robot for trying teleoperation: it takes `retarget/joint_command` and publishes `/joint_states`.
 
     python -m hsr.robot_sim_node --ros-args -p robot:=talos
-    python -m hsr.robot_sim_node --ros-args -p robot:=talos -p operator:=true      # and the person at the button, too
+    python -m hsr.robot_sim_node --ros-args -p robot:=talos -p play_operator:=true      # and the person at the button, too
 
 No physics: each joint follows with a first-order lag and at most the URDF's velocity. It is silent while somebody else
 publishes joint states: a robot is there.
