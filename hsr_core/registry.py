@@ -53,6 +53,7 @@ BUILT_IN: dict[str, dict[str, str]] = {
         "bvh": "hsr_core.export.bvh:create",
         "glb": "hsr_core.export.gltf:create",
         "csv": "hsr_core.export.robot_csv:create",
+        "pose_stream": "hsr_core.export.pose_stream:create",
     },
 }
 

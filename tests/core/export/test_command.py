@@ -20,7 +20,7 @@ def recording(tmp_path, open_body):
 
 
 def test_every_format_says_what_it_is():
-    assert set(formats()) == {"npz", "amass", "gmr", "lerobot", "mcap", "bvh", "glb", "csv"}
+    assert set(formats()) == {"npz", "amass", "gmr", "lerobot", "mcap", "bvh", "glb", "csv", "pose_stream"}
     assert all(formats().values())
 
 

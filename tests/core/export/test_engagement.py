@@ -246,3 +246,13 @@ def test_a_recording_in_which_nothing_was_sent_is_refused(people, tmp_path):
     with pytest.raises(BadFile, match="nothing was sent"):
         export(str(path), "csv", tmp_path / "a.csv")
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_pose_stream_has_the_frames_in_which_the_robot_followed(engagements, tmp_path):
+    export(str(engagements[0]), "pose_stream", tmp_path / "stream.npz")
+    with np.load(tmp_path / "stream.npz", allow_pickle=False) as file:
+        stamps, header = file["stamp_ns"], json.loads(str(file["hsr_header"]))
+    first, last = FIRST_NS + 20 * TICK_NS, FIRST_NS + 59 * TICK_NS  # TRACKING
+    assert first - TICK_NS < stamps[0] < first + 33_333_334
+    assert last - 33_333_334 < stamps[-1] < last + TICK_NS
+    assert header["governor"] == "TRACKING"
