@@ -153,11 +153,14 @@ def to_estimate(human: Human) -> HumanEstimate:
 
 
 def _rotmats(quats_xyzw: Array) -> Array:
-    """Return (n, 3, 3); NaN where a quaternion is zero, that is unknown."""
-    known = quats_xyzw.any(axis=1)
-    if not known.all():
-        quats_xyzw = np.where(known[:, None], quats_xyzw, np.nan)
-    return Rotation.from_quat(quats_xyzw).as_matrix()
+    """Return (n, 3, 3); NaN where a quaternion is zero, that is unknown, or not finite."""
+    known = np.square(quats_xyzw).sum(axis=1) > 0
+    if known.all():
+        return Rotation.from_quat(quats_xyzw).as_matrix()
+    out = np.full((len(quats_xyzw), 3, 3), np.nan)
+    if known.any():
+        out[known] = Rotation.from_quat(quats_xyzw[known]).as_matrix()
+    return out
 
 
 def _world(msg: HumanArray) -> tuple[Array | None, str]:

@@ -71,6 +71,9 @@ class RetargetServices(WorkerServices):
         control = self._active()
         missing = control.session.engage()
         if missing:
+            state = control.session.governor.state
+            checks = f"missing: {', '.join(failing(control.session))}"
+            missing = checks if state is State.READY else f"the state is {state.value}, not ready"
             raise Refused(_with_hints(missing, control))
         return "press the deadman now; it must have been released before"
 
@@ -92,13 +95,18 @@ class RetargetServices(WorkerServices):
         return "disarmed"
 
 
+def failing(session: Session) -> list[str]:
+    """Return the checks that an engagement waits for; the deadman is pressed last."""
+    return [name for name, passed in session.checks().items() if not passed and name != "deadman"]
+
+
 def _with_hints(missing: str, control: Control) -> str:
     """Return what is missing, and what the inputs say of it."""
     hints = [missing]
     if "joint" in missing:
-        hints += [control.joints.problem or _silent("joint states", control.joints.rate.hz())]
-    if "frame" in missing or "operator" in missing or "gate" in missing:
-        hints += [control.people.problem or _silent("people", control.people.rate.hz())]
+        hints.append(control.joints.problem or _silent("joint states", control.joints.rate.hz()))
+    if any(word in missing for word in ("frame", "operator", "gate", "person")):
+        hints.append(control.people.problem or _silent("people", control.people.rate.hz()))
     return "; ".join(filter(None, hints))
 
 
