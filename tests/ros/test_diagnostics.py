@@ -187,6 +187,20 @@ def test_endpoints_that_do_not_match_are_named_with_topic_and_node(rig, percepti
     perception.wait_status("graph", lambda s: level(s) == 0, "all is well again")
 
 
+def test_who_publishes_on_its_topics_too_is_told_but_everybody_publishes_on_tf(rig, perception):
+    frames = pytest.importorskip("tf2_msgs.msg").TFMessage
+    perception.works()
+    others = [rig.node.create_publisher(frames, "/tf", 10), rig.node.create_publisher(HumanArray, "/human/people", 10)]
+    rig.wait(lambda: rig.node.count_publishers("/tf") == 2, "the node's own frames")
+    status = perception.wait_status(
+        "graph", lambda s: "/human/people has 2 publishers" in s.message, "another's people"
+    )
+    assert "/tf" not in status.message
+    for other in others:
+        rig.node.destroy_publisher(other)
+    perception.wait_status("graph", lambda s: level(s) == 0, "all is well again")
+
+
 def test_a_camera_that_is_not_as_reliable_as_asked_for_is_named(tmp_path):
     other = Rig(tmp_path)
     try:

@@ -15,6 +15,7 @@ from hsr_core.near_names import near_names
 from .diagnostics import Status
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
+FRAMES = "tf2_msgs/msg/TFMessage"
 MOST_NAMED = 4
 
 
@@ -75,6 +76,14 @@ def doubles(node: Any) -> str:
         "the others with another namespace, or end them" if count > 1 else ""  # fmt: skip
 
 
+def shared(node: Any, topic: str) -> str:
+    """Return what is wrong when others publish on a topic of this node; "" when nobody does, or all do as on /tf."""
+    count = node.count_publishers(topic)
+    if count < 2 or any(info.topic_type == FRAMES for info in node.get_publishers_info_by_topic(topic)):
+        return ""
+    return f"{topic} has {count} publishers: another node publishes there, too"
+
+
 def no_clock(node: Any) -> str:
     """Return what is wrong when time is to come from /clock and does not; "" when nothing."""
     waits = node.get_parameter("use_sim_time").value and not node.count_publishers("/clock")
@@ -93,11 +102,8 @@ def graph_status(node: Any, names: Mapping[str, str], subscribed: Iterable[str],
     problems = [doubles(node), no_clock(node)]
     for topic in (*subscribed, *published):
         problems += mismatches(node, topic)
-    problems += [
-        f"{topic} has {count} publishers: another node publishes there, too"
-        for topic in published
-        if (count := node.count_publishers(topic)) > 1 and not problems[0]
-    ]
+    if not problems[0]:
+        problems += filter(None, (shared(node, topic) for topic in published))
     for text in filter(None, problems):
         status.warn(text)
     return status
