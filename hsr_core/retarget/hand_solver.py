@@ -2,11 +2,12 @@
 
 With v_i(x) the n vectors of the robot's hand, v*_i the wanted ones, and thumb and finger u_j(x) apart, it minimises
 
-    (1/N) [ sum_i w_i rho(|v_i - v*_i|) + sum_j w_p s_j rho(||u_j| - g_j|) ] + a |x - x_last|^2 + b |x - x_neutral|^2
+    (1/N) [ sum_i w_i rho(|v_i - v*_i|) + sum_j w(s_j) rho(||u_j| - g_j|) ] + a |x - x_last|^2 + b |x - x_neutral|^2
 
 where rho is the smooth absolute value of width `huber_m` (quadratic within, linear beyond: a finger that cannot reach
 its target does not drag the others), N the sum of the w_i, s_j how far the person pinches and g_j the distance at which
-the tips touch, or nearly.
+the tips touch, or nearly. The weight of a pinch grows geometrically, w(s) = (1 + pinch_weight)^s - 1: a straight line
+would pass the vectors' 1 at the first touch of s, and the hand would snap.
 
 Source:
     Vectors, smooth absolute value and the pull to the last command: Qin et al., AnyTeleop, RSS 2023, sec. IV; pinching:
@@ -59,7 +60,7 @@ class HandSolver:
         joint_of = [hand.model.frames[frame].parent for frame in hand.points]
         self._moving = [(i, frame) for i, frame in enumerate(hand.points) if joint_of[i] > 0]
         self._weights = hand.weights / hand.weights.sum()
-        self._pinch_weight = settings.pinch_weight / hand.weights.sum()
+        self._sum = float(hand.weights.sum())
 
     def solve(self, x: Array, goals: HandGoals, dt_s: float, speed_rad_s: float = np.inf) -> tuple[Array, float]:
         """Return the next posture and the largest error of a vector.
@@ -74,7 +75,8 @@ class HandSolver:
             Posture (m,) [rad], within the limits and within reach; largest |v_i - v*_i| there [m].
         """
         lower, upper = self._bounds(x, dt_s, speed_rad_s)
-        wanted, home = goals.vectors @ self.hand.R_root_hand.T, self.settings.still_cost * dt_s / self.settings.return_s
+        wanted = goals.vectors @ self.hand.R_root_hand.T
+        home = goals.weight * self.settings.still_cost * dt_s / self.settings.return_s
         best, step, trial = None, np.zeros_like(x), np.clip(x, lower, upper)
         for _ in range(self.settings.iterations):
             here = self.expand(trial, x, wanted, goals, home)
@@ -121,7 +123,8 @@ class HandSolver:
             u = self._points[hand.fingers] - self._points[hand.thumb]
             apart = np.maximum(np.sqrt(np.einsum("ij,ij->i", u, u)), 1e-9)
             rows = np.einsum("ij,ijk->ik", u / apart[:, None], self._slopes[hand.fingers] - self._slopes[hand.thumb])
-            r, weight = apart - hand.touch - goals.gap, goals.weight * self._pinch_weight * goals.pinch
+            r = apart - hand.touch - goals.gap
+            weight = goals.weight / self._sum * np.expm1(np.log1p(self.settings.pinch_weight) * goals.pinch)
             value += float(weight @ smooth_abs(np.abs(r), width))
             weighted = rows * (weight / np.maximum(np.abs(r), width))[:, None]
             H += weighted.T @ rows
