@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..errors import ConfigError
+from ..types import Array
 from .mapping import built_in, load_mapping
 from .recipe import draft
 from .robot import Robot, load_robot
@@ -38,6 +40,8 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         names = built_in()
         return {"robots": names, "text": "\n".join(f"{name}: {', '.join(load_mapping(name).modes)}" for name in names)}
     if args.action == "draft":
+        if not args.robot:
+            raise ConfigError("draft wants a URDF: hsr robot draft FILE.urdf")
         yaml = draft(args.robot, tuple(args.meshes))
         return {"yaml": yaml, "text": yaml.rstrip()}
     modes = [args.mode] if args.mode else load_mapping(args.robot).modes
@@ -49,8 +53,17 @@ def facts(robot: Robot) -> dict[str, Any]:
     return {
         "base": robot.mapping.base,
         "joints": len(robot.joint_names),
-        "speed_rad_s": {name: round(float(v), 3) for name, v in zip(robot.joint_names, robot.velocity, strict=True)},
+        "position_rad": {
+            name: [round(float(low), 3), round(float(high), 3)]
+            for name, low, high in zip(robot.joint_names, robot.lower, robot.upper, strict=True)
+        },
+        "speed_rad_s": _by_joint(robot, robot.velocity),
+        "acceleration_rad_s2": _by_joint(robot, robot.acceleration),
         "segments_m": {f"{a} to {b}": round(length, 3) for (a, b), length in robot.lengths.items()},
         "capsules": len(robot.mapping.capsules),
         "pairs": len(robot.capsules),
     }
+
+
+def _by_joint(robot: Robot, values: Array) -> dict[str, float]:
+    return {name: round(float(value), 3) for name, value in zip(robot.joint_names, values, strict=True)}

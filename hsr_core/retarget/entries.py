@@ -23,10 +23,21 @@ def number(value: Any, where: str) -> float:
 
 
 def as_mapping(value: Any, where: str) -> dict[str, Any]:
-    """Return an entry that has entries of its own."""
+    """Return an entry that has entries of its own; one under which nothing is written has none."""
+    if value is None:
+        return {}
     if not isinstance(value, Mapping):
         raise ConfigError(f"{where} must be a mapping, not {value!r}")
     return dict(value)
+
+
+def as_list(value: Any, where: str) -> list[Any]:
+    """Return an entry that is a list; one under which nothing is written is empty."""
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise ConfigError(f"{where} must be a list, not {value!r}")
+    return value
 
 
 def need(tree: Mapping[str, Any], key: str, where: str) -> Any:

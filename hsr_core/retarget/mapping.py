@@ -15,7 +15,7 @@ import yaml
 
 from ..errors import BadFile, ConfigError, MissingFile
 from ..near_names import did_you_mean
-from .entries import as_mapping, need, number, one_of, only
+from .entries import as_list, as_mapping, need, number, one_of, only
 from .hand_mapping import VectorHand, is_vector_hand, parse_vector_hand
 from .human import POINTS
 
@@ -176,7 +176,7 @@ def parse(tree: Mapping[str, Any], path: Path, mode: str = "") -> RobotMapping:
     if base not in ("fixed", "floating"):
         raise ConfigError(f"modes.{mode}.base must be fixed or floating, not {base!r}")
     links = {name: _link(name, value) for name, value in as_mapping(need(tree, "links", path.name), "links").items()}
-    used = chosen.get("links", list(links))
+    used = as_list(chosen.get("links", list(links)), f"modes.{mode}.links")
     for name in used:
         one_of(name, tuple(links), f"modes.{mode}.links")
     hands = as_mapping(tree.get("hands", {}), "hands")
@@ -199,9 +199,9 @@ def parse(tree: Mapping[str, Any], path: Path, mode: str = "") -> RobotMapping:
         capsules=tuple(
             _capsule(frame, row)
             for frame, rows in as_mapping(collision.get("capsules", {}), "collision.capsules").items()
-            for row in (rows if rows and isinstance(rows[0], list) else [rows])
+            for row in (rows if isinstance(rows, list) and rows and isinstance(rows[0], list) else [rows])
         ),
-        ignore_pairs=frozenset(_pair(pair) for pair in collision.get("ignore", [])),
+        ignore_pairs=frozenset(_pair(pair) for pair in as_list(collision.get("ignore"), "collision.ignore")),
         hands={
             side: {joint: _finger(f"hands.{side}.{joint}", value) for joint, value in as_mapping(joints, side).items()}
             for side, joints in hands.items()

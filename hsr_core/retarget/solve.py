@@ -7,6 +7,7 @@ near pair of capsules as a row. Of k iterations each gets dt/k, so the limits ho
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -296,8 +297,8 @@ class Solver:
         for part, goal in targets.points.items():
             error_m[part] = float(np.linalg.norm(placed[frames[part]].translation - goal.value))
         for part, goal in targets.rotations.items():
-            cosine = (np.trace(goal.value.T @ placed[frames[part]].rotation) - 1) / 2
-            error_rad[part] = float(np.arccos(np.clip(cosine, -1, 1)))
+            cosine = (float(np.vdot(goal.value, placed[frames[part]].rotation)) - 1) / 2
+            error_rad[part] = math.acos(min(max(cosine, -1.0), 1.0))
         return Solution(self.q.copy(), self.q[self.robot.idx_q], flags, error_m, error_rad)
 
 

@@ -57,11 +57,16 @@ def test_robots_are_listed_checked_and_drafted(capsys, tmp_path) -> None:
     assert main(["robot", "check", "jvrc1", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
     assert facts["upper_body"]["speed_rad_s"]["L_ELBOW_P"] == 1.5
+    assert facts["upper_body"]["acceleration_rad_s2"]["L_ELBOW_P"] == 20
+    low, high = facts["upper_body"]["position_rad"]["L_ELBOW_P"]
+    assert low < high
     assert main(["robot", "check", "tallos"]) == 2
     assert "did you mean talos" in capsys.readouterr().err
     (tmp_path / "x.urdf").write_text("<robot name='x'><link name='a'/></robot>")
     assert main(["robot", "draft", str(tmp_path / "x.urdf")]) == 0
     assert capsys.readouterr().out.startswith("name: x\n")
+    assert main(["robot", "draft"]) == 2
+    assert "draft wants a URDF" in capsys.readouterr().err
 
 
 @pytest.mark.slow
