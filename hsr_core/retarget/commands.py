@@ -5,8 +5,11 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+import numpy as np
+
 from ..errors import ConfigError
 from ..types import Array
+from .hand_model import HandModel
 from .mapping import built_in, load_mapping
 from .recipe import draft
 from .robot import Robot, load_robot
@@ -62,6 +65,24 @@ def facts(robot: Robot) -> dict[str, Any]:
         "segments_m": {f"{a} to {b}": round(length, 3) for (a, b), length in robot.lengths.items()},
         "capsules": len(robot.mapping.capsules),
         "pairs": len(robot.capsules),
+    } | ({"hands": {side: hand_facts(hand) for side, hand in robot.hands.items()}} if robot.hands else {})
+
+
+def hand_facts(hand: HandModel) -> dict[str, Any]:
+    """Return what a person checks about a hand that follows fingertips; `person_m` should be a person's lengths."""
+    straight = np.clip(np.zeros(len(hand.names)), hand.lower, hand.upper)
+    postures = [hand.place(x) for x in (straight, hand.neutral, hand.lower, hand.upper)]
+    longest = np.max([np.linalg.norm(points[hand.end] - points[hand.start], axis=1) for points in postures], axis=0)
+    names = [f"{vector.start} to {vector.end}" for vector in hand.mapping.vectors]
+    return {
+        "joints": len(hand.names),
+        "driven": {
+            name: f"{one.multiplier:g} {one.follows} {'-' if one.offset < 0 else '+'} {abs(one.offset):g}"
+            for name, one in hand.driven.items()
+        },
+        "longest_m": dict(zip(names, longest.round(3).tolist(), strict=True)),
+        "person_m": dict(zip(names, (longest / hand.scales).round(3).tolist(), strict=True)),
+        "pinch": list(hand.mapping.pinch),
     }
 
 

@@ -15,6 +15,7 @@ from ..errors import MissingFile
 from ..types import Array
 from .collision import Capsules
 from .find import need_libraries, package_folders
+from .hand_model import mimic_joints
 from .human import POINTS
 from .mapping import Capsule, sha256_of
 from .robot import PLACEHOLDER_RAD_S, build_model, joints_between
@@ -25,6 +26,8 @@ LEAST_M = 0.04
 """Shapes shorter than this get no capsule of their own."""
 POSTURES = 400
 _ALWAYS = 0.95
+_LINK = 8
+"""pinocchio's type of the frames that are links."""
 
 
 def draft(urdf: str | Path, package_dirs: tuple[str, ...] = ()) -> str:
@@ -149,10 +152,13 @@ def _yaml(path: Path, model: Any, capsules: list[Capsule], touching: list[tuple[
         "    joints:   # groups: arms, legs, trunk, fingers",
         "      arms:",
     ]
-    doubtful = []
+    doubtful, driven = [], mimic_joints(path)
     for name, joint in zip(list(model.names)[1:], list(model.joints)[1:], strict=True):
         if joint.nq != 1:
             lines.append(f"      # {name}: continuous, cannot be commanded")
+            continue
+        if name in driven:
+            lines.append(f"      # {name}: driven by {driven[name].follows}")
             continue
         low, high, speed = (float(x[i]) for x, i in ((model.lowerPositionLimit, joint.idx_q),
                             (model.upperPositionLimit, joint.idx_q), (model.velocityLimit, joint.idx_v)))  # fmt: skip
@@ -161,9 +167,8 @@ def _yaml(path: Path, model: Any, capsules: list[Capsule], touching: list[tuple[
             doubtful.append(name)
     lines += ["links:   # human part: {frame: ..., position: cost per m, orientation: cost per rad}"]
     lines += [f"  # {part}: {{frame: , position: 0, orientation: 0}}" for part in POINTS]
-    lines += [
-        f"# frames: {', '.join(frame.name for frame in model.frames if int(frame.type) == 8 or 'link' in frame.name)}"
-    ]
+    frames = [frame.name for frame in model.frames if int(frame.type) == _LINK or "link" in frame.name]
+    lines += [f"# frames: {', '.join(frames)}"]
     lines += ["rest: {}   # joints of the T-pose: arms to the sides, palms down", "neutral: {}"]
     if doubtful:
         lines += ["# these velocity limits are zero or placeholders and must be given:", "# limits:"]
@@ -171,4 +176,17 @@ def _yaml(path: Path, model: Any, capsules: list[Capsule], touching: list[tuple[
     lines += ["collision:", "  capsules:   # frame: [x0, y0, z0, x1, y1, z1, radius]"]
     lines += [f"    {c.frame}: [{', '.join(f'{x:g}' for x in (*c.a, *c.b, c.radius))}]" for c in capsules]
     lines += ["  ignore:"] + [f"    - [{a}, {b}]" for a, b in touching]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines + _hands(model)) + "\n"
+
+
+def _hands(model: Any) -> list[str]:
+    """Return the entry of hands that follow fingertips, as a comment with the frames that may be tips."""
+    ends = [frame.name for frame in model.frames
+            if int(frame.type) == _LINK and frame.parent > 0 and len(model.subtrees[frame.parent]) == 1]  # fmt: skip
+    return [
+        "# hands:   # that follow fingertips; human point: frame, or {frame: , at: [x, y, z], radius: }",
+        "#   right:",
+        "#     scale:   # the robot's finger over a person's, base to tip: 85 mm for the index finger",
+        "#     points: {wrist: , index0: , little0: , thumb3: , index3: }",
+        f"#   links at the ends: {', '.join(ends)}",
+    ]
