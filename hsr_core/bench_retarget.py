@@ -20,6 +20,7 @@ from .retarget.command import Target
 from .retarget.frames import R_REST
 from .retarget.governor import Governor
 from .retarget.human import POINTS, Human, P, from_estimate
+from .retarget.mapping import load_mapping
 from .retarget.retargeter import Retargeter
 from .retarget.robot import Robot, load_robot
 from .retarget.settings import TeleopSettings
@@ -208,7 +209,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument(
         "--robot", default="g1", metavar="NAME", help="a shipped robot or a mapping's path; default: g1"
     )
-    parser.add_argument("--mode", default="whole_body", metavar="MODE", help="of the mapping; default: whole_body")
+    parser.add_argument("--mode", default="", metavar="MODE", help="of the mapping; default: the last, whole_body")
     parser.add_argument("--frames", type=int, default=600, metavar="N", help="frames (default 600)")
     parser.add_argument("--source", metavar="VIDEO", help="follow the person of a recording too, such as clip")
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
@@ -222,7 +223,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     """
     if args.frames <= 2 * WARM_UP_FRAMES:
         raise ConfigError(f"--frames must be more than {2 * WARM_UP_FRAMES}, not {args.frames}")
-    robot, settings = load_robot(args.robot, args.mode), TeleopSettings()
+    robot, settings = load_robot(args.robot, args.mode or load_mapping(args.robot).modes[-1]), TeleopSettings()
     facts: dict[str, Any] = {"robot": robot.mapping.name, "mode": robot.mapping.mode, "joints": len(robot.joint_names)}
     if robot.frames:
         facts["reach"] = measure_tracking(robot, args.frames, settings)

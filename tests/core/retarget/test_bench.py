@@ -24,6 +24,21 @@ def test_the_bench_measures_step_tick_and_reach(capsys) -> None:
     assert main(["bench", "retarget", "--frames", "10"]) == 2
 
 
+def test_the_bench_measures_a_hand_alone(capsys) -> None:
+    """Ten seconds and a half: each pose of the made-up hand once."""
+    assert main(["bench", "retarget", "--robot", "allegro", "--frames", "316", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert "reach" not in facts
+    hand = facts["right_hand"]
+    assert (hand["joints"], hand["vectors"]) == (16, 4)
+    assert hand["step_ms"]["cpu"]["p50"] > 0
+    assert set(hand["tips_apart_mm"]) == {"index pinch", "middle pinch", "ring pinch"}
+    assert max(hand["tips_apart_mm"].values()) < 5
+    assert hand["vector_error_rms_mm"] < 20
+    assert hand["position_limit_exceeded_rad"] == 0
+    assert hand["speed_over_limit"] <= 1 + 1e-6
+
+
 def test_a_recording_is_judged_by_limits_and_feet(monkeypatch) -> None:
     """A made-up recording: a person goes down and up on the spot."""
 

@@ -224,7 +224,7 @@ def test_a_velocity_in_the_mapping_replaces_a_placeholder(tmp_path) -> None:
     [("romeo_description/urdf/romeo.urdf", "LHand"), ("icub_description/robots/icub.urdf", "l_hip_pitch")],
 )
 def test_romeo_and_icub_are_refused_with_the_joints_name(urdf, joint) -> None:
-    """24 of Romeo's joints declare no velocity (22 are fingers that the two hands drive), all of iCub's declare 100 rad/s."""
+    """24 of Romeo's joints declare no velocity, 22 of them driven fingers; all of iCub's declare 100 rad/s."""
     file = find.package_folder("example-robot-data") / f"robots/{urdf}"
     drafted = yaml.safe_load(draft(file).replace("links:", "links: {}").replace("rest: {}", "rest: {}"))
     drafted["collision"] = {}
