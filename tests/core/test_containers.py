@@ -260,7 +260,7 @@ def test_networks_for_arm64_are_of_the_version_that_other_machines_have() -> Non
 
 # The ROS packages
 
-SYSTEM_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "yaml": "python3-yaml"}
+SYSTEM_KEYS = {"numpy": "python3-numpy", "cv2": "python3-opencv", "scipy": "python3-scipy", "yaml": "python3-yaml"}
 """rosdep's names."""
 NOT_BY_ROSDEP = {"hsr_core", "hsr"}
 OPTIONAL = {"rosbags", "hri_msgs"}
