@@ -33,6 +33,13 @@ from .person import PersonBody, joints_in_camera, poses_in_camera
 
 EVERY, WINDOW, LEAST = 4, 60, 8
 """Each n-th frame is refined; so many share an avatar; fewer teach it nothing."""
+SETTINGS = replace(
+    OfflineSettings(),
+    max_height_px=256,
+    avatar=replace(OfflineSettings().avatar, start=5000),
+    refine=replace(OfflineSettings().refine, steps=1200, color_steps=100),
+)
+"""As `hsr refine` has them by default."""
 ROOM = 1.25
 """Pictures are shrunk until the person is this much taller than the refiner wants."""
 
@@ -93,7 +100,10 @@ def refined_track(
         "windows_taken": sum(clip.verdict.accepted for _, clip in clips),
         "frames": len(collected),
         "masks_refused": dict(refused),
-        "verdicts": [clip.verdict.reason or "better on pixels that were held out" for _, clip in clips],
+        "verdicts": [
+            {name: getattr(clip.verdict, name) for name in ("accepted", "reason", "before", "after")}
+            for _, clip in clips
+        ],
     }
     return corrected_track(motion.track, corrections, folder), facts
 
@@ -130,7 +140,7 @@ def _part(motion: Motion, camera: Camera, chosen: NDArray[np.int64]) -> float:
     uv = np.concatenate([project(joints_in_camera(motion, slice(i, i + 1)), camera) for i in some])
     height = np.ptp(uv[..., 1], axis=1)
     smallest = float(np.nanpercentile(height, 10)) if np.isfinite(height).any() else np.inf
-    return min(1.0, ROOM * OfflineSettings().max_height_px / max(smallest, 1.0))
+    return min(1.0, ROOM * SETTINGS.max_height_px / max(smallest, 1.0))
 
 
 def _frame(
@@ -156,13 +166,12 @@ def _windows(frames: Sequence[RefineFrame]) -> list[Sequence[RefineFrame]]:
 
 
 def _refine(frames: Sequence[RefineFrame], body: EhmBody, window: int) -> RefinedClip:
-    settings = OfflineSettings()
-    steps = settings.refine.steps
+    steps = SETTINGS.refine.steps
 
     def show(step: int, terms: dict[str, float]) -> None:
         progress.report(f"refining window {window + 1}", step + 1, steps)
 
-    return refine_clip(frames, body, settings, on_step=show)
+    return refine_clip(frames, body, SETTINGS, on_step=show)
 
 
 def corrections_of(clips: Sequence[tuple[Sequence[RefineFrame], RefinedClip]]) -> Corrections:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from export_people import BEGIN_NS, STEP_NS, params_at, with_arrays, world_pose, write_recording
+from scipy.signal import savgol_filter
 from scipy.spatial.transform import Rotation, Slerp
 
 from hsr_core.errors import BadFile, ConfigError, MissingFile
 from hsr_core.export.inputs import read_input
 from hsr_core.export.motion import LEVEL_CAMERA, Motion
 from hsr_core.results import load_people
+from hsr_core.types import MetricSource
 
 
 @pytest.fixture
@@ -173,3 +175,27 @@ def test_what_refine_wrote_is_one_person_seen_in_every_frame(tmp_path, open_body
     assert not track.has_raw
     wanted = open_body.pose_one(people[3], vertices=False).joints
     np.testing.assert_allclose(track.read("joints", slice(3, 4))[0], wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("source", [MetricSource.ASSUMED_HEIGHT, MetricSource.DEPTH_CAMERA])
+def test_a_guessed_distance_is_steadied_and_a_measured_one_is_not(track_of, tmp_path, source):
+    """Noise along the viewing ray alone; a person who walks away evenly. The whole window's fit is scipy's."""
+    track_of(frames=60)
+    with np.load(tmp_path / "people.npz") as file:
+        arrays = dict(file)
+    rest = arrays["joints"][:, 0, 0] - arrays["transl"][:, 0]
+    away = np.linspace(3, 5, 60)
+    rays = np.array([0.1, 0.05, 0.99]) / np.linalg.norm([0.1, 0.05, 0.99])
+    noise = np.random.default_rng(0).normal(0, 0.06, 60)
+    arrays["raw_transl"][:, 0] = ((away + noise)[:, None] * rays - rest).astype(np.float32)
+    arrays["metric_source"][:, 0] = int(source)
+    np.savez(tmp_path / "walk.npz", **arrays)
+    track = read_input(str(tmp_path / "walk.npz"), tmp_path).chosen("primary")[0]
+    pelvis = Motion(track, "zero-phase").read(slice(0, 60)).pelvis @ LEVEL_CAMERA[:3, :3]
+    np.testing.assert_allclose(pelvis / np.linalg.norm(pelvis, axis=1)[:, None], np.tile(rays, (60, 1)), atol=1e-6)
+    distance = np.linalg.norm(pelvis, axis=1)
+    want = away + noise
+    if source is MetricSource.ASSUMED_HEIGHT:
+        want = savgol_filter(want, 43, 2, mode="interp")
+        assert np.abs(distance - away).max() < 0.05
+    np.testing.assert_allclose(distance, savgol_filter(want, 7, 2, mode="interp"), atol=2e-5)

@@ -179,7 +179,7 @@ def test_limits_that_are_left_are_counted(made):
 def test_everybody_gets_episodes_and_gaps_begin_new_ones(script, walk, tmp_path, capsys):
     def seen(number, people):
         first = people[:1] if not 18 <= number < 28 else []
-        return first + (people[1:] if number >= 5 else [])
+        return first + (people[1:] if 5 <= number < 23 else [])
 
     script(seen)
     out = tmp_path / "all"
@@ -188,7 +188,7 @@ def test_everybody_gets_episodes_and_gaps_begin_new_ones(script, walk, tmp_path,
     assert status == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = [(e["person"], e["first_frame"], e["frames"]) for e in report["episodes"]]
-    assert found == [(1, 0, 18), (1, 28, 17), (2, 5, 40)]
+    assert found == [(1, 0, 18), (1, 28, 17), (2, 5, 18)]
     assert report["side_by_side"] == ["side_by_side_000.mp4", "side_by_side_001.mp4", "side_by_side_002.mp4"]
     assert all((out / name).stat().st_size for name in report["side_by_side"])
     assert present(out).episodes == 3
