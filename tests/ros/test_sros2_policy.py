@@ -23,11 +23,12 @@ KINDS = {
 }
 ALWAYS = {"publish": {"/rosout", "/parameter_events"}, "subscribe": {"/clock"}}
 """Of every node, with use_sim_time and logging."""
-COMPRESSED, DEPTH = {"/camera/image_raw/compressed"}, {"/human/depth", "/human/depth_info"}
+COMPRESSED = {"/camera/image_raw/compressed"}
+DEPTH = {"/human/depth", "/human/depth/compressedDepth", "/human/depth_info"}
 FRAMES = {"/tf", "/tf_static"}
 ON_DEMAND = {
     ("perception", "publish"): {"/tf", "/humans/*"},
-    ("perception", "subscribe"): COMPRESSED | DEPTH | FRAMES | {"/human/depth/compressedDepth"},
+    ("perception", "subscribe"): COMPRESSED | DEPTH | FRAMES,
     ("refiner", "subscribe"): COMPRESSED | DEPTH | FRAMES | {"/human/mask"},
     ("recorder", "subscribe"): COMPRESSED | FRAMES,
     ("view", "subscribe"): {"/camera/image_raw"},
