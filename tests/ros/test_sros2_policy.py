@@ -13,6 +13,7 @@ from harness import Perception, Rig
 from hsr.environment import share_dir
 from rclpy.node import NodeNameNonExistentError
 from refine_rig import Refiner
+from retarget_rig import Teleop
 
 NAMESPACE = "/human"
 KINDS = {
@@ -30,6 +31,7 @@ ON_DEMAND = {
     ("perception", "publish"): {"/tf", "/humans/*"},
     ("perception", "subscribe"): COMPRESSED | DEPTH | FRAMES,
     ("refiner", "subscribe"): COMPRESSED | DEPTH | FRAMES | {"/human/mask"},
+    ("retarget", "subscribe"): {"/human/people_raw", "/human/refined/people"},
     ("recorder", "subscribe"): COMPRESSED | FRAMES,
     ("view", "subscribe"): {"/camera/image_raw"},
     ("health", "subscribe"): {"/camera/image_raw"},
@@ -84,6 +86,7 @@ def endpoints(rig: Rig, node: str) -> Permissions:
 def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     """Start all nodes; return every endpoint that each of them has."""
     pytest.importorskip("viser", reason="the web view needs viser: make setup")
+    pytest.importorskip("pink", reason="the retargeting node needs pink: make setup")
     from web_visitor import Visitor
 
     def waits_for(node: str, kind: str, name: str) -> None:
@@ -101,13 +104,16 @@ def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     view = rig.start("view", "hsr.view_node", "--ros-args", "-p", "port:=0", *camera)
     visitor = Visitor(rig.wait(lambda: re.search(r"^view: (http\S+)$", view.tail(100), re.M), "the page")[1])
     Refiner(rig)
+    Teleop(rig, "robot:=g1", "publish.trajectory:=true")
     waits_for("perception", "subscribe", "/camera/image_raw")
     waits_for("source", "publish", "/camera/camera_info")
     waits_for("recorder", "subscribe", "/camera/image_raw")
     waits_for("recorder", "subscribe", "/camera/camera_info")
     waits_for("refiner", "subscribe", "/human/people")
     waits_for("view", "subscribe", "/human/overlay/compressed")
-    found |= {node: endpoints(rig, node) for node in ("perception", "source", "recorder", "view", "refiner")}
+    waits_for("retarget", "subscribe", "/joint_states")
+    nodes = ("perception", "source", "recorder", "view", "refiner", "retarget")
+    found |= {node: endpoints(rig, node) for node in nodes}
     visitor.leave()
     return found
 
