@@ -8,10 +8,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
-from hsr.soak import broken, table
-from hsr.soak_watch import Footprint, Growth, footprint
+from hsr.soak import broken, main, table
+from hsr.soak_watch import Footprint, Growth, StampWatch, footprint
+from hsr_msgs.msg import Human, HumanArray
 
 HERE = Path(__file__).parent
 GOOD = {
@@ -47,6 +49,32 @@ def test_each_bound_that_is_not_kept_is_named(path, value, said):
     inner[path[-1]] = value
     (text,) = broken(summary)
     assert text.startswith(said)
+
+
+def test_a_trouble_that_is_not_known_is_refused(capsys):
+    with pytest.raises(SystemExit):
+        main(["--kinds", "camera killed,nod killed"])
+    assert "no such trouble: nod killed" in capsys.readouterr().err
+
+
+def test_people_are_back_when_somebody_is_seen_and_stamps_are_judged_all_the_while():
+    watch = StampWatch(mock.Mock(), "/human", "/camera/camera_info", 15.0)
+
+    def hear(sec: int, *states: int) -> None:
+        msg = HumanArray(humans=[Human(state=state) for state in states])
+        msg.header.stamp.sec = sec
+        watch._on_people(msg)
+
+    hear(10, Human.NEW, Human.LOST)
+    for sec, states in ((11, ()), (12, (Human.LOST,)), (13, (Human.PREDICTED,))):
+        hear(sec, *states)
+        assert watch.last_seen_ns == 10 * 10**9
+    hear(14, Human.TRACKED)
+    assert (watch.last_seen_ns, watch.faults) == (14 * 10**9, [])
+    hear(14, Human.LOST)  # farewell
+    assert watch.faults == []
+    hear(13, Human.TRACKED)
+    assert watch.faults == ["people: the stamp 13000000000 came after 14000000000"]
 
 
 def test_growth_compares_the_end_with_the_begin_after_warming_up():

@@ -303,6 +303,13 @@ def table(summary: dict) -> str:
     return "\n".join(["| what | result |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])
 
 
+def _kinds(text: str) -> list[str]:
+    unknown = sorted(set(text.split(",")) - set(KINDS))
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such trouble: {', '.join(unknown)}")
+    return text.split(",")
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hsr.soak", description=__doc__.splitlines()[0])
     parser.add_argument("--for", dest="seconds", type=float, default=1800.0, help="duration [s]")
@@ -310,7 +317,7 @@ def _arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--every", type=float, default=20.0, help="mean time between two troubles [s]")
     parser.add_argument("--warm-up", type=float, default=0.0, help="of each process, before growth counts [s]; 0 = a "
                         "tenth of the run, at most 60")  # fmt: skip
-    parser.add_argument("--kinds", type=lambda text: text.split(","), default=list(KINDS), metavar="A,B",
+    parser.add_argument("--kinds", type=_kinds, default=list(KINDS), metavar="A,B",
                         help=f"what happens, of: {', '.join(KINDS)}")  # fmt: skip
     parser.add_argument("--seed", type=int, default=0, help="of the times and kinds of trouble")
     parser.add_argument("--source", default="clip", help="as for the source node")
