@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 from hsr.node_parameters import SOURCE
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
+from hsr.retarget_params import DEFAULTS as RETARGET_DEFAULTS
 
 from hsr_core.config import describe
 
 TEXT = (Path(__file__).parents[2] / "docs" / "ros.md").read_text()
 REFINER = TEXT.partition("### Parameters of the refiner")[2].partition("\n## ")[0]
+RETARGET = TEXT.partition("### Parameters of the retargeting node")[2].partition("\n## ")[0]
 
 
 def rows(text: str) -> list[list[str]]:
@@ -22,7 +24,7 @@ def rows(text: str) -> list[list[str]]:
     ]
 
 
-ROWS, REFINER_ROWS = rows(TEXT.replace(REFINER, "")), rows(REFINER)
+ROWS, REFINER_ROWS, RETARGET_ROWS = rows(TEXT.replace(REFINER, "").replace(RETARGET, "")), rows(REFINER), rows(RETARGET)
 
 
 def row(name: str, among: list[list[str]] = ROWS) -> list[str]:
@@ -43,6 +45,11 @@ def test_a_setting_is_documented_as_it_is(spec):
 @pytest.mark.parametrize("spec", list(describe(REFINER_DEFAULTS)), ids=lambda spec: spec.name)
 def test_a_setting_of_the_refiner_is_documented_as_it_is(spec):
     check(spec, row(spec.name, REFINER_ROWS))
+
+
+@pytest.mark.parametrize("spec", list(describe(RETARGET_DEFAULTS)), ids=lambda spec: spec.name)
+def test_a_setting_of_the_retargeting_node_is_documented_as_it_is(spec):
+    check(spec, row(spec.name, RETARGET_ROWS))
 
 
 def check(spec, cells):
