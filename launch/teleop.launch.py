@@ -11,7 +11,7 @@ moves.
 import importlib.util
 
 from ament_index_python.packages import PackageNotFoundError, get_package_prefix
-from hsr.camera_mount import CAMERA, FORM, mount_of, parse_mount
+from hsr.camera_mount import CAMERA, FORM, mount_of
 from hsr.environment import share_dir
 from hsr.launching import (
     Autostart,
@@ -119,8 +119,6 @@ def _check(context: LaunchContext) -> None:
     context.launch_configurations["mount"], context.launch_configurations["world_frame"] = mount_of(
         source, given(context, "mount"), given(context, "world_frame")
     )
-    if given(context, "mount"):
-        parse_mount(given(context, "mount"), given(context, "mount_frame"))
     for name, value in FOR_CLIP.items():
         if not given(context, name):
             default = next(row[1] for row in _perception.ARGUMENTS if row[0] == name)

@@ -24,9 +24,9 @@ WORLD = "world"
 CAMERA = "camera_color_optical_frame"
 OPTICAL = Rotation.from_matrix([[0, 0, 1], [-1, 0, 0], [0, -1, 0]])
 """R_body_optical of REP-103: optical axes are x right, y down, z forward."""
-LEVEL = {"clip": "0 0 1.37 0 0 0", "synthetic": "0 0 1.2 0 0 0"}
-"""Mounts of the sources that bring no transform: level, as their calibration takes them, and as high over the ground as
-the people's feet are below the camera."""
+LEVEL = {"clip": "0 0 1.73 0 0 0", "synthetic": "0 0 1 0 0 0"}
+"""Mounts of our own sources: level, as the clip's calibration takes its camera, and about as high over the ground as
+the person's feet are below it."""
 FORM = "six numbers: x y z [m] roll pitch yaw [deg], as in 0 0 1.4 0 15 0"
 
 
@@ -58,7 +58,7 @@ def mount_of(source: str, mount: str, world_frame: str) -> tuple[str, str]:
     A robot's commands need a world whose z is up: a camera without one is refused, not taken as level.
 
     Raises:
-        ConfigError: Nothing says where the camera is.
+        ConfigError: Nothing says where the camera is, or the mount is no pose.
     """
     mount = mount or ("" if world_frame else LEVEL.get(source, ""))
     if not mount and not world_frame:
@@ -66,6 +66,8 @@ def mount_of(source: str, mount: str, world_frame: str) -> tuple[str, str]:
             "where is the camera? Without a world there is no command: give its mount "
             f"({FORM}; 0 0 1.4 0 0 0 is level, 1.4 m up), or world_frame where TF leads to the camera"
         )
+    if mount:
+        parse_mount(mount)
     return mount, world_frame or WORLD
 
 
