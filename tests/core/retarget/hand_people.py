@@ -9,6 +9,7 @@ import numpy as np
 from hsr_core.bench_hands import made_up_hand
 from hsr_core.config import with_values
 from hsr_core.retarget.hand_model import HandModel
+from hsr_core.retarget.hand_targets import FINGERS_M, PALM_M
 from hsr_core.retarget.hands import VectorHand
 from hsr_core.retarget.human import HAND_POINTS
 from hsr_core.retarget.settings import TeleopSettings
@@ -77,13 +78,21 @@ def vectors_by_walk(follower: Follower, q: np.ndarray) -> np.ndarray:
 def as_person(follower: Follower, q: np.ndarray) -> np.ndarray:
     """A person's hand, (21, 3) [m], whose vectors are the robot's in posture `q`, scaled back to a person's size.
 
-    Vectors that start at a finger's base are laid on from the base of a grown person's.
+    Vectors that start at a finger's base are laid on from the base of a grown person's; each finger is as long as
+    theirs, bent at one place in its middle.
     """
     hand = made_up_hand(np.full(4, 0.3), side=follower.side)
-    hand *= 0.095 / np.linalg.norm(hand[HAND_POINTS.index("middle0")])
+    hand *= PALM_M / np.linalg.norm(hand[HAND_POINTS.index("middle0")])
+    # The axes of the person's palm, by the same three points as the robot's.
     R = _axes([hand[HAND_POINTS.index(name)] for name in follower.model.mapping.palm], follower.side)
     for vector, found in zip(follower.model.mapping.vectors, vectors_by_walk(follower, q), strict=True):
-        hand[HAND_POINTS.index(vector.end)] = hand[HAND_POINTS.index(vector.start)] + R @ found / vector.scale
+        tip = HAND_POINTS.index(vector.end)
+        end = hand[HAND_POINTS.index(vector.start)] + R @ found / vector.scale
+        base = 0.5 * end if vector.start == "wrist" else hand[tip - 3]  # nothing asks for the thumb's base
+        half, bone_m = (end - base) / 2, FINGERS_M[(tip - 1) // 4] / 2
+        aside = np.cross(half, (0.3, 0.5, 0.7))
+        aside *= np.sqrt(bone_m**2 - half @ half) / np.linalg.norm(aside)
+        hand[tip - 3 : tip + 1] = base, base + half + aside, base + half + aside, end
     return hand
 
 
