@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import threading
 from dataclasses import replace
 
@@ -24,7 +23,7 @@ from hsr_core.retarget.settings import TeleopSettings
 from hsr_core.types import HumanEstimate, HumanParams, MetricSource, Part, Regression, TrackState
 
 from .conftest import loaded
-from .people import person, unit
+from .people import FRONT, person, unit
 
 DT_NS, FRAME_NS, LATENCY_NS = 10_000_000, 33_333_333, 60_000_000
 REACH = {f"{s}_arm": (unit(0.5, y, -0.4), unit(1, 0.1 * y, 0.2)) for s, y in (("left", 1), ("right", -1))}
@@ -418,17 +417,25 @@ def test_a_joint_state_without_positions_does_not_count(live) -> None:
 
 
 def test_callbacks_in_threads_of_their_own_break_no_bound(g1) -> None:
-    """Frames, joint states with the deadman, ticks, services: four threads for as long as 400 ticks take."""
+    """Frames, joint states with the deadman, services, ticks: the clock waits for the robot, and at last for frames."""
     live = Live(g1)
     live.track()
-    session, done, errors = live.session, threading.Event(), []
-    last = [live.commands[-1]]
+    session, start, last = live.session, live.now, [live.commands[-1]]
+    turn, done, errors, seen = threading.Condition(), threading.Event(), [], {}
 
     def repeat(work) -> threading.Thread:
+        seen[work] = start
+
         def run() -> None:
             try:
                 while not done.is_set():
-                    work()
+                    with turn:
+                        turn.wait_for(lambda: live.now != seen[work] or done.is_set(), 30)
+                    now = live.now
+                    work(now, (now - start) // DT_NS)
+                    with turn:
+                        seen[work] = now
+                        turn.notify_all()
             except Exception as error:
                 errors.append(error)
 
@@ -436,29 +443,34 @@ def test_callbacks_in_threads_of_their_own_break_no_bound(g1) -> None:
         thread.start()
         return thread
 
-    moods = itertools.cycle(range(7))
-
-    def robot() -> None:
+    def robot(now: int, tick: int) -> None:
         q = g1.neutral.copy()
         q[g1.idx_q] = last[-1].position
-        session.on_joint_state(list(session._place), [q[i] for i in session._place.values()], live.now)
-        session.on_deadman(next(moods) > 0, live.now)
+        session.on_joint_state(list(session._place), [q[i] for i in session._place.values()], now)
+        session.on_deadman(tick % 60 > 3, now)
 
-    def frames() -> None:
-        human = person(0, REACH if next(moods) % 2 else None)
-        session.on_human(replace(human, stamp_ns=live.now - LATENCY_NS))
+    def frames(now: int, tick: int) -> None:
+        swing = 0.4 * np.sin(tick / 30)
+        arms = {f"{side}_arm": (unit(0.3 + swing, y, -1), FRONT) for side, y in (("left", 0.3), ("right", -0.3))}
+        session.on_human(replace(person(0, arms), stamp_ns=now - LATENCY_NS))
 
-    def services() -> None:
-        for service in (session.pause, session.stop, session.reset, session.arm, session.engage, session.checks):
-            service()
-            if session.governor.state not in MOVING:
-                with contextlib.suppress(ConfigError):  # it may move by now
-                    session.select(1)
+    def services(now: int, tick: int) -> None:
+        session.checks()
+        if tick % 60 == 59:
+            session.pause()
+        if tick % 180 == 179:
+            with contextlib.suppress(ConfigError):  # the robot may move
+                session.select(1)
 
     threads = [repeat(work) for work in (robot, frames, services)]
     try:
-        for _ in range(400):
-            live.now += DT_NS
+        for _ in range(240):
+            with turn:
+                live.now += DT_NS
+                turn.notify_all()
+                assert turn.wait_for(
+                    lambda: errors or (seen[robot] == live.now and seen[frames] >= live.now - 5 * DT_NS), 30
+                )
             command = session.tick()
             if command is not None:
                 if command.seq > 0:
@@ -466,8 +478,12 @@ def test_callbacks_in_threads_of_their_own_break_no_bound(g1) -> None:
                     assert (np.abs(command.velocity - last[-1].velocity) <= g1.acceleration * 0.01 + 1e-9).all()
                 last.append(command)
     finally:
-        done.set()
+        with turn:
+            done.set()
+            turn.notify_all()
         for thread in threads:
             thread.join(30)
     assert not errors
     assert not any(thread.is_alive() for thread in threads)
+    assert sum(command.state in MOVING for command in last) > 50
+    assert session.governor.engagements > 1
