@@ -78,6 +78,7 @@ def _actions(context: LaunchContext) -> list[Action]:
         "transport": found.transport,
         "use_sim_time": "true",
         "source": "",
+        "bag": "",  # an included file sees this one's arguments, and would play it, too
         **{name: given[name] for name in PASSED_ON},
     }
     common = {

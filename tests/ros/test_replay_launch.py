@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -92,10 +93,12 @@ sys.exit(service.run())
 """
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stdout + done.stderr
+    assert len(re.findall(r"\[player-\d+\]: process started", done.stdout + done.stderr)) == 1
     result = json.loads((tmp_path / "out.json").read_text())
-    assert (result["sent"], result["answered"], result["drop_rate"]) == (60, 60, 0)
+    assert result["sent"] == 60 == result["answered"] + sum(result["drops"].values())
+    assert result["answered"] > 30, "on a busy computer some are replaced by newer ones"
     assert {"perception", "play", "record", "meter"} <= set(result["processes"])
     from hsr_core.sources.bag_reader import BagReader
 
     with BagReader(tmp_path / "again") as reader:
-        assert reader.topics["/one/human/people"].count >= 59
+        assert reader.topics["/one/human/people"].count >= result["answered"] - 1
