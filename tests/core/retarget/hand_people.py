@@ -18,6 +18,7 @@ from .conftest import loaded
 from .urdf_walk import walk
 
 STEP_NS = 33_333_333
+THUMB = HAND_POINTS.index("thumb3")
 HANDS = (("allegro", "right"), ("allegro_left", "left"), ("f5d6", "right"), ("g1_hands", "left"), ("g1_hands", "right"))
 
 
@@ -85,14 +86,19 @@ def as_person(follower: Follower, q: np.ndarray) -> np.ndarray:
     hand *= PALM_M / np.linalg.norm(hand[HAND_POINTS.index("middle0")])
     # The axes of the person's palm, by the same three points as the robot's.
     R = _axes([hand[HAND_POINTS.index(name)] for name in follower.model.mapping.palm], follower.side)
-    for vector, found in zip(follower.model.mapping.vectors, vectors_by_walk(follower, q), strict=True):
-        tip = HAND_POINTS.index(vector.end)
-        end = hand[HAND_POINTS.index(vector.start)] + R @ found / vector.scale
-        base = 0.5 * end if vector.start == "wrist" else hand[tip - 3]  # nothing asks for the thumb's base
-        half, bone_m = (end - base) / 2, FINGERS_M[(tip - 1) // 4] / 2
+    found = zip(follower.model.mapping.vectors, vectors_by_walk(follower, q), strict=True)
+    wanted = {
+        HAND_POINTS.index(vector.end): hand[HAND_POINTS.index(vector.start)] + R @ one / vector.scale
+        for vector, one in found
+    }
+    for tip in [row for row in wanted if HAND_POINTS[row].endswith("3")]:
+        end = wanted[tip]
+        base = 0.5 * end if tip == THUMB else hand[tip - 3]  # nothing asks for the thumb's base
+        last = wanted.get(tip - 1, end)
+        half, bone_m = (last - base) / 2, (FINGERS_M[(tip - 1) // 4] - np.linalg.norm(end - last)) / 2
         aside = np.cross(half, (0.3, 0.5, 0.7))
         aside *= np.sqrt(bone_m**2 - half @ half) / np.linalg.norm(aside)
-        hand[tip - 3 : tip + 1] = base, base + half + aside, base + half + aside, end
+        hand[tip - 3 : tip + 1] = base, base + half + aside, last, end
     return hand
 
 

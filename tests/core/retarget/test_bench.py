@@ -30,7 +30,7 @@ def test_the_bench_measures_a_hand_alone(capsys) -> None:
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert "reach" not in facts
     hand = facts["right_hand"]
-    assert (hand["joints"], hand["vectors"]) == (16, 4)
+    assert (hand["joints"], hand["vectors"]) == (16, 7)
     assert hand["step_ms"]["cpu"]["p50"] > 0
     assert set(hand["tips_apart_mm"]) == {"index pinch", "middle pinch", "ring pinch"}
     assert max(hand["tips_apart_mm"].values()) < 5
