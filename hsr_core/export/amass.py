@@ -14,10 +14,10 @@ import numpy as np
 
 from ..body.joints import JOINT_NAMES
 from ..geometry.rotations import rotmat_to_rotvec
-from .base import Job, files_whole, numbered
+from .base import ExportOptions, Job, files_whole, numbered
 from .motion import Motion, Stretch
 from .npz_stream import Columns
-from .smplx_shape import SmplxShape, shape_for, smplx_mesh
+from .smplx_shape import SmplxShape, shape_for, smplx_folder, smplx_mesh
 
 SPLIT = {
     "root_orient": slice(0, 3), "pose_body": slice(3, 66), "pose_jaw": slice(66, 69), "pose_eye": slice(69, 75),
@@ -32,6 +32,10 @@ class AmassExporter:
     title = "SMPL-X npz (AMASS keys)"
     suffix = ".npz"
     needs_robot = False
+
+    def check(self, out: Path, options: ExportOptions) -> None:
+        """Refuse without a folder of SMPL-X files."""
+        smplx_folder(options.body_models)
 
     def write(self, job: Job) -> dict[str, Any]:
         motion = job.motion("zero-phase")

@@ -165,7 +165,8 @@ class Job:
 
 
 class Exporter(Protocol):
-    """One format.
+    """One format. It may also have `check(out: Path, options: ExportOptions)`, which refuses before the work what would
+    fail behind it.
 
     Attributes:
         title: What it is.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, TextIO
 
 import numpy as np
@@ -11,7 +12,7 @@ from scipy.spatial.transform import Rotation
 from ..body.joints import JOINT_NAMES, N_JOINTS, PARENTS
 from ..errors import ConfigError
 from ..types import Array
-from .base import Job, as_json, files_whole, numbered
+from .base import ExportOptions, Job, as_json, files_whole, numbered
 from .motion import Motion, Pose, Stretch, sample_count
 
 R_YUP_WORLD = np.array([[1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
@@ -29,10 +30,13 @@ class BvhExporter:
     suffix = ".bvh"
     needs_robot = False
 
+    def check(self, out: Path, options: ExportOptions) -> None:
+        """Refuse an unknown unit."""
+        if options.units not in UNITS:
+            raise ConfigError(f"--units wants {' or '.join(UNITS)}, not {options.units}")
+
     def write(self, job: Job) -> dict[str, Any]:
         units = job.options.units
-        if units not in UNITS:
-            raise ConfigError(f"--units wants {' or '.join(UNITS)}, not {units}")
         motion = job.motion("zero-phase")
         fps, stretches = job.rate(motion), job.moving(motion)
         mark = "" if job.out.stem.endswith(f"_{units}") else f"_{units}"

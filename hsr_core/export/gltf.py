@@ -18,7 +18,7 @@ from ..errors import ConfigError
 from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
 from ..paths import written_whole
 from ..types import Array, HumanParams
-from .base import Job
+from .base import ExportOptions, Job
 from .bvh import R_YUP_WORLD
 from .motion import Motion, Stretch
 
@@ -35,6 +35,11 @@ class GlbExporter:
     title = "glTF 2.0 (.glb)"
     suffix = ".glb"
     needs_robot = False
+
+    def check(self, out: Path, options: ExportOptions) -> None:
+        """Refuse an unknown choice of mesh."""
+        if options.mesh not in MESHES:
+            raise ConfigError(f"--mesh wants {', '.join(MESHES)}, not {options.mesh}")
 
     def write(self, job: Job) -> dict[str, Any]:
         motion = job.motion("zero-phase")
@@ -110,8 +115,6 @@ class Glb:
 
 def _mesh(job: Job, motion: Motion) -> tuple[dict[str, Array] | None, str]:
     """Return the mesh at rest, or None; and why."""
-    if job.options.mesh not in MESHES:
-        raise ConfigError(f"--mesh wants {', '.join(MESHES)}, not {job.options.mesh}")
     facts = job.recorded.facts
     if job.options.mesh == "off":
         return None, "none: switched off"

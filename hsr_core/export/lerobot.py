@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from ..body.joints import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from ..errors import ConfigError, SourceError
 from ..geometry.rotations import rotmat_to_rotvec
 from ..types import Array, Frame
-from .base import Job, as_json, folder_added_to, folder_whole
+from .base import ExportOptions, Job, as_json, folder_added_to, folder_whole
 from .engagement import STATES
 from .inputs import kind_of, pictures
 from .lerobot_files import AUTOMATIC, DataFiles, Feature, Present, Table, VideoFiles, present, pyarrow, write_meta
@@ -37,9 +38,13 @@ class LeRobotExporter:
     suffix = ""
     needs_robot = False
 
-    def write(self, job: Job) -> dict[str, Any]:
+    def check(self, out: Path, options: ExportOptions) -> None:
+        """Refuse what cannot be written to or added to."""
         pyarrow()
-        before = _before(job)
+        _before(out, options)
+
+    def write(self, job: Job) -> dict[str, Any]:
+        before = _before(job.out, job.options)
         motions = [job.motion("zero-phase", track) for track in job.tracks]
         fps = max(1, round(job.rate(motions[0])))
         source = _picture_source(job)
@@ -73,13 +78,13 @@ class LeRobotExporter:
         return {"files": [job.out.name], "fps": fps, **told}
 
 
-def _before(job: Job) -> Present:
+def _before(out: Path, options: ExportOptions) -> Present:
     """Return the data set that is added to, an empty one for a new folder."""
-    if not job.out.exists() or (job.out.is_dir() and not any(job.out.iterdir())):
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return Present()
-    if not job.options.append:
-        raise ConfigError(f"--out wants a new or an empty folder, {job.out} is neither; --append adds to a data set")
-    return present(job.out)
+    if not options.append:
+        raise ConfigError(f"--out wants a new or an empty folder, {out} is neither; --append adds to a data set")
+    return present(out)
 
 
 def _check_same(job: Job, before: Present, features: dict[str, Any], robot: str | None) -> None:

@@ -6,6 +6,7 @@ Images and everything else of a run: `hsr record`.
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from ..errors import ConfigError, MissingPackage
 from ..results import PARAMETERS
 from ..sources.bag_people import DEFAULT_TOPIC, PEOPLE
 from ..types import Array, EstimateSource, MetricSource, Part
-from .base import Job, folder_whole
+from .base import ExportOptions, Job, folder_whole
 from .native import within
 from .spool import chunks
 
@@ -33,9 +34,12 @@ class McapExporter:
     suffix = ""
     needs_robot = False
 
+    def check(self, out: Path, options: ExportOptions) -> None:
+        """Refuse a folder that is in use."""
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise ConfigError(f"--out wants a folder that does not exist; {out} does")
+
     def write(self, job: Job) -> dict[str, Any]:
-        if job.out.exists() and (not job.out.is_dir() or any(job.out.iterdir())):
-            raise ConfigError(f"--out wants a folder that does not exist; {job.out} does")
         first = min(track.first for track in job.tracks)
         stop = max(track.first + len(track) for track in job.tracks)
         with folder_whole(job.out) as folder:

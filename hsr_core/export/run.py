@@ -169,6 +169,21 @@ def _check(exporter: Exporter, fmt: str, out: Path, options: ExportOptions, robo
         )
     if exporter.needs_robot and not (robot.robot or robot.joints or live):
         raise ConfigError(f"{fmt} holds a robot's joints: give --robot NAME or --robot-joints FILE.csv")
+    _check_robot(robot)
+    if hasattr(exporter, "check"):
+        exporter.check(out, options)
+
+
+def _check_robot(robot: RobotOptions) -> None:
+    if robot.robot:
+        from ..retarget.find import need_libraries
+        from ..retarget.mapping import load_mapping
+
+        need_libraries()
+        load_mapping(robot.robot, robot.mode)
+    path = Path(robot.joints)
+    if robot.joints and (path.suffix or not robot.joints.startswith("/")) and not path.is_file():
+        raise MissingFile(f"no file {path} with a robot's joints")
 
 
 def _robot(job: Job, asked: RobotOptions) -> dict[str, RobotMotion | None]:

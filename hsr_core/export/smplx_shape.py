@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 
@@ -53,6 +54,24 @@ class SmplxShape:
         return Pose(pose.stamps, pose.pelvis, rotmats, pose.measured)
 
 
+def smplx_folder(folder: str) -> str:
+    """Return where the user's SMPL-X files are.
+
+    Raises:
+        MissingFile: No folder is named, or it does not exist.
+    """
+    folder = folder or os.environ.get("HSR_BODY_MODELS", "")
+    if not folder:
+        raise MissingFile(
+            "SMPL-X parameters need the SMPL-X model: its rest pelvis is part of `trans`, and from the open body the "
+            "shape is fitted; name the folder of the files by --body-models or HSR_BODY_MODELS (docs/body.md). bvh, "
+            "glb and npz need none"
+        )
+    if not Path(folder).is_dir():
+        raise MissingFile(f"no folder {folder} with SMPL-X files")
+    return folder
+
+
 def smplx_mesh(folder: str) -> SkinnedMesh:
     """Read SMPL-X from the user's files.
 
@@ -61,14 +80,7 @@ def smplx_mesh(folder: str) -> SkinnedMesh:
     """
     from ..body.licensed import licensed_body_files
 
-    folder = folder or os.environ.get("HSR_BODY_MODELS", "")
-    if not folder:
-        raise MissingFile(
-            "SMPL-X parameters need the SMPL-X model: its rest pelvis is part of `trans`, and from the open body the "
-            "shape is fitted; name the folder of the files by --body-models or HSR_BODY_MODELS (docs/body.md). bvh, "
-            "glb and npz need none"
-        )
-    return licensed_body_files(folder).body
+    return licensed_body_files(smplx_folder(folder)).body
 
 
 def shape_for(motion: Motion, mesh: SkinnedMesh) -> SmplxShape:

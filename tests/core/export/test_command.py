@@ -11,7 +11,7 @@ from export_people import with_arrays, write_recording
 
 from hsr_core import registry
 from hsr_core.cli import main
-from hsr_core.export import bvh, export, formats, lerobot_files
+from hsr_core.export import bvh, export, formats, lerobot_files, run
 
 
 @pytest.fixture
@@ -57,6 +57,34 @@ def test_wrong_words_are_named(arguments, message, recording, tmp_path, monkeypa
     assert status == 2
     assert message in capsys.readouterr().err
     assert os.listdir(tmp_path) == ["people.npz"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--format", "bvh", "--out", "a.bvh", "--units", "mm"], "--units"),
+        (["--format", "glb", "--out", "a.glb", "--mesh", "yes"], "--mesh"),
+        (["--format", "mcap", "--out", "full"], "does not exist"),
+        (["--format", "lerobot", "--out", "full"], "--append"),
+        (["--format", "amass", "--out", "a.npz"], "--body-models"),
+        (["--format", "amass", "--out", "a.npz", "--body-models", "nowhere"], "no folder nowhere"),
+        (["--format", "csv", "--out", "a.csv", "--robot", "tallos"], "did you mean talos"),
+        (["--format", "csv", "--out", "a.csv", "--robot", "g1", "--robot-mode", "legs"], "no mode 'legs'"),
+        (["--format", "csv", "--out", "a.csv", "--robot-joints", "gone.csv"], "no file gone.csv"),
+        (["--format", "csv", "--out", "a.csv", "--robot-joints", "/gone.csv"], "no file /gone.csv"),
+    ],
+)
+def test_what_would_fail_at_the_end_is_refused_before_the_work(arguments, message, tmp_path, monkeypatch, capsys):
+    """A video takes minutes to regress: here reading anything is an error of its own."""
+    pytest.importorskip("pinocchio")
+    pytest.importorskip("pink")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("HSR_BODY_MODELS", raising=False)
+    monkeypatch.setattr(run, "read_input", lambda *args: 1 / 0)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/file").write_text("")
+    assert main(["export", "clip", *arguments]) == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_folder_without_permission_is_refused_before_the_work(recording, tmp_path, capsys, monkeypatch):
