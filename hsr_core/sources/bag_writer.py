@@ -15,6 +15,7 @@ from typing import Any
 
 from ..errors import ConfigError, HsrError, MissingPackage
 from .bag_reader import register_hsr_messages
+from .cdr_length import Trimmer
 
 METADATA_VERSION = 8
 """The newest that ROS 2 Humble reads, too: 9 writes quality of service in another way."""
@@ -50,6 +51,7 @@ class Recording:
         self.kept_bytes = 0
         self._store = get_typestore(Stores.ROS2_JAZZY)
         register_hsr_messages(self._store)
+        self._trimmer = Trimmer(self._store)
         self._connections: dict[str, Any] = {}
         self._pending = 0
         try:
@@ -84,7 +86,7 @@ class Recording:
                 self._connections[topic] = self._writer.add_connection(
                     topic, kind, typestore=self._store, offered_qos_profiles=qos
                 )
-            self._writer.write(self._connections[topic], time_ns, data)
+            self._writer.write(self._connections[topic], time_ns, self._trimmer.trimmed(kind, data))
         self.counts[topic] += 1
         self._pending += 1
 

@@ -15,6 +15,7 @@ from typing import Any, BinaryIO
 
 from ..errors import MissingPackage
 from .bag_reader import register_hsr_messages
+from .cdr_length import Trimmer
 
 CHUNK_BYTES = 64 << 10
 """A whole chunk survives whatever ends the process: at 300 kB/s this is the last quarter of a second."""
@@ -58,7 +59,7 @@ class McapFile:
     def __init__(self, path: Path, store: Any, name: str, facts: Mapping[str, str]) -> None:
         from mcap.writer import CompressionType, Writer
 
-        self.path, self._store = path, store
+        self.path, self._store, self._trimmer = path, store, Trimmer(store)
         self.counts: Counter[str] = Counter()
         self.pending: Counter[str] = Counter()
         self.kept_bytes = 0
@@ -84,6 +85,7 @@ class McapFile:
             OSError: The disk is full or gone; the file is closed and ends with its last whole chunk.
             KeyError: The type is not known.
         """
+        data = self._trimmer.trimmed(kind, data)
         with self._guarded():
             if topic not in self._channels:
                 self._channels[topic] = self._writer.register_channel(topic, "cdr", self._schema(kind))
