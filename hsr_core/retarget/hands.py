@@ -74,7 +74,7 @@ class Hands:
         for side, joints in self._by_closure.items():
             _, points = self._source(person, side)
             if points is not None and np.isfinite(points).all():
-                self._close(closures(points), joints, q)
+                self._close(closures(points), joints, q, dt_s)
         return flags, errors
 
     def _source(self, person: Human, side: str) -> tuple[str, Array | None]:
@@ -82,12 +82,13 @@ class Hands:
         source = {"left": "right", "right": "left"}[side] if self._mirror else side
         return source, person.left_hand if source == "left" else person.right_hand
 
-    def _close(self, closed: dict[str, float], joints: list[tuple[int, Finger]], q: Array) -> None:
-        """Set the joints that follow how far a hand is closed."""
+    def _close(self, closed: dict[str, float], joints: list[tuple[int, Finger]], q: Array, dt_s: float) -> None:
+        """Move the joints that follow how far a hand is closed, no faster than they may."""
         robot = self._robot
         for row, finger in joints:
             value = finger.open + closed[finger.follows] * (finger.closed - finger.open)
-            q[robot.idx_q[row]] = np.clip(value, robot.lower[row], robot.upper[row])
+            i, most = robot.idx_q[row], robot.velocity[row] * dt_s
+            q[i] = np.clip(np.clip(value, q[i] - most, q[i] + most), robot.lower[row], robot.upper[row])
 
 
 class VectorHand:
