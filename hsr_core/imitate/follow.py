@@ -100,25 +100,17 @@ def _figures(
 def limits_of(robot: Robot, made: RobotMotion) -> dict[str, Any]:
     """Return how often a motion leaves the limits in force, and its largest speed as part of its limit.
 
-    Fingers follow the hand directly and are not moved by the solver: their speed is told apart.
+    From one posture to the next that is known, over missing frames as well.
     """
-    q = made.position
+    q, stamps = made.position[made.valid], made.stamps[made.valid]
     span = robot.upper - robot.lower
     outside = (q < robot.lower - ROUNDING * span) | (q > robot.upper + ROUNDING * span)
-    dt_s = np.diff(made.stamps) * 1e-9
-    part = np.abs(np.diff(q, axis=0)) / dt_s[:, None] / robot.velocity
-    own = robot.solved
+    part = np.abs(np.diff(q, axis=0)) / (np.diff(stamps) * 1e-9)[:, None] / robot.velocity
     return {
         "position_violations": int(outside.sum()),
-        "speed_violations": int((part[:, own] > 1 + ROUNDING).sum()),
-        "speed_most": _most(part[:, own]),
-        **({"fingers_speed_most": _most(part[:, ~own])} if (~own).any() else {}),
+        "speed_violations": int((part > 1 + ROUNDING).sum()),
+        "speed_most": round(float(part.max(initial=0)), 4),
     }
-
-
-def _most(values: Array) -> float:
-    known = values[np.isfinite(values)]
-    return round(float(known.max()), 4) if known.size else 0.0
 
 
 def _errors_mm(wrists: list[list[float]]) -> dict[str, float | None]:

@@ -18,6 +18,7 @@ from hsr_core import progress
 from hsr_core.body.joints import J
 from hsr_core.cli import main
 from hsr_core.export.lerobot_files import present
+from hsr_core.export.robot_motion import RobotMotion
 from hsr_core.imitate import ImitateOptions, imitate
 from hsr_core.imitate.follow import limits_of
 from hsr_core.results import load_people
@@ -166,7 +167,8 @@ def test_limits_that_are_left_are_counted(made):
     robot = load_robot("g1", "whole_body")
     q = np.tile(robot.neutral[robot.idx_q], (4, 1))
     q[2, 0] = robot.upper[0] + 0.1
-    motion = SimpleNamespace(position=q, stamps=np.arange(4) * 33_333_333)
+    stamps = np.arange(4) * 33_333_333
+    motion = RobotMotion("g1", "made", robot.joint_names, stamps, q, None, np.zeros(4, np.int64))
     found = limits_of(robot, motion)
     assert found["position_violations"] == 1
     assert found["speed_violations"] >= 1
