@@ -82,6 +82,7 @@ class Teleop:
         joints: The robot's, by name; it stands where it was told to.
         spoil_joints: As `spoil`, of the robot's messages.
         pressed: Of the deadman; None = silent.
+        now_ns: The clock of all stamps.
     """
 
     def __init__(self, rig: Rig, *parameters: str, activate: bool = True, plays_people: bool = True) -> None:
@@ -98,6 +99,7 @@ class Teleop:
         self.present: dict[int, dict] = {1: {}}
         self.joints: dict[str, float] = {}
         self.pressed: bool | None = False
+        self.now_ns: Callable[[], int] = time.time_ns
         self.spoil: Callable[[HumanArray], HumanArray | bytes | None] = lambda msg: msg
         self.spoil_joints: Callable[[JointState], JointState | bytes | None] = lambda msg: msg
         node.create_subscription(JointState, "/human/retarget/joint_command", self._on_command, 100)
@@ -117,7 +119,7 @@ class Teleop:
     # The others
 
     def _play_people(self) -> None:
-        stamp_ns = time.time_ns() - LATENCY_NS
+        stamp_ns = self.now_ns() - LATENCY_NS
         humans = [human(stamp_ns, track_id, **how) for track_id, how in self.present.items()]
         sent = self.spoil(people(stamp_ns, humans))
         if sent is not None:
@@ -126,14 +128,14 @@ class Teleop:
     def _play_robot(self) -> None:
         if not self.joints:
             return
-        msg = JointState(header=header(time.time_ns(), ""), name=list(self.joints), position=list(self.joints.values()))
+        msg = JointState(header=header(self.now_ns(), ""), name=list(self.joints), position=list(self.joints.values()))
         sent = self.spoil_joints(msg)
         if sent is not None:
             self._joints.publish(sent)
 
     def _play_deadman(self) -> None:
         if self.pressed is not None:
-            self._deadman.publish(Joy(header=header(time.time_ns(), ""), buttons=[int(self.pressed), 0]))
+            self._deadman.publish(Joy(header=header(self.now_ns(), ""), buttons=[int(self.pressed), 0]))
 
     def _on_command(self, msg: JointState) -> None:
         self.commands.append(msg)
@@ -196,8 +198,9 @@ class Teleop:
             self.ask("arm")
         elif self.state in ("READY", "HOLD"):
             self.pressed = False
-            if self.status[-1].operator_track_id != operator:
-                self.ask("select", id=convert.body_id(operator))
+            locked = self.status[-1].operator_track_id == operator
+            if not locked and not self.ask("select", id=convert.body_id(operator)).ok:
+                return  # not seen yet
             self.wait(lambda: self.ready() or self.state == "STOPPED", "all checks but the deadman")
             if self.state == "READY":
                 self.ask("engage")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
 from retarget_rig import LATENCY_NS, PATIENT, R_WORLD_CAM, Teleop, human, stamps, with_tests
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import JointState
 from trajectory_msgs.msg import JointTrajectory
 
@@ -176,7 +178,7 @@ def test_without_a_world_frame_nothing_moves(teleop) -> None:
     teleop.spoil = lost
     teleop.wait(lambda: "no world frame" in teleop.status[-1].problem, "the reason")
     teleop.wait(lambda: teleop.ask("select", id=convert.body_id(1)).ok, "the operator")
-    teleop.wait(lambda: counters(teleop).get("frames: no_transform", 0) > 40, "frames")
+    teleop.wait(lambda: counters(teleop).get("frames: no_transform", 0) > 15, "frames")
     answer = teleop.ask("engage")
     assert not answer.success
     assert "fresh_frame" in answer.message
@@ -260,7 +262,7 @@ def test_bad_input_is_counted_and_moves_nothing_out_of_bounds(teleop) -> None:
 
     teleop.spoil, teleop.spoil_joints = spoilt, wrong
     begin = len(teleop.status)
-    teleop.wait(lambda: len(teleop.status) > begin + 250, "two seconds and a half of it")
+    teleop.wait(lambda: len(teleop.status) > begin + 150, "a second and a half of it")
     teleop.spoil = teleop.spoil_joints = lambda msg: msg
     now = counters(teleop)
     for name in ("input: bad_people", "input: bad_joint_states", "frames: not finite", "frames: no_transform"):
@@ -402,7 +404,7 @@ def test_everything_that_was_sent_was_within_bounds(teleop) -> None:
 
 def test_each_engagement_is_recorded(teleop) -> None:
     recordings = list(engagements_of(teleop.folder))
-    assert len(recordings) >= 4
+    assert len(recordings) >= 3
     facts = read_header(recordings[0])
     assert (facts["robot"], facts["operator"], facts["settings"]["limits"]["velocity_scale"]) == ("g1", 1, 0.25)
     assert facts["joint_names"] == list(teleop.status[-1].joint_names)
@@ -454,6 +456,37 @@ def test_when_the_perception_process_dies_the_robot_brakes_within_the_limit_of_a
         assert teleop.status[-1].reason == "no fresh frame"
     finally:
         teleop.close()
+        rig.stop(teleop.process)
+
+
+def test_a_clock_that_goes_back_forgets_the_operator(rig) -> None:
+    teleop, begin_s = None, time.monotonic()
+    base_ns = 1_000_000_000_000
+
+    def now_ns() -> int:
+        return base_ns + round((time.monotonic() - begin_s) * 1e9)
+
+    clock = rig.node.create_publisher(Clock, "/clock", 10)
+    timer = rig.node.create_timer(0.01, lambda: clock.publish(Clock(clock=convert.ns_to_stamp(now_ns()))))
+    try:
+        teleop = Teleop(rig, *PATIENT, "use_sim_time:=true")
+        teleop.now_ns = now_ns
+        teleop.stand()
+        teleop.wait(lambda: teleop.checks["joint_state"], "joint states")
+        assert teleop.ask("arm").success
+        teleop.wait(lambda: teleop.ask("select", id=body(1)).ok, "the operator")
+        teleop.wait(teleop.ready, "all checks but the deadman")
+        assert teleop.ask("engage").success
+        base_ns -= 100_000_000_000
+        teleop.wait(lambda: teleop.status[-1].operator_id == "", "nobody is locked")
+        teleop.wait(lambda: teleop.ask("select", id=body(1)).ok, "the operator")
+        teleop.wait(teleop.ready, "stamps of the new time are taken")
+        teleop.pressed = True
+        assert {status.state for status in teleop.more(30)} == {RetargetStatus.READY}, "what was asked for is forgotten"
+    finally:
+        rig.node.destroy_timer(timer)
+        if teleop is not None:
+            teleop.close()
 
 
 def counters(teleop: Teleop) -> dict[str, int]:
