@@ -19,6 +19,7 @@ class Governor:
     locked: bool = False
     asked: bool = False
     down: bool = False
+    green: bool = True
     moved: list[float] = field(default_factory=list)
 
     def take(self, now_s: float, service: str, operator: DemoOperator) -> None:
@@ -43,7 +44,7 @@ class Governor:
 def run(operator: DemoOperator, governor: Governor, begin_s: float, seconds: float, blind: bool = False) -> float:
     now = begin_s
     while now < begin_s + seconds:
-        service = operator.step(now, None if blind else Seen(governor.state, governor.locked))
+        service = operator.step(now, None if blind else Seen(governor.state, governor.locked, governor.green))
         governor.take(now, service, operator)
         now += STEP_S
     return now
@@ -78,6 +79,15 @@ def test_a_lost_person_is_chosen_again_before_the_press() -> None:
     assert governor.state == Status.TRACKING
 
 
+def test_it_waits_until_every_check_is_green() -> None:
+    operator, governor = DemoOperator(), Governor(state=Status.HOLD, locked=True, green=False)
+    now = run(operator, governor, 0.0, 10.0)
+    assert governor.state == Status.HOLD
+    governor.green = True
+    run(operator, governor, now, 0.1)
+    assert governor.state == Status.TRACKING
+
+
 def test_after_stopped_it_resets_and_begins_anew() -> None:
     operator, governor = DemoOperator(), Governor()
     now = run(operator, governor, 0.0, 10.0)
@@ -97,7 +107,7 @@ def test_without_a_status_the_button_is_let_go() -> None:
 def test_a_press_that_does_nothing_is_let_go_and_tried_again() -> None:
     operator, levels = DemoOperator(), []
     for n in range(1000):
-        assert operator.step(n * STEP_S, Seen(Status.HOLD, True)) == ""
+        assert operator.step(n * STEP_S, Seen(Status.HOLD, True, True)) == ""
         levels.append(operator.pressed)
     assert sum(b and not a for a, b in pairwise(levels)) >= 3
     assert not all(levels[-500:])

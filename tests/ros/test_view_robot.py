@@ -47,15 +47,15 @@ def test_the_posture_is_that_of_the_joint_states_by_name(feed):
 
 def test_the_panel_says_state_and_what_is_missing(feed):
     status = RetargetStatus(
-        state=RetargetStatus.HOLD, reason="frame too old", operator_id="kxzzw", checks=["fresh_frame", "gate"],
+        state=RetargetStatus.ENGAGING, reason="engaged", operator_id="kxzzw", checks=["fresh_frame", "gate"],
         checks_passed=[False, True], age_ms=81.0, flags=RetargetStatus.HOLDOVER | RetargetStatus.DEPTH_GUESSED,
     )  # fmt: skip
     feed.add_status(bytes(serialize_message(status)))
     view = feed.view()
     rows = dict(view.rows)
-    assert view.label == "hold"
-    assert rows["state"] == "hold"
-    assert rows["why"] == "frame too old"
+    assert view.label == "engaging"
+    assert rows["state"] == "engaging"
+    assert rows["why"] == "engaged"
     assert rows["follows"] == "kxzzw"
     assert rows["missing"] == "fresh frame"
     assert rows["age p50 / p99"] == "81 / 81 ms"

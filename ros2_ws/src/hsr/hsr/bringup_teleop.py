@@ -21,7 +21,7 @@ from . import qos
 from .camera_mount import CameraMount, mount_of
 from .parameter_files import check_pairs
 from .throttled import Throttled
-from .view_robot import FLAGS, STATES
+from .view_robot import FLAGS, MOVING, STATES
 
 RETARGET = "/human/retarget"
 STATUS_HZ = 25.0
@@ -125,7 +125,7 @@ class TeleopMeter:
         self._robot, self._clock_s = robot, clock_s
         self._seconds: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
-        self._statuses = 0
+        self._moving = 0
         self._state_s: float | None = None
         self._ages: list[float] = []
         self._last: tuple[int, np.ndarray] | None = None
@@ -162,11 +162,11 @@ class TeleopMeter:
         if self.status is not None and self._state_s is not None:
             self._seconds[STATES.get(self.status.state, "?")] += now_s - self._state_s
         self.status, self._state_s = message, now_s
-        self._statuses += 1
-        if message.commanding and np.isfinite(message.age_ms):
+        if message.state in MOVING:  # in HOLD no frame is followed: the last one grows old
+            self._moving += 1
             self._ages.append(message.age_ms)
-        for bit, text in FLAGS.items():
-            self._flags[text] += bool(message.flags & bit)
+            for bit, text in FLAGS.items():
+                self._flags[text] += bool(message.flags & bit)
 
     def line(self) -> str:
         """Return a line for the report of a second."""
@@ -193,7 +193,7 @@ class TeleopMeter:
             "age_ms": {"p50": _rounded(p50), "p99": _rounded(p99)},
             "limits_exceeded": dict(self.exceeded),
             "flags_percent": {
-                name: round(100 * count / self._statuses, 1) for name, count in self._flags.items() if count
+                name: round(100 * count / self._moving, 1) for name, count in self._flags.items() if count
             },
             "counts": {name: int(value) for name, value in counts.items()},
         }

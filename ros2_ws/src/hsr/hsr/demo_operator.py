@@ -21,10 +21,12 @@ class Seen:
     Attributes:
         state: Of the governor, as in RetargetStatus.
         locked: Somebody is chosen.
+        green: Every check but the button itself.
     """
 
     state: int
     locked: bool
+    green: bool
 
 
 class DemoOperator:
@@ -77,7 +79,7 @@ class DemoOperator:
             return self._ask("select", now_s)
         if seen.state == RetargetStatus.READY and not self._granted:
             return self._ask("engage", now_s)
-        if looked and not self.pressed:
+        if looked and seen.green and not self.pressed:
             self.pressed, self._pressed_s = True, now_s
         return ""
 

@@ -1,7 +1,7 @@
 """A SIMULATED robot for trying teleoperation: it takes `retarget/joint_command` and publishes `/joint_states`.
 
     python -m hsr.robot_sim_node --ros-args -p robot:=talos
-    python -m hsr.robot_sim_node --ros-args -p robot:=talos -p play_operator:=true      # and the person at the button, too
+    python -m hsr.robot_sim_node --ros-args -p robot:=talos -p play_operator:=true    # and who is at the button
 
 No physics: each joint follows with a first-order lag and at most the URDF's velocity. It is silent while somebody else
 publishes joint states: a robot is there.
@@ -129,7 +129,9 @@ class Operator:
         node.create_timer(1.0 / DEADMAN_HZ, self._step)
 
     def _on_status(self, message: RetargetStatus) -> None:
-        self._seen = time.monotonic(), Seen(message.state, bool(message.operator_id))
+        checks = zip(message.checks, message.checks_passed, strict=True)
+        green = all(passed for name, passed in checks if name != "deadman")
+        self._seen = time.monotonic(), Seen(message.state, bool(message.operator_id), green)
 
     def _on_people(self, message: HumanArray) -> None:
         there = [human for human in message.humans if human.state in (Human.NEW, Human.TRACKED)]

@@ -34,6 +34,7 @@ CELL_M = 0.01
 """Vertices in a cell of this size are one on the page: Talos has 71,000 triangles there instead of 159,000."""
 STATUS_HZ = 10.0
 STALE_S = 2.0
+MOVING = (RetargetStatus.ENGAGING, RetargetStatus.TRACKING)
 STATES = {
     getattr(RetargetStatus, name): name.lower()
     for name in ("DISARMED", "READY", "ENGAGING", "TRACKING", "HOLD", "STOPPED")
@@ -127,7 +128,7 @@ class RobotFeed:
         """Take a serialised RetargetStatus."""
         if data:
             status = deserialize_message(data, RetargetStatus)
-            if math.isfinite(status.age_ms):
+            if status.state in MOVING:  # in HOLD no frame is followed: the last one grows old
                 self._ages.add(status.age_ms)
             with self._lock:
                 self._status = status, time.monotonic()
