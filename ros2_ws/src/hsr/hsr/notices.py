@@ -6,6 +6,9 @@ import time
 from collections.abc import Hashable
 from typing import Any
 
+KEPT = 256
+"""Keys that are remembered: some hold what came from outside, which may be new each time."""
+
 
 class Notices:
     """Logs through a node's logger; a repeat of the same key stays quiet for `every_s` seconds."""
@@ -31,5 +34,7 @@ class Notices:
         now = time.monotonic()
         if now - self._said.get(key, -float("inf")) < every_s:
             return False
+        while key not in self._said and len(self._said) >= KEPT:
+            del self._said[next(iter(self._said))]
         self._said[key] = now
         return True
