@@ -45,7 +45,8 @@ class LeRobotExporter:
 
     def write(self, job: Job) -> dict[str, Any]:
         before = _before(job.out, job.options)
-        motions = [job.motion("zero-phase", track) for track in job.tracks]
+        smoothing = "recorded" if job.engagement else "zero-phase"  # what the robot was made to follow
+        motions = [job.motion(smoothing, track) for track in job.tracks]
         fps = max(1, round(job.rate(motions[0])))
         source = _picture_source(job)
         if before.info and before.info["fps"] != fps:

@@ -128,9 +128,9 @@ def _export_all(
     else:
         with folder_whole(out) as folder:
             add_to(folder)
-    told = {name: sum(one[name] for one in every) for name in every[0] if isinstance(every[0][name], int)}
+    counts = {name: sum(one[name] for one in every) for name in every[0] if isinstance(every[0][name], int)}
     damage = [f"{path.name}: {one['damage']}" for path, one in zip(recordings, every, strict=True) if "damage" in one]
-    told |= {"format": fmt, "out": str(out), "files": [out.name], "fps": every[0]["fps"]}
+    told = {"format": fmt, "out": str(out), "files": [out.name]} | counts | {"fps": every[0]["fps"]}
     return told | ({"damage": "; ".join(damage)} if damage else {})
 
 

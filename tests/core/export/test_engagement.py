@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from export_people import BEGIN_NS, world_pose, write_recording
+from export_people import BEGIN_NS, STEP_NS, world_pose, write_recording
 
 pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
@@ -184,6 +184,29 @@ def test_the_operator_is_who_is_exported_at_the_frames_of_the_engagement(written
     for i in np.flatnonzero(valid)[[0, 5, -1]]:
         k = np.flatnonzero(recorded["stamp_ns"] == stamps[i])[0]
         np.testing.assert_allclose(joints[i], recorded["joints"][k, 0] @ T[:3, :3].T + T[:3, 3], atol=1e-4)
+
+
+def test_pictures_of_another_recording_are_paired_by_their_exposure(engagements, tmp_path):
+    av = pytest.importorskip("av")
+    from bags import image, info, picture, write_bag
+
+    def messages():
+        for i in range(15):  # from before the first command to the middle
+            stamp = BEGIN_NS + i * STEP_NS + 4_000_000
+            yield "/camera/camera_info", stamp, info(stamp)
+            yield "/camera/image_raw", stamp, image(picture(10 * i), stamp)
+
+    images = str(write_bag(tmp_path / "images", messages()))
+    told = export(str(engagements[0]), "lerobot", tmp_path / "set", options=ExportOptions(images=images))
+    with av.open(str(tmp_path / "set/videos/observation.images.camera/chunk-000/file-000.mp4")) as container:
+        frames = [frame.to_ndarray(format="bgr24").mean() for frame in container.decode(video=0)]
+    table = pq.read_table(tmp_path / "set/data/chunk-000/file-000.parquet")
+    valid = column(table, "observation.picture_valid.camera")
+    assert len(frames) == len(table) == 25
+    assert told["pictures_missing"] == (~valid).sum() == 13
+    assert valid[:12].all()
+    wanted = [picture(10 * i).mean() for i in range(3, 15)]  # 100 ms after the first one
+    np.testing.assert_allclose(frames[:12], wanted, atol=3)
 
 
 def test_a_folder_of_engagements_is_a_data_set_of_as_many_episodes(engagements, tmp_path):
