@@ -16,6 +16,7 @@ from ..types import Array
 from .entries import near
 from .hand_mapping import Coupling, VectorHand
 from .palm import palm_axes
+from .settings import PLACEHOLDER_RAD_S
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,8 +214,9 @@ def _limits(
         ends = [(float(limit[joint.idx_q]) - one.offset) / one.multiplier
                 for limit in (model.lowerPositionLimit, model.upperPositionLimit)]  # fmt: skip
         lower[i], upper[i] = max(lower[i], min(ends)), min(upper[i], max(ends))
-        if name in limits:  # commanded, too
-            velocity[i] = min(velocity[i], limits[name][2] / abs(one.multiplier))
+        own_speed = float(model.velocityLimit[joint.idx_v])
+        speeds = [limits[name][2]] if name in limits else [own_speed] if 0 < own_speed < PLACEHOLDER_RAD_S else []
+        velocity[i] = min(velocity[i], *(speed / abs(one.multiplier) for speed in speeds), np.inf)
         if not lower[i] < upper[i]:
             raise ConfigError(f"{where}.coupling.{name}: its limits leave {one.follows} no room")
     return lower, upper, velocity

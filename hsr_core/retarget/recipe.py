@@ -18,7 +18,8 @@ from .find import need_libraries, package_folders
 from .hand_model import mimic_joints
 from .human import POINTS
 from .mapping import Capsule, sha256_of
-from .robot import PLACEHOLDER_RAD_S, build_model, joints_between
+from .robot import build_model, joints_between
+from .settings import PLACEHOLDER_RAD_S
 
 COVERED = 0.9
 """Part of a shape's points that its capsule holds: a box's edges would make it far too thick."""

@@ -19,10 +19,7 @@ from .find import need_libraries, resolve
 from .frames import R_REST, ROTATIONS
 from .hand_model import HandModel, build_hand
 from .mapping import RobotMapping
-from .settings import LimitSettings
-
-PLACEHOLDER_RAD_S = 50.0
-"""URDFs name such velocities where nobody knew one."""
+from .settings import PLACEHOLDER_RAD_S, LimitSettings
 
 CHAINS = tuple((f"{side}_{root}", f"{side}_{middle}", f"{side}_{end}") for side in ("left", "right")
                for root, middle, end in (("shoulder", "elbow", "wrist"), ("hip", "knee", "ankle")))  # fmt: skip

@@ -9,6 +9,8 @@ from ..errors import ConfigError
 
 MAX_BLIND_RAD = 0.5
 """How far an arm may travel on a frame before it counts as stale [rad]."""
+PLACEHOLDER_RAD_S = 50.0
+"""URDFs name such velocities where nobody knew one."""
 SOURCE_PERIODS = 1.5
 """A shorter staleness limit than so many source periods would hold at every late frame."""
 

@@ -20,7 +20,7 @@ def _installed(package: str) -> bool:
 
 
 MISSING = [name for name in ("pinocchio", "pink", "daqp") if find_spec(name) is None]
-MISSING += [name for name in ("example-robot-data", "jvrc-description") if not _installed(name)]
+MISSING += [name for name in ("example-robot-data", "jvrc-description", "dexmate-urdf") if not _installed(name)]
 collect_ignore_glob = ["test_*.py"] if MISSING else []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import yaml
 
@@ -103,6 +104,16 @@ def test_a_coupling_of_the_mapping_joins_two_joints() -> None:
     q = dict(zip(hand.idx_q, hand.C @ x + hand.d, strict=True))
     at = {name: q[robot.model.joints[robot.model.getJointId(name)].idx_q] for name in ("joint_2.0", "joint_3.0")}
     assert at["joint_3.0"] == pytest.approx(0.9 * at["joint_2.0"] + 0.05)
+
+
+def test_a_driver_is_slow_enough_for_what_it_drives() -> None:
+    """Twice the angle is twice the speed: 3 rad/s at the driven joint are 1.5 at its driver."""
+    changed = tree()
+    right(changed)["coupling"] = {"joint_3.0": by("joint_2.0", multiplier=2)}
+    hand = load_robot(parse(changed, PATH)).hands["right"]
+    i = hand.names.index("joint_2.0")
+    assert hand.velocity[i] == pytest.approx(1.5)
+    assert np.delete(hand.velocity, i) == pytest.approx(3.0)
 
 
 def test_without_named_vectors_each_tip_is_followed_from_its_base() -> None:
