@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import bisect
 import os
-import statistics
 import struct
 import time
 from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 from hsr_msgs.msg import Human, HumanArray
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo
@@ -141,14 +141,18 @@ class Growth:
             self.kept.append(sample)
 
     def summary(self) -> dict[str, float]:
-        """Return medians of the first and of the last tenth of the samples, and their difference; {} without enough."""
-        count = max(1, len(self.kept) // 10)
+        """Return what was held in the first and in the last quarter, and the difference; {} without enough samples.
+
+        Of each quarter the upper end (the 90th percentile) counts: memory moves between two levels from one lifecycle
+        cycle to the next, and a median would be of either.
+        """
+        count = max(1, len(self.kept) // 4)
         if len(self.kept) < 3:
             return {}
         out: dict[str, float] = {"seconds": round(self.kept[-1].at_s - self.kept[0].at_s)}
         for name in ("rss", "private", "threads", "handles"):
-            first = statistics.median(getattr(sample, name) for sample in self.kept[:count])
-            last = statistics.median(getattr(sample, name) for sample in self.kept[-count:])
+            values = [getattr(sample, name) for sample in self.kept]
+            first, last = (float(np.percentile(part, 90, method="lower")) for part in (values[:count], values[-count:]))
             out |= {f"{name}_first": round(first, 1), f"{name}_last": round(last, 1)}
         out["rss_growth_percent"] = round(100 * (out["rss_last"] / out["rss_first"] - 1), 2)
         out["private_growth_percent"] = round(100 * (out["private_last"] / out["private_first"] - 1), 2)
