@@ -9,13 +9,14 @@ import sys
 import threading
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 
-from hsr import engagement_record
+from hsr import engagement_record, retarget_record
 from hsr.engagement_record import EngagementRecorder
 from hsr.stamps import header as stamped
 from hsr_msgs.msg import Human, HumanArray
@@ -26,6 +27,7 @@ from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import JointState
 
 from hsr_core.engagement import engagements_of, read_header
+from hsr_core.retarget.command import State
 from hsr_core.sources.bag_people import read_people
 from hsr_core.sources.bag_reader import BagReader
 
@@ -152,6 +154,29 @@ def whole_records(data: bytes) -> bool:
     while at < len(data):
         at += 9 + int.from_bytes(data[at + 1 : at + 9], "little")
     return at == len(data)
+
+
+def test_a_hold_stays_in_the_recording_and_another_operator_begins_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(retarget_record, "engagement_header", lambda *args: HEADER)
+    governor = SimpleNamespace(state=State.READY, operator=3)
+    session = SimpleNamespace(governor=governor, robot=None, settings=None)
+    now = iter(range(BEGIN_NS, BEGIN_NS + 10**9, 1000))
+    recorder = retarget_record.Recorder(str(tmp_path), session, HEADER["topics"], lambda: next(now))
+    data = messages(1)[0][2]
+    for operator, state, sent in (
+        (3, State.READY, False), (3, State.ENGAGING, True), (3, State.TRACKING, True), (None, State.HOLD, True),
+        (3, State.ENGAGING, True), (None, State.HOLD, True), (7, State.HOLD, True), (7, State.ENGAGING, True),
+        (7, State.STOPPED, True), (7, State.STOPPED, False), (7, State.DISARMED, False),
+    ):  # fmt: skip
+        governor.operator, governor.state = operator, state
+        recorder.follow(sent, "open:1")
+        recorder.write("command", data)
+    recorder.close()
+    counts = {}
+    for path in engagements_of(tmp_path):
+        with BagReader(path) as reader:
+            counts[read_header(path)["operator"]] = reader.topics[COMMAND].count
+    assert counts == {3: 6, 7: 2}
 
 
 def run(script: str, *arguments) -> subprocess.CompletedProcess:

@@ -36,12 +36,13 @@ class Recorder:
         self._session, self._topics, self._clock_ns = session, topics, clock_ns
         self._recorder: EngagementRecorder | None = None
         self._recording = False
+        self._operator: int | None = None
         if folder:
             header = engagement_header(session.robot, session.settings, topics, **more)
             self._recorder = EngagementRecorder(folder, header)
 
     def follow(self, sent: bool, model_id: str) -> None:
-        """Begin and end with the engagement; called at each tick.
+        """Begin and end with the engagement; called at each tick. Another operator begins another recording.
 
         Args:
             sent: A command went out at this tick: a stop is recorded to its end.
@@ -51,9 +52,9 @@ class Recorder:
             return
         governor = self._session.governor
         state = governor.state
-        if not self._recording and state is State.ENGAGING:
-            self._recorder.begin(self._clock_ns(), operator=governor.operator, model_id=model_id)
-            self._recording = True
+        if state is State.ENGAGING and not (self._recording and governor.operator in (None, self._operator)):
+            self._operator, self._recording = governor.operator, True
+            self._recorder.begin(self._clock_ns(), operator=self._operator, model_id=model_id)
         elif self._recording and not sent and state in (State.DISARMED, State.READY, State.STOPPED):
             self._recording = False
             self._recorder.end()
