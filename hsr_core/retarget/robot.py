@@ -398,10 +398,11 @@ def _hands(
 ) -> dict[str, HandModel]:
     """Cut out the hands that follow by vectors, and put driven joints of `neutral` where their drivers bring them."""
     fingers = [i for i, group in enumerate(commanded[1]) if group == "fingers"]
-    movable, own = [commanded[0][i] for i in fingers], tuple(limit[fingers] for limit in limits)
+    movable = [commanded[0][i] for i in fingers]
+    lower, upper, velocity = (limit[fingers] for limit in limits)
     out = {}
     for side, entry in mapping.vector_hands.items():
-        hand = build_hand(side, entry, urdf, model, neutral, movable, own)  # type: ignore[arg-type]
+        hand = build_hand(side, entry, urdf, model, neutral, movable, (lower, upper, velocity))
         neutral[hand.idx_q] = hand.C @ hand.neutral + hand.d
         out[side] = hand
     return out
