@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
 
@@ -160,6 +161,9 @@ class Governor:
     @_locked
     def set_target(self, target: Target) -> bool:
         """Take a posture; return False when it was not used: not finite, not the operator's, or its stamp is wrong."""
+        goal = None if target.goal is None else np.array(target.goal, np.float64)
+        # Copies: whoever made it may go on writing into it.
+        target = replace(target, position=np.array(target.position, np.float64), goal=goal)
         problem = self._problem(target)
         if problem:
             self.counts[problem] += 1

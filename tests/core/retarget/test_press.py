@@ -188,6 +188,15 @@ def test_the_slow_start_lasts_until_the_robot_is_near_the_persons_pose() -> None
     assert not rig.frame(np.zeros(N), goal=np.zeros(2))
 
 
+def test_a_plug_in_that_goes_on_writing_into_its_answer_moves_nothing() -> None:
+    rig = Rig()
+    rig.track()
+    rig.goal, buffer = None, np.full(N, 0.01)
+    rig.frame(buffer)
+    buffer[:] = np.nan
+    assert all(np.abs(command.position).max() < 0.02 for command in rig.run(0.1))  # and no NaN
+
+
 def test_after_a_reset_a_clock_that_was_set_back_goes_on() -> None:
     """All stamps are an hour younger: nothing that is armed takes them, DISARMED does."""
     rig = Rig()
