@@ -26,8 +26,8 @@ H: dict[str, int] = {name: i for i, name in enumerate(HAND_POINTS)}
 PALM_M = 0.095
 """From wrist to the middle finger's base of a grown person [m]."""
 FINGERS_M = np.array([0.100, 0.082, 0.091, 0.085, 0.067])
-"""Of a grown person, the bones from base to tip: thumb, index, middle, ring and little finger [m]. Round figures of ours:
-they say what a mapping's `scale` of 1 is."""
+"""Of a grown person, the bones from base to tip: thumb, index, middle, ring and little finger [m]. Round figures of
+ours: they say what a mapping's `scale` of 1 is."""
 SHORTEST = 0.2
 """No finger is shorter than this part of the palm."""
 PALM_LIMITS_M = (0.03, 0.25)
