@@ -35,8 +35,8 @@ def test_the_robot_comes_to_follow_and_the_summary_has_its_figures(bring_up):
     assert teleop["state_seconds"]["engaging"] > 1  # the slow start takes 2 s
     assert teleop["state_seconds"]["tracking"] > 0
     assert teleop["engagements"] >= 1
-    assert teleop["commands"] > 50
-    assert teleop["command_hz"] > 20
+    assert teleop["commands_checked"] > 50
+    assert teleop["command_hz"] > 20  # of 100, on however slow a computer
     assert teleop["limits_exceeded"] == {"position": 0, "velocity": 0}
     assert 0 < teleop["age_ms"]["p50"] <= teleop["age_ms"]["p99"]
     assert teleop["counts"]["frames: ok"] > 30

@@ -41,12 +41,21 @@ def test_a_motion_at_the_limit_exceeds_nothing() -> None:
     meter = meter_of(*((0.015 * n - 1, 0.01 * n - 1) for n in range(100)))
     assert meter.commands == 100
     assert dict(meter.exceeded) == {"position": 0, "velocity": 0}
-    assert meter.summary()["command_hz"] == pytest.approx(100)
+    assert meter.fastest == pytest.approx(1.0)
+    assert meter.summary()["commands_checked"] == 100
 
 
 def test_a_step_too_wide_and_a_place_too_far_are_counted_each() -> None:
     assert dict(meter_of((0, 0), (0, 0.011), (0, 0)).exceeded) == {"position": 0, "velocity": 2}
     assert dict(meter_of((1.001, 0), (1.001, 0)).exceeded) == {"position": 2, "velocity": 0}
+
+
+def test_a_command_that_is_repeated_within_a_millisecond_is_no_step() -> None:
+    meter = TeleopMeter(None, ROBOT)
+    for microseconds, a in ((0, 0.0), (900, 0.0), (1400, 0.0021), (11400, 0.0171)):
+        meter.add_command(command(1_000_000_000 + 1000 * microseconds, a, 0.0))
+    assert meter.exceeded["velocity"] == 0
+    assert meter.fastest == pytest.approx(1.0)
 
 
 def test_commands_of_two_motions_are_not_compared() -> None:
@@ -69,6 +78,17 @@ def test_states_have_the_time_that_they_lasted() -> None:
     assert summary["state_seconds"] == {"ready": 1.0, "engaging": 2.0, "tracking": 7.0}
     assert summary["state"] == "hold"
     assert "hold" in meter.line()
+
+
+def test_the_rate_is_that_of_the_numbers_of_the_commands() -> None:
+    """25 of 100 a second are looked at; a new engagement counts from zero."""
+    meter = TeleopMeter(None, ROBOT)
+    for engagement, begin_ns in ((1, 5_000_000_000), (2, 9_000_000_000)):
+        for n in range(0, 100, 4):
+            status = Status(state=Status.TRACKING, commanding=True, seq=n, engagement=engagement, age_ms=1.0)
+            status.header.stamp = ns_to_stamp(begin_ns + n * DT_NS)
+            meter.add_status(status)
+    assert meter.summary()["command_hz"] == pytest.approx(100)
 
 
 def test_ages_and_flags_are_of_the_ticks_that_follow_somebody() -> None:

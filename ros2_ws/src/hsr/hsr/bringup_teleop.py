@@ -25,8 +25,9 @@ from .view_robot import FLAGS, MOVING, STATES
 
 RETARGET = "/human/retarget"
 STATUS_HZ = 25.0
-LONGEST_STEP_S = 0.1
-"""Commands farther apart are no two points of one motion."""
+SHORTEST_STEP_S, LONGEST_STEP_S = 1e-3, 0.1
+"""The governor repeats its command within the first; commands farther apart than the second are no two points of one
+motion."""
 TOLERANCE = 1e-6, 1.001
 """What rounding may add: to a position [rad], and as a factor on a speed."""
 TOPICS = (
@@ -115,13 +116,14 @@ class TeleopMeter:
 
     Attributes:
         status: The newest, or None.
-        commands: How many came.
+        commands: How many came, and were held against the limits.
         exceeded: Commands with a joint beyond its position limits, and with one faster than its velocity limit.
+        fastest: Largest speed of a joint over its limit.
     """
 
     def __init__(self, node: Node | None, robot: Robot, clock_s: Callable[[], float] = time.monotonic) -> None:
         self.status: RetargetStatus | None = None
-        self.commands, self.exceeded = 0, Counter(position=0, velocity=0)
+        self.commands, self.exceeded, self.fastest = 0, Counter(position=0, velocity=0), 0.0
         self._robot, self._clock_s = robot, clock_s
         self._seconds: Counter[str] = Counter()
         self._flags: Counter[str] = Counter()
@@ -129,7 +131,7 @@ class TeleopMeter:
         self._state_s: float | None = None
         self._ages: list[float] = []
         self._last: tuple[int, np.ndarray] | None = None
-        self._moving_s, self._steps = 0.0, 0
+        self._sent, self._sent_s = 0, 0.0
         if node is not None:
             for kind, topic, callback, profile, group in (
                 (JointState, "retarget/joint_command", self.add_command, qos.joint_command(), None),
@@ -150,17 +152,23 @@ class TeleopMeter:
         self.exceeded["position"] += bool(beyond.any())
         if self._last is not None:
             dt_s = (stamp_ns - self._last[0]) * 1e-9
+            if 0 < dt_s < SHORTEST_STEP_S:
+                return
             if 0 < dt_s <= LONGEST_STEP_S:
-                self._moving_s, self._steps = self._moving_s + dt_s, self._steps + 1
-                speed = np.abs(position - self._last[1]) / dt_s
-                self.exceeded["velocity"] += bool((speed > factor * robot.velocity + slack_rad).any())
+                speed = float((np.abs(position - self._last[1]) / robot.velocity).max(initial=0.0)) / dt_s
+                self.fastest = max(self.fastest, speed)
+                self.exceeded["velocity"] += speed > factor + slack_rad / dt_s
         self._last = stamp_ns, position
 
     def add_status(self, message: RetargetStatus) -> None:
         """Take the state of a tick."""
-        now_s = self._clock_s()
-        if self.status is not None and self._state_s is not None:
-            self._seconds[STATES.get(self.status.state, "?")] += now_s - self._state_s
+        now_s, last = self._clock_s(), self.status
+        if last is not None and self._state_s is not None:
+            self._seconds[STATES.get(last.state, "?")] += now_s - self._state_s
+            if last.commanding and message.commanding and last.engagement == message.engagement:
+                # Numbers of the commands, not commands that came: a busy computer reads the newest only.
+                self._sent += message.seq - last.seq
+                self._sent_s += (stamp_to_ns(message.header.stamp) - stamp_to_ns(last.header.stamp)) * 1e-9
         self.status, self._state_s = message, now_s
         if message.state in MOVING:  # in HOLD no frame is followed: the last one grows old
             self._moving += 1
@@ -188,10 +196,11 @@ class TeleopMeter:
             "state": STATES.get(self.status.state, "?") if self.status else None,
             "state_seconds": {name: round(value, 2) for name, value in self._seconds.items()},
             "engagements": int(self.status.engagement) if self.status else 0,
-            "commands": self.commands,
-            "command_hz": round(self._steps / self._moving_s, 2) if self._steps else None,
+            "commands_checked": self.commands,
+            "command_hz": round(self._sent / self._sent_s, 2) if self._sent_s > 0 else None,
             "age_ms": {"p50": _rounded(p50), "p99": _rounded(p99)},
-            "limits_exceeded": dict(self.exceeded),
+            "limits_exceeded": {name: int(count) for name, count in self.exceeded.items()},
+            "speed_over_limit": round(self.fastest, 4),
             "flags_percent": {
                 name: round(100 * count / self._moving, 1) for name, count in self._flags.items() if count
             },
