@@ -73,8 +73,8 @@ def bar(unit: str = "frame") -> Iterator[None]:
             nonlocal shown
             if phase != shown:
                 shown = phase
-                line.reset()
                 line.set_description(phase, refresh=False)
+                line.reset()
             line.total = total or None
             line.update(done - line.n)
 

@@ -111,7 +111,7 @@ def imitate(source: str, robot: str, out: Path | str, options: ImitateOptions | 
         HsrError: Something is missing, torn or impossible; the message says what would have worked.
     """
     options, path, clock = options or ImitateOptions(), Path(out).expanduser(), _Clock()
-    check(path, options)
+    check(source, path, options)
     pyarrow()
     loaded = load_robot(robot, options.mode, options.teleop.limits)
     kind_of(source)
@@ -138,12 +138,14 @@ def imitate(source: str, robot: str, out: Path | str, options: ImitateOptions | 
     return report | {"out": str(path)}
 
 
-def check(out: Path, options: ImitateOptions) -> None:
+def check(source: str, out: Path, options: ImitateOptions) -> None:
     """Refuse before the work what would fail behind it.
 
     Raises:
-        ConfigError, MissingFile: The folder is taken or cannot be made, or a number is out of its range.
+        ConfigError, MissingFile: A live camera; the folder is taken or cannot be made; a number is out of its range.
     """
+    if "webcam" in (source.partition(":")[0], options.images.partition(":")[0]):
+        raise ConfigError("a camera's pictures are gone when they are needed again: record a video of it first")
     if not out.parent.is_dir():
         raise MissingFile(f"no folder {out.parent} to write {out.name} to")
     if out.exists() and not out.is_dir():

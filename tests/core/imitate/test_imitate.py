@@ -226,6 +226,7 @@ def test_a_short_gap_stays_missing_in_its_episode(script, walk, tmp_path):
         ("none.mp4", [], "none.mp4"),
         ("torn.mp4", [], "cannot be opened as a video"),
         ("empty.mp4", [], "empty, truncated or not a video"),
+        ("webcam:0", [], "record a video"),
         ("walk", ["--robot", "talso"], "did you mean talos"),
         ("walk", ["--mode", "legs"], "whole_body"),
         ("walk", ["--person", "7"], "1 (45 frames)"),
