@@ -29,6 +29,7 @@ from ..export.robot_csv import RobotCsvExporter
 from ..export.spool import Recorded, Track
 from ..retarget.robot import Robot, load_robot
 from ..retarget.settings import TeleopSettings
+from ..threads import use_one_blas_thread
 from ..types import Camera, IntrinsicsSource
 from .follow import Followed, follow
 from .pieces import Judged, Piece, gated, judge, pieces_of
@@ -113,6 +114,7 @@ def imitate(source: str, robot: str, out: Path | str, options: ImitateOptions | 
     options, path, clock = options or ImitateOptions(), Path(out).expanduser(), _Clock()
     check(source, path, options)
     pyarrow()
+    use_one_blas_thread()
     loaded = load_robot(robot, options.mode, options.teleop.limits)
     kind_of(source)
     with _folder(path, overwrite=options.overwrite) as root, _work_folder(root) as work:

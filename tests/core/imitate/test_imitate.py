@@ -180,22 +180,22 @@ def test_limits_that_are_left_are_counted(made):
 
 def test_everybody_gets_episodes_and_gaps_begin_new_ones(script, walk, tmp_path, capsys):
     def seen(number, people):
-        first = people[:1] if not 18 <= number < 28 else []
-        return first + (people[1:] if 5 <= number < 23 else [])
+        first = people[:1] if not 10 <= number < 20 else []
+        return first + (people[1:] if 5 <= number < 15 else [])
 
     script(seen)
     out = tmp_path / "all"
     status = hsr("imitate", walk, "--robot", "g1", "--out", out, "--regressor", "scripted", "--person", "all",
-                 "--least", 0.4, "--json")  # fmt: skip
+                 "--least", 0.25, "--max-frames", 30, "--json")  # fmt: skip
     assert status == 0
     report = json.loads(capsys.readouterr().out.splitlines()[-1])
     found = [(e["person"], e["first_frame"], e["frames"]) for e in report["episodes"]]
-    assert found == [(1, 0, 18), (1, 28, 17), (2, 5, 18)]
+    assert found == [(1, 0, 10), (1, 20, 10), (2, 5, 10)]
     assert report["side_by_side"] == ["side_by_side_000.mp4", "side_by_side_001.mp4", "side_by_side_002.mp4"]
     assert all((out / name).stat().st_size for name in report["side_by_side"])
     assert present(out).episodes == 3
     tables = [pq.read_table(path) for path in sorted((out / "data").glob("*/*.parquet"))]
-    assert [table["index"][0].as_py() for table in tables] == [0, 18, 35]
+    assert [table["index"][0].as_py() for table in tables] == [0, 10, 20]
     for table in tables:
         assert np.isfinite(np.array(table["action"].to_pylist())).all()
 
