@@ -106,6 +106,7 @@ class Teleop:
         self._people = node.create_publisher(HumanArray, "/human/people", 5)
         self._joints = node.create_publisher(JointState, "/joint_states", 5)
         self._deadman = node.create_publisher(Joy, "/human/retarget/deadman", 5)
+        self._publishers = [self._people, self._joints, self._deadman]
         self._clients = {name: node.create_client(Trigger, f"/human/retarget/{name}")
                          for name in ("arm", "engage", "pause", "stop", "reset")}  # fmt: skip
         self._clients["select"] = node.create_client(SelectHuman, "/human/retarget/select")
@@ -182,9 +183,9 @@ class Teleop:
         self.wait(lambda: self.status, "a status")
         self.joints = dict.fromkeys((*self.status[-1].joint_names, "some_other_joint"), 0.0) | joints
 
-    def track(self, operator: int = 1) -> None:
+    def track(self, operator: int = 1, limit_s: float = 3 * LIMIT_S) -> None:
         """From any state to TRACKING, as a person would do it; what a busy machine interrupts is begun again."""
-        deadline = time.monotonic() + 3 * LIMIT_S
+        deadline = time.monotonic() + limit_s
         while self.state != "TRACKING":
             assert time.monotonic() < deadline, f"never TRACKING: {self.status[-1:]}\n{self.process.tail(30)}"
             self._go_on(operator)
@@ -225,8 +226,12 @@ class Teleop:
         return self.rig.wait(newest, f"diagnostics of {part}")
 
     def close(self) -> None:
+        """Play nothing any more: of two who play, the node would trust neither."""
         for timer in self._timers:
             self.rig.node.destroy_timer(timer)
+        for publisher in self._publishers:
+            self.rig.node.destroy_publisher(publisher)
+        self._timers, self._publishers = [], []
 
 
 def stamps(messages: list) -> np.ndarray:

@@ -7,6 +7,7 @@ import signal
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,20 +18,23 @@ pytest.importorskip("pink", reason="pip install 'hsr-core[retarget,robots]'")
 from harness import LIMIT_S, level
 from hsr import convert
 from hsr.environment import share_dir
+from hsr.notices import Notices
 from hsr.params import default_parameters_yaml
 from hsr.retarget_clock import TeleopClock
 from hsr.retarget_node import LIVE, open_robot
 from hsr.retarget_outputs import FLAGS, STATES
 from hsr.retarget_params import DEFAULTS
 from hsr.retarget_people import to_estimate
+from hsr.retarget_robot import Deadman
 from hsr.stamps import header, stamp_to_ns
+from hsr.stats import Counters
 from hsr_msgs.msg import RetargetStatus
 from rcl_interfaces.msg import Parameter, ParameterType, ParameterValue
 from rcl_interfaces.srv import SetParameters
 from rclpy.serialization import serialize_message
 from retarget_rig import LATENCY_NS, PATIENT, R_WORLD_CAM, Teleop, human, stamps, with_tests
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import JointState
+from sensor_msgs.msg import JointState, Joy
 from trajectory_msgs.msg import JointTrajectory
 
 from hsr_core.config import with_values
@@ -116,6 +120,24 @@ def test_a_system_clock_that_is_set_is_noticed(monkeypatch) -> None:
         now["time_ns"] += step_ns + set_ns
         assert clock.was_set() == pytest.approx(set_ns * 1e-9 if abs(set_ns) > 20_000_000 else 0)
     assert clock.was_set() == 0
+
+
+def test_a_deadman_without_its_button_is_released_and_told_once() -> None:
+    levels, errors = [], []
+    session = SimpleNamespace(on_deadman=lambda pressed, stamp_ns: levels.append((pressed, stamp_ns)))
+    deadman = Deadman(session, lambda: 7, Counters(), Notices(SimpleNamespace(error=errors.append)), button=3)
+    for _ in range(3):
+        deadman.take(Joy(header=header(5, ""), buttons=[1, 1]))
+    deadman.take(Joy(header=header(6, ""), buttons=[0, 0, 0, 1]))
+    deadman.take(Joy(header=header(0, ""), buttons=[0, 0, 0, 1]))
+    deadman.publishers = 2
+    deadman.take(Joy(header=header(7, ""), buttons=[0, 0, 0, 1]))
+    assert levels == [(False, 5), (False, 5), (False, 5), (True, 6), (False, 7)]
+    assert [error.partition(":")[0] for error in errors] == [
+        "the deadman's message has 2 buttons, none of number 3",
+        "the deadman's message has no stamp",
+        "the deadman has 2 publishers",
+    ]
 
 
 # --- a node, patient with a busy machine ----------------------------------------------------------------------------
@@ -284,7 +306,14 @@ def test_a_released_deadman_brakes_and_holds(teleop) -> None:
     assert all(b <= a + EPS for a, b in pairwise(speeds))
     assert speeds[-1] == 0
     assert after[-1].position == after[-2].position
-    teleop.more(20)
+    second = teleop.rig.node.create_publisher(Joy, "/human/retarget/deadman", 5)
+    teleop.wait(lambda: counters(teleop).get("input: bad_deadman"), "several who hold the button count as nobody")
+    teleop.pressed = True
+    assert {status.state for status in teleop.more(30)} == {RetargetStatus.HOLD}
+    teleop.pressed = False
+    teleop.rig.node.destroy_publisher(second)
+    count = Counted(teleop, "input: bad_deadman")
+    teleop.wait(lambda: not count.grown(), "one again")
     assert teleop.state == "HOLD", "nothing goes on by itself"
 
 
@@ -369,13 +398,14 @@ def test_a_signal_brakes_before_the_process_ends(teleop) -> None:
     assert teleop.status[-1].state == RetargetStatus.STOPPED
     assert [status.state for status in teleop.status[begin:]].count(RetargetStatus.STOPPED) >= 2
     assert not np.any(teleop.commands[-1].velocity)
+    teleop.close()
 
 
 def test_everything_that_was_sent_was_within_bounds(teleop) -> None:
     robot = open_robot(with_values(DEFAULTS, {"robot": "g1", "limits.velocity_scale": 0.25, "freshness.hold_s": 1.3,
                                               "freshness.stop_s": 5.0}))  # fmt: skip
     sent = [status for status in teleop.status if status.commanding]
-    assert len(sent) > 1000
+    assert len(sent) > 300
     assert [list(status.joint_names) for status in (sent[0], sent[-1])] == [list(robot.joint_names)] * 2
     for status in sent:
         assert np.isfinite(status.position).all()
@@ -392,11 +422,11 @@ def test_everything_that_was_sent_was_within_bounds(teleop) -> None:
             # Stamps are those of the ticks to the nanosecond; what was lost on the way makes steps longer, not faster.
             assert (np.abs(np.subtract(b.position, a.position)) <= robot.velocity * dt_s + EPS).all()
             assert (np.abs(np.subtract(b.velocity, a.velocity)) <= robot.acceleration * max(dt_s, 1e-3) + EPS).all()
-    assert steps > 1000
+    assert steps > 300
     by_stamp = {stamp_to_ns(status.header.stamp): status for status in sent}
     pairs = [(command, by_stamp[stamp]) for command, stamp in zip(teleop.commands, stamps(teleop.commands), strict=True)
              if stamp in by_stamp]  # fmt: skip
-    assert len(pairs) > 1000
+    assert len(pairs) > 300
     for command, status in pairs:
         assert command.position == status.position
         assert command.velocity == status.velocity
@@ -426,7 +456,7 @@ def test_when_the_perception_process_dies_the_robot_brakes_within_the_limit_of_a
         environ = with_tests()
         people_process = rig.start("people", "scripted_people", environ=environ)
         teleop.stand()
-        teleop.track()
+        teleop.track(limit_s=6 * LIMIT_S)  # no frame may be older than 200 ms for two seconds
         begin = len(teleop.status)
         teleop.more(30)
         people_process.signal(signal.SIGKILL)
@@ -487,6 +517,19 @@ def test_a_clock_that_goes_back_forgets_the_operator(rig) -> None:
         rig.node.destroy_timer(timer)
         if teleop is not None:
             teleop.close()
+
+
+class Counted:
+    """A counter that is watched."""
+
+    def __init__(self, teleop: Teleop, name: str) -> None:
+        self._teleop, self._name = teleop, name
+        self._last = counters(teleop)[name]
+
+    def grown(self) -> bool:
+        """Return whether it has since the last call."""
+        last, self._last = self._last, counters(self._teleop)[self._name]
+        return self._last > last
 
 
 def counters(teleop: Teleop) -> dict[str, int]:

@@ -12,6 +12,7 @@ from . import qos
 from .retarget_params import RetargetSettings
 from .retarget_record import Recorder
 from .retarget_robot import Deadman, RobotJoints
+from .stats import Counters
 from .worker import Worker
 
 PEOPLE_TOPICS = {"raw": "people_raw", "smoothed": "people", "refined": "refined/people"}
@@ -36,9 +37,10 @@ class RetargetInput:
 
     def __init__(
         self, node: LifecycleNode, settings: RetargetSettings, worker: Worker[bytes], joints: RobotJoints,
-        deadman: Deadman, recorder: Recorder,
+        deadman: Deadman, recorder: Recorder, counters: Counters,
     ) -> None:  # fmt: skip
-        self._node, self._worker, self._joints, self._recorder = node, worker, joints, recorder
+        self._node, self._worker, self._joints, self._deadman = node, worker, joints, deadman
+        self._recorder, self._counters = recorder, counters
         self.people, self.robot = input_topics(node, settings).values()
         self.deadman = node.resolve_topic_name(DEADMAN_TOPIC)
         subscribe = node.create_subscription
@@ -48,13 +50,18 @@ class RetargetInput:
             subscribe(Joy, self.deadman, deadman.take, qos.level()),
         ]
 
+    def watch(self) -> None:
+        """Count who speaks for the deadman; called a few times a second."""
+        self._deadman.publishers = max(self._node.count_publishers(self.deadman), 1)
+
     def close(self) -> None:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
 
     def _on_people(self, data: bytes) -> None:
         if data:  # now and then a raw take of rclpy gives nothing
-            self._worker.offer(data)
+            if self._worker.offer(data):
+                self._counters.add("replaced")
             self._recorder.write(PEOPLE, data)
 
     def _on_joints(self, data: bytes) -> None:

@@ -103,6 +103,10 @@ class RetargetNode(GuardedNode):
         if self._work is not None:
             self._work.apply(settings)
 
+    def watch(self) -> None:
+        if self._work is not None:
+            self._work.watch()
+
     def begin_anew(self, reason: str) -> None:
         if self._work is not None:
             self._work.begin_anew(reason)

@@ -54,6 +54,13 @@ class RetargetOutputs:
         resolve = self._node.resolve_topic_name
         return {COMMAND: resolve(COMMAND_TOPIC), STATUS: resolve(STATUS_TOPIC)}
 
+    def rivals(self) -> str:
+        """Return who else commands the robot; "" = nobody."""
+        topic = self._node.resolve_topic_name(COMMAND_TOPIC)
+        if self._node.count_publishers(topic) <= 1:
+            return ""
+        return f"several publish on {topic}: {qos.describe_publishers(self._node, topic)}"
+
     def begin(self) -> None:
         """Forget what an earlier activation counted."""
         self._status.begin()

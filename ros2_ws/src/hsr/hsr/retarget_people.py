@@ -23,7 +23,8 @@ from .stamps import stamp_to_ns
 from .stats import Counters, Rate
 
 SEEN_S = 1.0
-"""Who was in no message for so long is not there to be selected."""
+"""People of an older message are not there to be selected."""
+SILENT = "no people arrive"
 NO_WORLD = (
     "people have no world frame: set world_frame of the perception node to a frame whose z is up and that tf ties the "
     "camera to"
@@ -51,7 +52,6 @@ class People:
 
     Attributes:
         world_frame: Of the newest message.
-        problem: Why the newest message cannot move a robot; "" = it can.
         model_id: Of its body model.
         rate: Of messages.
     """
@@ -59,15 +59,24 @@ class People:
     def __init__(self, session: Session, clock: TeleopClock, counters: Counters, auto: bool) -> None:
         self._session, self._clock, self._counters, self.auto = session, clock, counters, auto
         self._future_ns = int(session.settings.freshness.future_s * 1e9)
-        self._seen: tuple[tuple[Seen, ...], float] = ((), -float("inf"))
-        self.world_frame = self.problem = self.model_id = self._operator_id = ""
+        self._seen: tuple[Seen, ...] = ()
+        self._heard_s = -float("inf")
+        self._problem = ""
+        self._locked: tuple[int | None, str] = (None, "")
+        self.world_frame = self.model_id = ""
         self.rate = Rate()
+
+    @property
+    def problem(self) -> str:
+        """Why the newest message cannot move a robot; "" = it can."""
+        return self._problem if time.monotonic() - self._heard_s <= SEEN_S else SILENT
 
     def take(self, data: bytes) -> None:
         """Take a serialised HumanArray; one that cannot be used is counted, and `problem` says why."""
         self.rate.tick()
+        self._heard_s = time.monotonic()
         try:
-            self.problem = self._take(deserialize_message(data, HumanArray))
+            self._problem = self._take(deserialize_message(data, HumanArray))
         except (BadFrame, ValueError) as error:
             self._refuse("bad_people", str(error))
         except Exception as error:  # rclpy has no error of its own for bytes that are no such message
@@ -75,12 +84,12 @@ class People:
 
     def seen(self) -> tuple[Seen, ...]:
         """Return who can be selected now."""
-        people, at_s = self._seen
-        return people if time.monotonic() - at_s <= SEEN_S else ()
+        return self._seen if time.monotonic() - self._heard_s <= SEEN_S else ()
 
     def letters(self) -> str:
         """Return the five letters of the operator; "" = nobody is locked."""
-        return "" if self._session.governor.operator is None else self._operator_id
+        track_id, letters = self._locked
+        return letters if track_id is not None and self._session.governor.operator == track_id else ""
 
     def select(self, wanted: str) -> str:
         """Choose the operator by the five letters, "" = who is primary now; return the letters.
@@ -93,8 +102,7 @@ class People:
         if person is None:
             there = ", ".join(f"{one.id}{' (primary)' * one.primary}" for one in seen) or "nobody"
             raise ConfigError(f"no {f'person {wanted!r}' if wanted else 'primary person'}; seen now: {there}")
-        self._session.select(person.track_id)
-        self._operator_id = person.id
+        self._lock(person)
         return person.id
 
     def _take(self, msg: HumanArray) -> str:
@@ -104,10 +112,10 @@ class People:
         if stamp_ns == 0 or ahead_ns > self._future_ns:
             raise BadFrame("no stamp" if stamp_ns == 0 else f"people are stamped {ahead_ns * 1e-9:.2f} s in the future")
         humans = [human for human in msg.humans if human.state != Human.LOST]
-        seen = tuple(Seen(human.track_id, human.id, human.primary) for human in humans)
-        self._seen, self.world_frame, self.model_id = (seen, time.monotonic()), msg.world_frame, msg.model_id
+        self._seen = tuple(Seen(human.track_id, human.id, human.primary) for human in humans)
+        self.world_frame, self.model_id = msg.world_frame, msg.model_id
         if self.auto:
-            self._choose_primary(seen)
+            self._choose_primary(self._seen)
         operator = self._session.governor.operator
         people = [to_estimate(human) for human in humans if human.track_id == operator]
         T, problem = _world(msg)
@@ -127,12 +135,15 @@ class People:
         governor = self._session.governor
         person = next((one for one in seen if one.primary), None)
         if person and governor.operator is None and governor.state in (State.DISARMED, State.READY):
-            self._session.select(person.track_id)
-            self._operator_id = person.id
+            self._lock(person)
+
+    def _lock(self, person: Seen) -> None:
+        self._session.select(person.track_id)
+        self._locked = person.track_id, person.id
 
     def _refuse(self, counter: str, problem: str) -> None:
         self._counters.add(counter)
-        self.problem = problem
+        self._problem = problem
 
 
 def to_estimate(human: Human) -> HumanEstimate:

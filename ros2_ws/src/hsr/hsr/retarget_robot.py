@@ -77,6 +77,7 @@ class Deadman:
     Attributes:
         problem: What is wrong with the newest message; "" = nothing.
         pressed: Of the newest message.
+        publishers: How many there are; of several that differ, one would seem to press and release.
         age_s: Of the newest message when it came.
         rate: Of messages.
     """
@@ -85,6 +86,7 @@ class Deadman:
         self._session, self._clock, self._counters, self._notices = session, clock, counters, notices
         self._button = button
         self.problem, self.pressed, self.age_s, self.rate = "", False, math.nan, Rate()
+        self.publishers = 1
 
     def take(self, msg: Joy) -> None:
         """Take a message; one without the button is a released button, one without a stamp is nothing."""
@@ -94,7 +96,9 @@ class Deadman:
         self.problem = ""
         if not there:
             self._refuse(f"the deadman's message has {len(msg.buttons)} buttons, none of number {self._button}")
-        self.pressed = there and msg.buttons[self._button] == 1
+        if self.publishers > 1:
+            self._refuse(f"the deadman has {self.publishers} publishers: it counts as released")
+        self.pressed = there and self.publishers == 1 and msg.buttons[self._button] == 1
         if stamp_ns == 0:
             self._refuse("the deadman's message has no stamp: it is not used")
             return

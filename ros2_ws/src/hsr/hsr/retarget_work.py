@@ -54,12 +54,16 @@ class Teleoperation:
         self._recorder = Recorder(settings.record.folder, self.session, topics, clock)
         outputs.begin()
         self._worker = Worker(self.people.take, lambda error: self._errors.add(error, "frame dropped"), name="people")
-        self._input = RetargetInput(node, settings, self._worker, self.joints, self.deadman, self._recorder)
+        self._input = RetargetInput(node, settings, self._worker, self.joints, self.deadman, self._recorder, counters)
         self._loop = TickLoop(self.session, clock, self._publish, notices)
 
     def apply(self, settings: RetargetSettings) -> None:
         """Take settings that changed while running."""
         self.people.auto = settings.operator == "primary"
+
+    def watch(self) -> None:
+        """Look after what sends no event."""
+        self._input.watch()
 
     def begin_anew(self, reason: str) -> None:
         """Hold, and forget everybody: the clock was set."""
@@ -90,8 +94,11 @@ class Teleoperation:
         )
         if recent := str(self._errors.recent):
             people.error(recent)
+        governor = retarget_diagnostics.governor_status(session, self._loop, all_counts(session, self._counters))
+        if rivals := self._outputs.rivals():
+            governor.error(rivals)
         return [
-            retarget_diagnostics.governor_status(session, self._loop, all_counts(session, self._counters)),
+            governor,
             people,
             retarget_diagnostics.robot_status(self.joints, robot, topics.robot, publishers[topics.robot]),
             retarget_diagnostics.deadman_status(self.deadman, topics.deadman, self._settings.deadman.button),
