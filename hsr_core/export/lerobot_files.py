@@ -259,7 +259,8 @@ class VideoFiles:
 
     def begin(self) -> None:
         """Begin an episode; a file that is full is finished first."""
-        if self._container is not None and self._path.stat().st_size > VIDEO_MB << 20:
+        # The file comes with the encoder's first packet, which may be later than the first episode's end.
+        if self._container is not None and self._path.exists() and self._path.stat().st_size > VIDEO_MB << 20:
             self.close()
             self._file, self._frames = self._file + 1, 0
         self._begin, self._sampled = self._frames, []

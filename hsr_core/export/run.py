@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..errors import ConfigError, MissingFile
+from ..errors import BadFile, ConfigError, MissingFile
 from ..near_names import did_you_mean
 from .base import Exporter, ExportOptions, Job, folder_whole
 from .engagement import read_engagement, recordings_of
@@ -87,6 +87,8 @@ def export(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".part", dir=path.parent) as name:
         folder = Path(name)
         recorded = read_input(source, folder, input_options)
+        if engagement is not None and person.isdigit() and int(person) not in recorded.people():
+            raise BadFile(f"{source}: person {person}, whom the robot followed, is in none of its people")
         tracks = recorded.chosen(person)
         job = Job(recorded, tracks, path, options, folder, source, input_options, engagement=engagement)
         job = replace(job, **_robot(job, robot))
@@ -110,18 +112,26 @@ def _export_all(
     input_options: InputOptions,
     robot: RobotOptions,
 ) -> dict[str, Any]:
-    """Export engagements as episodes of one data set, at the rate of the first."""
+    """Export engagements as episodes of one data set, at the rate of the first; those of no use are skipped."""
     if fmt != "lerobot":
         names = ", ".join(path.name for path in recordings[:5])
         raise ConfigError(f"{len(recordings)} engagements: {fmt} takes one of them ({names}, ...), lerobot takes all")
     every: list[dict[str, Any]] = []
+    skipped: dict[str, str] = {}
 
     def add_to(folder: Path) -> None:
         for path in recordings:
             fps = options.fps or (every[0]["fps"] if every else None)
             one = replace(options, append=True, fps=fps)
-            every.append(export(str(path), fmt, folder, person=person, options=one, input_options=input_options,
-                                robot=robot))  # fmt: skip
+            try:
+                told = export(str(path), fmt, folder, person=person, options=one, input_options=input_options,
+                              robot=robot)  # fmt: skip
+            except BadFile as error:
+                skipped[path.name] = str(error)
+            else:
+                every.append(told | {"name": path.name})
+        if not every:
+            raise BadFile(f"none of {len(recordings)} engagements can be exported: {'; '.join(skipped.values())}")
 
     if options.append and out.exists():
         add_to(out)
@@ -129,9 +139,9 @@ def _export_all(
         with folder_whole(out) as folder:
             add_to(folder)
     counts = {name: sum(one[name] for one in every) for name in every[0] if isinstance(every[0][name], int)}
-    damage = [f"{path.name}: {one['damage']}" for path, one in zip(recordings, every, strict=True) if "damage" in one]
+    damage = [f"{one['name']}: {one['damage']}" for one in every if "damage" in one]
     told = {"format": fmt, "out": str(out), "files": [out.name]} | counts | {"fps": every[0]["fps"]}
-    return told | ({"damage": "; ".join(damage)} if damage else {})
+    return told | ({"damage": "; ".join(damage)} if damage else {}) | ({"skipped": skipped} if skipped else {})
 
 
 def _body(options: ExportOptions) -> dict[str, str]:

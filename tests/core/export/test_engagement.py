@@ -229,6 +229,22 @@ def test_a_folder_of_engagements_is_a_data_set_of_as_many_episodes(engagements, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["set"]
 
 
+def test_an_engagement_that_is_of_no_use_is_skipped_and_told(people, tmp_path):
+    folder = tmp_path / "teleop"
+    folder.mkdir()
+    Writer(folder / "20200101T000000.000Z_operator-1.mcap", people[1], without_ticks=range(0, 80))
+    Writer(folder / "20200101T000100.000Z_operator-9.mcap", people[1], operator=9)
+    with pytest.raises(
+        BadFile, match=r"none of 2 engagements .* nothing was sent .* person 9, whom the robot followed"
+    ):
+        export(str(folder), "lerobot", tmp_path / "set")
+    assert [path.name for path in tmp_path.iterdir()] == ["teleop"]
+    Writer(folder / "20200101T000200.000Z_operator-1.mcap", people[1])
+    told = export(str(folder), "lerobot", tmp_path / "set")
+    assert told["episodes"] == 1
+    assert sorted(name.partition("Z_")[2] for name in told["skipped"]) == ["operator-1.mcap", "operator-9.mcap"]
+
+
 def test_robot_formats_hold_what_was_sent_without_being_told_a_robot(engagements, tmp_path):
     export(str(engagements[0]), "csv", tmp_path / "a.csv")
     with (tmp_path / "a.csv").open() as file:
