@@ -121,6 +121,8 @@ def imitate(source: str, robot: str, out: Path | str, options: ImitateOptions | 
         with clock("regress"):
             recorded = read_input(source, work, options.input)
         tracks = recorded.chosen(options.person)
+        if len(recorded.stamps) < 2:
+            raise BadFile(f"{recorded.facts.source} has one frame: no motion")
         fps = max(1, round(options.fps or nominal_rate(recorded.stamps)))
         maker = _Maker(recorded, loaded, source, root, work, fps, options, clock)
         episodes, left_out = maker.episodes(tracks)

@@ -231,6 +231,7 @@ def test_a_short_gap_stays_missing_in_its_episode(script, walk, tmp_path):
         ("walk", ["--mode", "legs"], "whole_body"),
         ("walk", ["--person", "7"], "1 (45 frames)"),
         ("walk", ["--least", "20"], "1.47 s at most"),
+        ("walk", ["--max-frames", "1"], "one frame: no motion"),
         ("walk", ["--gap", "0"], "--gap must lie"),
         ("walk", ["--fps", "0"], "--fps must lie"),
         ("walk", ["--out", "none/a"], "no folder"),
