@@ -18,6 +18,8 @@ from .robot_motion import RobotMotion, read_joint_states
 
 STATES = ("", "disarmed", "ready", "engaging", "tracking", "hold", "stopped")
 """Names of the numbers in hsr_msgs/RetargetStatus."""
+NOBODY = 0
+"""Track id of the operator in a status where nobody is locked: who was lost on the way, in HOLD."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +128,3 @@ def _statuses(path: Path, topic: str, header: dict[str, Any]) -> tuple[_Rows, di
     if not rows.stamps:
         raise BadFile(f"{path}: nothing was sent to the robot")
     return rows, dict(left_out)
-
-
-NOBODY = 0
-"""Track id of the operator in a status where nobody is locked: who was lost on the way, in HOLD."""
