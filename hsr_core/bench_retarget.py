@@ -16,6 +16,7 @@ from .bench_clock import Stopwatch
 from .bench_hands import measure_hand
 from .config import with_values
 from .errors import ConfigError
+from .export.motion import LEVEL_CAMERA
 from .retarget.command import Target
 from .retarget.frames import R_REST
 from .retarget.governor import Governor
@@ -31,10 +32,6 @@ WARM_UP_FRAMES = 45
 """Frames that are not counted: lengths are learnt, caches fill, the robot leaves its neutral posture."""
 SETTLE_FRAMES = 3
 """Of a stance: a foot takes so long to come down on its place."""
-
-LEVEL_CAMERA = np.array([[0.0, 0, 1, 0], [-1, 0, 0, 0], [0, -1, 0, 0], [0, 0, 0, 1]])
-"""T_world_cam of a camera that looks along x of a world with z up: for recordings whose mount nobody noted."""
-
 
 _TRUNK = {"pelvis": (0, 0, 0.96), "chest": (0, 0, 1.27), "neck": (0, 0, 1.44), "head": (0, 0, 1.54)}
 _LIMBS = {"hip": (0.09, 0.92), "shoulder": (0.19, 1.38)}
