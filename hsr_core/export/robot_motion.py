@@ -118,26 +118,34 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
 
     Raises:
         SourceError: No such topic.
-        BadFile: It has no positions.
+        BadFile: It has no positions, or all have one stamp.
     """
     from ..sources.bag_reader import BagReader
 
     stamps: list[int] = []
     rows: list[dict[str, float]] = []
     names: dict[str, None] = {}
+    left_out = 0
     with BagReader(bag) as reader:
         if topic not in reader.topics or not reader.topics[topic].kind.endswith("JointState"):
             raise SourceError(f"{bag} has no JointState topic {topic}; it has: {reader.describe_topics()}")
         for _, _, data in reader.messages([topic]):
             msg = reader.decode(topic, data)
             stamp = stamp_to_ns(msg.header.stamp)
-            if (stamps and stamp <= stamps[-1]) or len(msg.position) != len(msg.name):
+            if len(msg.position) != len(msg.name):
+                continue
+            if stamps and stamp <= stamps[-1]:
+                left_out += 1
                 continue
             stamps.append(stamp)
             rows.append(dict(zip(msg.name, msg.position, strict=True)))
             names |= dict.fromkeys(msg.name)
     if not rows:
         raise BadFile(f"{bag}: {topic} has no positions")
+    if len(rows) == 1 and left_out:
+        raise BadFile(
+            f"{bag}: {left_out + 1} messages of {topic} have one stamp, {stamps[0]} ns: their driver sets none"
+        )
     position = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
     return RobotMotion(
         "robot", f"{topic} of {Path(bag).name}", tuple(names), np.array(stamps, np.int64), position, None,

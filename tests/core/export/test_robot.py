@@ -167,5 +167,9 @@ def test_joint_states_of_a_recording_are_the_measured_robot(tmp_path):
     motion = read_joint_states(str(bag), "/joint_states")
     assert motion.joint_names == ("a", "b")
     np.testing.assert_array_equal(motion.position, [[i, -i] for i in (0, 1, 2, 3, 5)])
+    unstamped = [("/joint_states", BEGIN_NS + i, kind(bags.header(0), ["a"], np.zeros(1), np.zeros(0), np.zeros(0)))
+                 for i in range(3)]  # fmt: skip
+    with pytest.raises(BadFile, match="3 messages of /joint_states have one stamp"):
+        read_joint_states(str(bags.write_bag(tmp_path / "unstamped", unstamped)), "/joint_states")
     with pytest.raises(SourceError, match="/joint_states"):
         read_joint_states(str(bag), "/joints")
