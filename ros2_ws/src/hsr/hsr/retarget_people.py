@@ -76,11 +76,14 @@ class People:
         self.rate.tick()
         self._heard_s = time.monotonic()
         try:
-            self._problem = self._take(deserialize_message(data, HumanArray))
-        except (BadFrame, ValueError) as error:
-            self._refuse("bad_people", str(error))
+            msg = deserialize_message(data, HumanArray)
         except Exception as error:  # rclpy has no error of its own for bytes that are no such message
-            self._refuse("bad_people", f"a message that cannot be read: {error}")
+            self._refuse(f"a message that cannot be read: {error}")
+            return
+        try:
+            self._problem = self._take(msg)
+        except (BadFrame, ValueError) as error:
+            self._refuse(str(error))
 
     def seen(self) -> tuple[Seen, ...]:
         """Return who can be selected now."""
@@ -141,8 +144,8 @@ class People:
         self._session.select(person.track_id)
         self._locked = person.track_id, person.id
 
-    def _refuse(self, counter: str, problem: str) -> None:
-        self._counters.add(counter)
+    def _refuse(self, problem: str) -> None:
+        self._counters.add("bad_people")
         self._problem = problem
 
 
