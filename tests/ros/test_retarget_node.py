@@ -449,7 +449,7 @@ def test_each_engagement_is_recorded(teleop) -> None:
 
 
 def test_when_the_perception_process_dies_the_robot_brakes_within_the_limit_of_age(rig) -> None:
-    """Spec: end the perception process, the command stream brakes within 200 ms and 2 ticks; by the stamps."""
+    """The command stream brakes within 200 ms and 2 ticks of the last exposure; by the stamps of messages."""
     patient = ("robot:=g1", "feedback.timeout_s:=1.0", "deadman.timeout_s:=0.5")
     teleop = Teleop(rig, *patient, plays_people=False)
     try:
