@@ -98,10 +98,11 @@ def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     found = {"health": endpoints(rig, "health")}
     rig.stop(health)
     Perception(rig)
+    rig.start("camera_mount", "hsr.mount_node")
     rig.start("source", "hsr.source_node", "--ros-args", "-p", "source:=synthetic", "-p", "hfov_deg:=60.0")
     bag = tmp_path_factory.mktemp("bag") / "run"
     rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={bag}", *camera)
-    view = rig.start("view", "hsr.view_node", "--ros-args", "-p", "port:=0", *camera)
+    view = rig.start("view", "hsr.view_node", "--ros-args", "-p", "port:=0", "-p", "robot:=g1", *camera)
     visitor = Visitor(rig.wait(lambda: re.search(r"^view: (http\S+)$", view.tail(100), re.M), "the page")[1])
     Refiner(rig)
     Teleop(rig, "robot:=g1", "publish.trajectory:=true")
@@ -112,7 +113,8 @@ def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     waits_for("refiner", "subscribe", "/human/people")
     waits_for("view", "subscribe", "/human/overlay/compressed")
     waits_for("retarget", "subscribe", "/joint_states")
-    nodes = ("perception", "source", "recorder", "view", "refiner", "retarget")
+    waits_for("camera_mount", "publish", "/tf_static")
+    nodes = ("perception", "source", "recorder", "view", "refiner", "retarget", "camera_mount")
     found |= {node: endpoints(rig, node) for node in nodes}
     visitor.leave()
     return found
