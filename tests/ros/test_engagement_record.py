@@ -292,6 +292,17 @@ def test_a_disk_that_does_not_answer_costs_messages_and_nobody_waits(tmp_path, m
         assert sum(topic.count for topic in reader.topics.values()) == len(sent) - status["dropped"]
 
 
+def test_the_thread_that_writes_is_not_nice(tmp_path):
+    """The control loop waits for the interpreter's lock, and would wait while a nice thread that has it may not run."""
+    before = set(threading.enumerate())
+    recorder = EngagementRecorder(tmp_path, HEADER)
+    (thread,) = set(threading.enumerate()) - before
+    recorder.begin(BEGIN_NS)
+    wait(lambda: recorder.status()["file"], "a file")
+    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == os.getpriority(os.PRIO_PROCESS, 0)
+    recorder.close()
+
+
 def test_a_type_that_is_not_known_costs_its_topic_alone(tmp_path):
     recorder = EngagementRecorder(tmp_path, HEADER)
     recorder.begin(BEGIN_NS)

@@ -11,8 +11,6 @@ from typing import Any
 
 from hsr_core.errors import HsrError
 
-NICE = 19
-
 
 class DiskThread:
     """Runs jobs in order, and `flush` at least every `flush_s` seconds.
@@ -23,6 +21,8 @@ class DiskThread:
         flush_s: Longest time that something written is only in memory.
         queue_bytes: Jobs that wait for a slow disk; beyond that they are dropped and counted.
         on_error: Called when an exception of a job, of `flush` or of `close` has ended everything.
+        nice: Of the thread. Not beside a thread that must be in time: the interpreter's lock is held by one thread at a
+            time, and who waits for a nice one waits for everything else that the machine does.
 
     Attributes:
         dropped: Jobs by name for which there was no room, or no thread any more.
@@ -36,9 +36,10 @@ class DiskThread:
         flush_s: float,
         queue_bytes: int,
         on_error: Callable[[], None] = lambda: None,
+        nice: int = 0,
     ) -> None:
         self._flush, self._close, self._flush_s, self._room = flush, close, flush_s, queue_bytes
-        self._size = queue_bytes
+        self._size, self._nice = queue_bytes, nice
         self.dropped: Counter[str] = Counter()
         self.error = ""
         self._on_error = on_error
@@ -80,7 +81,7 @@ class DiskThread:
             self.error = f"the disk did not take the rest within {patience_s:g} s"
 
     def _run(self) -> None:
-        os.nice(NICE)  # of this thread: receiving must go on, or the middleware's short histories run over
+        os.nice(self._nice)  # of this thread
         try:
             self._run_all()
             self._close()

@@ -18,9 +18,11 @@ from hsr_core.image_messages import image_to_frame
 from hsr_core.sources.bag_writer import Recording
 
 from .cdr import CdrReader
-from .disk_thread import NICE, DiskThread
+from .disk_thread import DiskThread
 from .images import image_to_compressed_msg
 
+NICE = 19
+"""Of the threads that write and make JPEGs: receiving must go on, or the middleware's short histories run over."""
 _IMAGES_AHEAD = 4
 """Raw images that wait to be made into JPEGs; at 1280 x 720 they take 11 MB."""
 _TO_BGR = {("rgb", 3): cv2.COLOR_RGB2BGR, ("rgb", 4): cv2.COLOR_RGBA2BGR, ("bgr", 4): cv2.COLOR_BGRA2BGR}
@@ -36,7 +38,7 @@ class Disk(DiskThread):
 
     def __init__(self, recording: Recording, flush_s: float, queue_bytes: int, on_error: Callable[[], None]) -> None:
         self._recording = recording
-        super().__init__(lambda: recording.flush(), lambda: recording.close(), flush_s, queue_bytes, on_error)
+        super().__init__(lambda: recording.flush(), lambda: recording.close(), flush_s, queue_bytes, on_error, NICE)
 
     def put(self, topic: str, kind: str, time_ns: int, data: bytes, qos: list[Any]) -> None:
         """Take a message; returns at once, from any thread."""
