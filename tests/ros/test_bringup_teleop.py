@@ -16,7 +16,6 @@ def test_the_robot_comes_to_follow_and_the_summary_has_its_figures(bring_up):
     """The true nodes; the regressor that needs no network waves. It takes as long as it takes: it is stopped then."""
     process = bring_up(
         "--teleop", "talos", "--source", "clip", "--set", "regressor:=fake", "--set", "mesh.enabled:=false",
-        "--retarget-set", "engage.speed_rad_s:=0.5", "--retarget-set", "engage.near_rad:=0.5",  # the arm waves fast
         perception="hsr.perception_node",
     )  # fmt: skip
     seen = []

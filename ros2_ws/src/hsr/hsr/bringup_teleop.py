@@ -30,6 +30,9 @@ SHORTEST_STEP_S, LONGEST_STEP_S = 1e-3, 0.1
 motion."""
 TOLERANCE = 1e-6, 1.001
 """What rounding may add: to a position [rad], and as a factor on a speed."""
+FOR_SIM = ("freshness.hold_s:=0.33", "freshness.stop_s:=1.5", "engage.speed_rad_s:=0.5", "engage.near_rad:=0.5")
+"""What a simulated robot may: the most that is allowed, so that a demo on a busy computer does not hold all the time,
+and catches up with a walker's arms."""
 TOPICS = (
     ("/human/retarget/joint_command", "joint angles for the robot, 100 times a second"),
     ("/human/retarget/status", "state, flags, age, errors of each tick"),
@@ -86,7 +89,7 @@ class Teleop:
 
     def retarget_arguments(self) -> list[str]:
         words = self._robot_arguments()
-        for pair in self._options.retarget_set:
+        for pair in (*(FOR_SIM if self._options.sim else ()), *self._options.retarget_set):
             words += ["-p", pair]
         return words
 
