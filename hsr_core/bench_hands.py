@@ -102,6 +102,11 @@ def moving_hand(t_s: float, side: str) -> Array:
     return (1 - u) * every[(int(n) - 1) % len(every)][1] + u * every[int(n) % len(every)][1]
 
 
+def _frame(hand: VectorHand, stamp_ns: int, points: Array, side: str, q: Array) -> float | None:
+    hand.see(stamp_ns, points, side)
+    return hand.move(q, 1 / RATE_HZ)
+
+
 def measure_hand(robot: Robot, side: str, frames: int, settings: TeleopSettings) -> dict[str, Any]:
     """Follow the made-up hand with one hand of a robot.
 
@@ -115,7 +120,7 @@ def measure_hand(robot: Robot, side: str, frames: int, settings: TeleopSettings)
     for n in tqdm(range(frames), unit="frame", disable=None):
         t_s, last = n / RATE_HZ, q[model.idx_own]
         points = moving_hand(t_s, side)
-        _, error_m = watch.time(hand.move, round((n + 1) * 1e9 / RATE_HZ), points, side, q, 1 / RATE_HZ)
+        error_m = watch.time(_frame, hand, round((n + 1) * 1e9 / RATE_HZ), points, side, q)
         if n < WARM_UP_FRAMES:
             watch.drop()
         x = q[model.idx_own]

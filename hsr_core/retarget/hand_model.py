@@ -211,8 +211,8 @@ def _limits(
     lower, upper, velocity = (np.array(column) for column in zip(*(limits[name] for name in own), strict=True))
     for name, one in driven.items():
         i, joint = own.index(one.follows), model.joints[model.getJointId(name)]
-        ends = [(float(limit[joint.idx_q]) - one.offset) / one.multiplier
-                for limit in (model.lowerPositionLimit, model.upperPositionLimit)]  # fmt: skip
+        urdf = (float(limit[joint.idx_q]) for limit in (model.lowerPositionLimit, model.upperPositionLimit))
+        ends = [(end - one.offset) / one.multiplier for end in (limits[name][:2] if name in limits else urdf)]
         lower[i], upper[i] = max(lower[i], min(ends)), min(upper[i], max(ends))
         own_speed = float(model.velocityLimit[joint.idx_v])
         speeds = [limits[name][2]] if name in limits else [own_speed] if 0 < own_speed < PLACEHOLDER_RAD_S else []

@@ -14,7 +14,7 @@ from ..types import Array
 from .command import Flag
 from .hand_model import HandModel
 from .hand_solver import HandSolver
-from .hand_targets import H, HandTargets
+from .hand_targets import H, HandGoals, HandTargets
 from .human import Human
 from .mapping import Finger
 from .robot import Robot
@@ -44,38 +44,46 @@ class Hands:
             side: [(rows[name], finger) for name, finger in joints.items() if name in rows]
             for side, joints in robot.mapping.hands.items()
         }
+        self._closed: dict[str, dict[str, float] | None] = dict.fromkeys(self._by_closure)
 
     def forget(self) -> None:
         """Another person follows."""
         for hand in self.by_vectors.values():
             hand.targets.reset()
 
-    def move(
-        self, person: Human, q: Array, dt_s: float, speed_rad_s: float = np.inf
-    ) -> tuple[Flag, Mapping[str, float]]:
-        """Move the fingers in a configuration of the whole robot, in place.
+    def see(self, person: Human) -> Flag:
+        """Take one frame, and return HOLDOVER or JOINT_MISSING; a hand that is None or not finite was not seen."""
+        flags = Flag.NONE
+        for side, hand in self.by_vectors.items():
+            source, points = self._source(person, side)
+            flags |= hand.see(person.stamp_ns, points, source)
+        for side in self._by_closure:
+            _, points = self._source(person, side)
+            seen = points is not None and np.isfinite(points).all()
+            self._closed[side] = closures(points) if seen else None
+        return flags
+
+    def move(self, q: Array, dt_s: float, speed_rad_s: float = np.inf) -> Mapping[str, float]:
+        """Move the fingers in a configuration of the whole robot, in place, towards what was seen last.
 
         Args:
-            person: One frame; a hand that is None or not finite was not seen.
             q: The last posture, (nq,) [rad].
             dt_s: Time since the last frame [s].
             speed_rad_s: A further limit on the speed of joints that follow by vectors.
 
         Returns:
-            HOLDOVER or JOINT_MISSING, and by hand the largest error of a vector [m].
+            By hand the largest error of a vector [m].
         """
-        flags, errors = Flag.NONE, {}
+        errors = {}
         for side, hand in self.by_vectors.items():
-            source, points = self._source(person, side)
-            more, error_m = hand.move(person.stamp_ns, points, source, q, dt_s, speed_rad_s)
-            flags |= more
+            error_m = hand.move(q, dt_s, speed_rad_s)
             if error_m is not None:
                 errors[f"{side}_hand"] = error_m
         for side, joints in self._by_closure.items():
-            _, points = self._source(person, side)
-            if points is not None and np.isfinite(points).all():
-                self._close(closures(points), joints, q, dt_s)
-        return flags, errors
+            closed = self._closed[side]
+            if closed is not None:
+                self._close(closed, joints, q, dt_s)
+        return errors
 
     def _source(self, person: Human, side: str) -> tuple[str, Array | None]:
         """Return which hand of the person moves the robot's of that side, and its points."""
@@ -109,27 +117,34 @@ class VectorHand:
         )
         self.solver = HandSolver(model, settings.fingers)
 
-    def move(
-        self, stamp_ns: int, points: Array | None, source: str, q: Array, dt_s: float, speed_rad_s: float = np.inf
-    ) -> tuple[Flag, float | None]:
-        """Move the hand's joints in `q`, in place; see `Hands.move`.
+        self._goals: HandGoals | None = None
+
+    def see(self, stamp_ns: int, points: Array | None, source: str) -> Flag:
+        """Take one frame; see `Hands.see`.
 
         Args:
             stamp_ns: Of the frame.
             points: (21, 3) [m] of a person's hand.
             source: left or right: which hand of the person that is; the other one than the robot's is mirrored.
+        """
+        self._goals, flags = self.targets.make(stamp_ns, points, source, source != self.model.side)
+        return flags
+
+    def move(self, q: Array, dt_s: float, speed_rad_s: float = np.inf) -> float | None:
+        """Move the hand's joints in `q`, in place; see `Hands.move`.
+
+        Args:
             q: Configuration of the whole robot.
             dt_s, speed_rad_s: As for `HandSolver.solve`.
         """
         model, error_m = self.model, None
-        goals, flags = self.targets.make(stamp_ns, points, source, source != model.side)
         x = q[model.idx_own]
-        if goals is None:
+        if self._goals is None:
             x = self.solver.rest(x, dt_s, speed_rad_s)
         else:
-            x, error_m = self.solver.solve(x, goals, dt_s, speed_rad_s)
+            x, error_m = self.solver.solve(x, self._goals, dt_s, speed_rad_s)
         q[model.idx_q] = model.C @ x + model.d
-        return flags, error_m
+        return error_m
 
 
 def closures(hand: Array) -> dict[str, float]:

@@ -40,6 +40,7 @@ class Retargeter:
             Solver(robot, settings.solver, settings.collision, settings.limits) for _ in range(2)
         )
         self.hands = Hands(robot, settings)
+        self._fingers = robot.idx_q[~robot.solved]
         self.first_dt_s = 1 / settings.freshness.source_hz
         self._last_ns: int | None = None
         self._placed = False
@@ -88,9 +89,15 @@ class Retargeter:
         if self.robot.floating and not self._placed and "pelvis" in targets.points:
             self._place_base(targets)
         dt_s = self.first_dt_s if last is None else (person.stamp_ns - last) * 1e-9
-        flags, errors_m = self.hands.move(person, self.solver.q, self.solver.clipped(dt_s), speed_rad_s)
+        flags = self.hands.see(person)
+        before = self.solver.q[self._fingers]
+        errors_m = self.hands.move(self.solver.q, self.solver.clipped(dt_s), speed_rad_s)
         solution = self.solver.solve(targets, dt_s, speed_rad_s)
-        goal = self._goal(person, targets, dt_s, solution) if np.isfinite(speed_rad_s) else None
+        goal = None
+        if np.isfinite(speed_rad_s):
+            most = speed_rad_s * self.solver.clipped(dt_s) * (1 - 1e-6)
+            held = np.abs(solution.q[self._fingers] - before).max(initial=0) >= most
+            goal = self._goal(targets, dt_s, solution, held or Flag.LIMITED_VELOCITY in solution.flags)
         T = None
         if self.robot.floating:
             import pinocchio as pin
@@ -101,12 +108,12 @@ class Retargeter:
             solution.task_error_m | errors_m, solution.task_error_rad, self.hand_mode, goal,
         ), solution  # fmt: skip
 
-    def _goal(self, person: Human, targets: Targets, dt_s: float, slow: Solution) -> Array:
+    def _goal(self, targets: Targets, dt_s: float, slow: Solution, held: bool) -> Array:
         """Return where the joints would be without the slow start's limit; what it does not hold up is there."""
-        if not slow.flags & Flag.LIMITED_VELOCITY and not self.hands.by_vectors:
+        if not held:
             self._ahead.reset(slow.q)
             return slow.position
-        self.hands.move(person, self._ahead.q, self._ahead.clipped(dt_s))
+        self.hands.move(self._ahead.q, self._ahead.clipped(dt_s))
         return self._ahead.solve(targets, dt_s).position
 
     def _place_base(self, targets: Targets) -> None:

@@ -47,7 +47,8 @@ class Follower:
         for _ in range(frames):
             self.stamp_ns += dt_ns
             last = self.x
-            answer = self.hand.move(self.stamp_ns, points, source or self.side, self.q, dt_ns * 1e-9)
+            flags = self.hand.see(self.stamp_ns, points, source or self.side)
+            answer = flags, self.hand.move(self.q, dt_ns * 1e-9)
             speed = np.abs(self.x - last) / (dt_ns * 1e-9)
             self.fastest = max(self.fastest, float((speed / self.model.velocity).max()))
         return answer

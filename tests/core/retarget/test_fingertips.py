@@ -374,6 +374,24 @@ def test_a_hand_alone_needs_no_body_and_obeys_the_governor() -> None:
     assert {"right_hand"} >= set(commands[-1].task_error_m)
 
 
+def test_a_slow_start_counts_each_frame_once_and_tells_where_it_goes() -> None:
+    """The size of the hand is the median of 30 frames; the goal is what is reached without the limit, and then met."""
+    robot, fist = loaded("allegro", "upper_body"), dict(poses("right"))["fist"]
+    slow, fast = Retargeter(robot), Retargeter(robot)
+    start = slow.solver.q[robot.idx_q]
+    for n in range(30):
+        human = from_points((n + 1) * STEP_NS, 1, [], np.empty((0, 3)), right_hand=(1 if n < 14 else 1.1) * fist)
+        hurried, (held, _) = fast.retarget(human)[0].position, slow.retarget(human, 0.1)
+        np.testing.assert_allclose(held.goal, hurried, atol=1e-9)
+        assert np.abs(held.position - start).max() <= 0.1 * (n + 1) / 30 + EPS
+    assert np.abs(held.goal - held.position).max() > 0.5
+    palm_m = np.linalg.norm(fist[HAND_POINTS.index("middle0")] - fist[0])
+    assert slow.hands.by_vectors["right"].targets.sizes_m[0] == pytest.approx(1.1 * palm_m)
+    for n in range(30, 800):
+        held, _ = slow.retarget(replace(human, stamp_ns=(n + 1) * STEP_NS), 0.1)
+    np.testing.assert_array_equal(held.goal, held.position)
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 def test_arms_and_fingertips_move_together_on_a_humanoid(mirror) -> None:
     robot = loaded("g1_hands", "upper_body")

@@ -106,12 +106,15 @@ def test_a_coupling_of_the_mapping_joins_two_joints() -> None:
     assert at["joint_3.0"] == pytest.approx(0.9 * at["joint_2.0"] + 0.05)
 
 
-def test_a_driver_is_slow_enough_for_what_it_drives() -> None:
-    """Twice the angle is twice the speed: 3 rad/s at the driven joint are 1.5 at its driver."""
+def test_a_driver_keeps_the_limits_of_what_it_drives() -> None:
+    """Twice the angle is twice the speed: 3 rad/s at the driven joint are 1.5 at its driver; positions with margin."""
     changed = tree()
     right(changed)["coupling"] = {"joint_3.0": by("joint_2.0", multiplier=2)}
-    hand = load_robot(parse(changed, PATH)).hands["right"]
+    robot = load_robot(parse(changed, PATH))
+    hand, row = robot.hands["right"], robot.joint_names.index("joint_3.0")
     i = hand.names.index("joint_2.0")
+    assert 2 * hand.upper[i] <= robot.upper[row] + 1e-9
+    assert 2 * hand.lower[i] >= robot.lower[row] - 1e-9
     assert hand.velocity[i] == pytest.approx(1.5)
     assert np.delete(hand.velocity, i) == pytest.approx(3.0)
 
