@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress
+from ..endings import ends_in_order
 from ..export.inputs import InputOptions
 from ..export.motion import GAP_S
 from ..settings_options import add_settings_options, parse_values, settings_of
@@ -63,6 +64,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         video=not args.no_video, overwrite=args.overwrite, input=read,
         teleop=teleop_settings(parse_values(args.teleop, "--teleop")),
     )  # fmt: skip
-    with progress.bar():
+    with ends_in_order(), progress.bar():
         report = imitate(args.input, args.robot, args.out, options)
     return report | {"failed": report["limits_violated"] > 0, "text": as_text(report)}

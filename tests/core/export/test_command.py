@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 
 import numpy as np
 import pytest
@@ -131,3 +132,23 @@ def test_what_is_stopped_half_way_leaves_what_was_there(fmt, recording, tmp_path
 def test_formats_are_loaded_when_they_are_chosen():
     assert registry.BUILT_IN["exporter"]["bvh"].startswith(bvh.__name__)
     assert lerobot_files.VERSION == "v3.0"
+
+
+def test_who_is_told_to_end_leaves_nothing_behind(recording, tmp_path, monkeypatch):
+    """SIGTERM in the middle of writing, as `kill`, a supervisor or `docker stop` send it."""
+    had = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    def write(self, job):
+        (job.folder / "half").touch()
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL  # would end the tests
+        signal.raise_signal(signal.SIGTERM)
+
+    monkeypatch.setattr(bvh.BvhExporter, "write", write)
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(["export", str(recording), "--format", "bvh", "--out", str(tmp_path / "walk.bvh")])
+        assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGTERM, had)
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert os.listdir(tmp_path) == ["people.npz"]
