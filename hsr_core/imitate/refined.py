@@ -190,7 +190,8 @@ def corrections_of(clips: Sequence[tuple[Sequence[RefineFrame], RefinedClip]]) -
 def corrected_track(track: Track, corrections: Corrections, folder: Path) -> Track:
     """Return a track with the corrections in its parameters."""
     present = np.flatnonzero(track.row_of >= 0)
-    rows = np.memmap(folder / f"refined_{track.first}.bin", track.recorded.rows.dtype, "w+", shape=len(present))
+    path = folder / f"refined_{track.track_id}_{track.first}.bin"
+    rows = np.memmap(path, track.recorded.rows.dtype, "w+", shape=len(present))
     rows[:] = track.recorded.rows[track.row_of[present]]
     turns, shifts = corrections.at(track.stamps[present])
     turn = rotvec_to_rotmat(turns)

@@ -68,6 +68,15 @@ def test_a_turn_of_the_root_turns_the_whole_person_about_the_pelvis(track, tmp_p
         assert np.isnan(after[5]).all()
 
 
+def test_two_people_who_begin_in_one_frame_keep_their_own(track, tmp_path):
+    """Each has rows on the disk: those of the second must not be written over those of the first."""
+    none = np.zeros((1, 22, 3))
+    first = corrected_track(track, corrections(none, [[0, 0, 1.0]]), tmp_path)
+    kept = first.read("transl", slice(0, 5)).copy()
+    corrected_track(replace(track, track_id=7), corrections(none, [[0, 0, 2.0]]), tmp_path)
+    np.testing.assert_array_equal(first.read("transl", slice(0, 5)), kept)
+
+
 def test_a_turn_of_an_elbow_moves_the_arm_below_it_alone(track, tmp_path):
     turns = np.zeros((1, 22, 3))
     turns[0, J["left_elbow"]] = (0, 0.5, 0)
