@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ..geometry.camera import project, undistort_points
@@ -48,15 +47,15 @@ def windows(joints: Array, camera: Camera, panel_hw: tuple[int, int], fps: float
     aspect = panel_hw[1] / panel_hw[0]
     size = high - low
     height = np.maximum(size[:, 1], size[:, 0] / aspect)
-    track = _steady(np.column_stack([(low + high) / 2, height]), known, fps)
+    track = steady(np.column_stack([(low + high) / 2, height]), fps)
     return [_window(row, camera, panel_hw) for row in track]
 
 
-def _steady(values: Array, known: NDArray[np.bool_], fps: float) -> Array:
-    """Fill in what is missing and smooth; the picture's middle where nothing is known."""
+def steady(values: Array, fps: float) -> Array:
+    """Return rows (T, n) that move slowly; between rows that are not finite it goes on. All NaN where none is."""
+    index, known = np.arange(len(values)), np.isfinite(values).all(axis=1)
     if not known.any():
         return np.full_like(values, np.nan)
-    index = np.arange(len(values))
     full = np.column_stack([np.interp(index, index[known], column[known]) for column in values.T])
     return gaussian_filter1d(full, STEADY_S * fps, axis=0, mode="nearest")
 

@@ -9,7 +9,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 from .. import progress
 from ..body.ehm import EhmBody
@@ -29,7 +28,7 @@ from ..viz.colors import person_rgb
 from ..viz.overlay import draw_mesh, draw_skeleton, put_text
 from ..viz.video import VideoWriter
 from .follow import Followed
-from .framing import STEADY_S, Window, windows
+from .framing import Window, steady, windows
 from .person import PersonBody, joints_in_camera, poses_in_camera
 from .pieces import Piece
 from .scene import RobotScene, View
@@ -142,11 +141,11 @@ class _Right:
     def __init__(self, shown: Shown, pelvis: Array) -> None:
         self._shown = shown
         motion, count = shown.motion, len(shown.motion.track)
-        self._distance = _steady(np.linalg.norm(pelvis, axis=1)[:, None], shown.fps)[:, 0]
+        self._distance = np.nan_to_num(steady(np.linalg.norm(pelvis, axis=1)[:, None], shown.fps)[:, 0], nan=1.0)
         self._T_world_model = np.eye(4) if shown.robot.floating else _standing(motion, shown.scene.sole_m)
         made = shown.followed.motion
         place = made.base[:, :2] if made.base is not None else np.zeros((count, 2))
-        self._place = _steady(place, shown.fps)
+        self._place = np.nan_to_num(steady(place, shown.fps))
         person_m = float(np.abs(np.ptp(_upright(motion.offsets), axis=0)[1])) + _HEAD_M
         self._size = float(np.clip(person_m / shown.scene.height_m, 0.3, 3.0))
         known = np.flatnonzero(made.valid)
@@ -188,14 +187,6 @@ class _Right:
         from_world[:3, :3] = R.T
         from_world[:3, 3] = R.T @ -aim + (0, 0, self._distance[i])
         return View(Camera(K, PANEL_HW), from_world)
-
-
-def _steady(values: Array, fps: float) -> Array:
-    index, known = np.arange(len(values)), np.isfinite(values).all(axis=1)
-    if not known.any():
-        return np.ones_like(values)
-    full = np.column_stack([np.interp(index, index[known], column[known]) for column in values.T])
-    return gaussian_filter1d(full, STEADY_S * fps, axis=0, mode="nearest")
 
 
 def _known(motion: Motion, i: int) -> Array:
