@@ -96,10 +96,11 @@ class _Rows:
         self.states: list[int] = []
 
     def add(self, stamp_ns: int, msg: Any) -> None:
+        """Copies: the arrays of a message are views that would keep all of it."""
         self.stamps.append(stamp_ns)
-        self.position.append(msg.position)
-        self.target.append(msg.target)
-        self.base.append(msg.t_world_base)
+        self.position.append(np.array(msg.position))
+        self.target.append(np.array(msg.target))
+        self.base.append(np.array(msg.t_world_base))
         self.flags.append(msg.flags)
         self.states.append(msg.state)
 

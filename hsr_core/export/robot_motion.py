@@ -123,9 +123,10 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
     from ..sources.bag_reader import BagReader
 
     stamps: list[int] = []
-    rows: list[dict[str, float]] = []
-    names: dict[str, None] = {}
-    left_out = 0
+    rows: list[tuple[list[int], Array]] = []
+    columns: dict[str, int] = {}
+    names: list[str] = []
+    left_out, mine = 0, []
     with BagReader(bag) as reader:
         if topic not in reader.topics or not reader.topics[topic].kind.endswith("JointState"):
             raise SourceError(f"{bag} has no JointState topic {topic}; it has: {reader.describe_topics()}")
@@ -138,17 +139,21 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
                 left_out += 1
                 continue
             stamps.append(stamp)
-            rows.append(dict(zip(msg.name, msg.position, strict=True)))
-            names |= dict.fromkeys(msg.name)
+            if names != msg.name:
+                names = msg.name
+                mine = [columns.setdefault(name, len(columns)) for name in names]
+            rows.append((mine, np.array(msg.position)))  # a copy: a view would keep the whole message
     if not rows:
         raise BadFile(f"{bag}: {topic} has no positions")
     if len(rows) == 1 and left_out:
         raise BadFile(
             f"{bag}: {left_out + 1} messages of {topic} have one stamp, {stamps[0]} ns: their driver sets none"
         )
-    position = np.array([[row.get(name, np.nan) for name in names] for row in rows], np.float64)
+    position = np.full((len(rows), len(columns)), np.nan)
+    for out, (places, values) in zip(position, rows, strict=True):
+        out[places] = values
     return RobotMotion(
-        "robot", f"{topic} of {Path(bag).name}", tuple(names), np.array(stamps, np.int64), position, None,
+        "robot", f"{topic} of {Path(bag).name}", tuple(columns), np.array(stamps, np.int64), position, None,
         np.zeros(len(rows), np.int64),
     )  # fmt: skip
 
