@@ -332,6 +332,15 @@ def test_a_joint_outside_its_limits_is_brought_in_at_its_speed() -> None:
     assert (follower.x <= model.upper + EPS).all()
 
 
+def test_the_fewest_iterations_that_are_allowed_move_a_hand() -> None:
+    with pytest.raises(ConfigError, match=r"fingers\.iterations"):
+        with_values(TeleopSettings(), {"fingers.iterations": 1})
+    follower = Follower("allegro", "right", {"fingers.iterations": 2})
+    follower.see(dict(poses("right"))["open"], 60)
+    _, error_m = follower.see(dict(poses("right"))["fist"], 60)
+    assert error_m < 0.005
+
+
 def test_a_far_hand_is_approached_steadily() -> None:
     """From open to fist: the error falls with every frame, and is small after the time that 3 rad/s allow."""
     follower, every = Follower("allegro", "right"), dict(poses("right"))
