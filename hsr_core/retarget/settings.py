@@ -111,7 +111,9 @@ class GroundSettings:
 class FingerSettings:
     """Of hands that follow by fingertip vectors; the numbers of lengths are a grown person's."""
 
-    iterations: int = setting(6, "Most iterations per source frame; the first only sees where the hand is", low=2, high=50)
+    iterations: int = setting(
+        6, "Most iterations per source frame; the first only sees where the hand is", low=2, high=50
+    )
     huber_m: float = setting(0.02, "Beyond this a vector's error counts linearly [m]", low=0.001, high=1)
     still_cost: float = setting(
         4e-3, "Pull to the last command, per rad², against 1 per metre of the vectors' mean error", low=1e-5, high=1
