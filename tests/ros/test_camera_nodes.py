@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -12,14 +11,14 @@ from harness import camera_info, image
 from hsr import camera_nodes
 from hsr.camera_nodes import read_cameras
 from hsr_msgs.msg import HumanArray
+from launch_files import LaunchFile, needs_launch
 from rclpy.executors import ExternalShutdownException
 from sensor_msgs.msg import CameraInfo, Image
-from test_launch import needs_launch
 
 from hsr_core.config import flatten
 from hsr_core.errors import ConfigError
 
-PATH = Path(__file__).resolve().parents[2] / "launch" / "cameras.launch.py"
+load = LaunchFile("cameras").load
 
 
 def written(folder: Path, entries) -> str:
@@ -114,13 +113,6 @@ def test_an_error_of_one_node_ends_all_and_a_shutdown_is_none(monkeypatch, capfd
     assert ended == [True]
     assert "a wire is loose" in capfd.readouterr().err
     assert run(RuntimeError("of the end itself")) == []
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("cameras_launch", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @needs_launch

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,32 +13,19 @@ from hsr.camera_presets import find_preset
 from hsr.environment import PROFILE_VARIABLES, share_dir
 from hsr.params import declare_parameters, default_parameters_yaml
 from hsr.refine_params import DEFAULTS as REFINER_DEFAULTS
+from launch_files import LaunchFile, needs_launch
 
 from hsr_core.config import TrackSettings, describe, flatten
 from hsr_core.errors import ConfigError
 
-PATH = Path(__file__).resolve().parents[2] / "launch" / "human_perception.launch.py"
+FILE = LaunchFile("human_perception")
+PATH, constant, load, context_with = FILE.path, FILE.constant, FILE.load, FILE.context_with
 EXPECTED = {
     "preset", "camera", "bag", "image", "camera_info", "transport", "source", "namespace", "params", "regressor",
     "weights", "body_models", "engine", "device", "people", "first_id", "world_frame", "tf", "rep155", "humans",
     "perception", "refine", "depth", "depth_info", "mask", "record", "view", "rviz", "fixed_frame", "autostart",
     "back_and_forth", "respawn", "dds_profile", "use_sim_time", "log_level", "python",
 }  # fmt: skip
-
-# The project's own folder is called launch too: a package without a file is that folder.
-_spec = importlib.util.find_spec("launch")
-HAS_LAUNCH = _spec is not None and _spec.origin is not None and importlib.util.find_spec("launch_ros") is not None
-needs_launch = pytest.mark.skipif(
-    not HAS_LAUNCH, reason="launch and launch_ros are missing: part of a ROS 2 installation"
-)
-
-
-def constant(name: str):
-    """Return a literal of the launch file without importing it."""
-    for node in ast.parse(PATH.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
-            return ast.literal_eval(node.value)
-    raise AssertionError(f"{PATH.name} has no {name}")
 
 
 def test_forwarded_arguments_are_parameters() -> None:
@@ -64,26 +48,6 @@ def test_launch_config_and_rviz_are_where_the_package_looks() -> None:
     topics = [d["Topic"]["Value"] for d in tree["Visualization Manager"]["Displays"] if "Topic" in d]
     assert {"/human/mesh", "/human/skeleton", "/human/overlay", "/camera/image_raw"} <= set(topics)
     assert {"/human/refined/mesh", "/human/refined/gaussians"} <= set(topics)
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("human_perception_launch", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def context_with(**given: str):
-    """A launch context as it is when the file's actions run, with these arguments."""
-    from launch.actions import DeclareLaunchArgument
-
-    from launch import LaunchContext
-
-    context = LaunchContext()
-    context.launch_configurations.update(given)
-    for name, default, text, choices in load().ARGUMENTS:
-        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices).execute(context)
-    return context
 
 
 @needs_launch

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
 import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,54 +14,35 @@ import pytest
 pytest.importorskip("rosbags", reason="pip install 'hsr-core[bag]'")
 
 import bags
+from launch_files import LaunchFile, needs_launch
 
-FOLDER = Path(__file__).resolve().parents[2] / "launch"
-PATH = FOLDER / "replay_eval.launch.py"
-_spec = importlib.util.find_spec("launch")
-HAS_LAUNCH = _spec is not None and _spec.origin is not None and importlib.util.find_spec("launch_ros") is not None
-needs_launch = pytest.mark.skipif(
-    not HAS_LAUNCH, reason="launch and launch_ros are missing: part of a ROS 2 installation"
-)
+FILE, PERCEPTION = LaunchFile("replay_eval"), LaunchFile("human_perception")
+PATH, load = FILE.path, FILE.load
 
 
-def assigned(path: Path, name: str) -> ast.expr:
-    """Return what a launch file assigns to a name, without importing it."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
-            return node.value
-    raise AssertionError(f"{path.name} has no {name}")
-
-
-def arguments(path: Path) -> dict[str, tuple[str, str]]:
+def arguments(file: LaunchFile = FILE) -> dict[str, tuple[str, str]]:
     """Return default and choices of each declared argument as source text, by name."""
-    rows = [row.elts for row in assigned(path, "ARGUMENTS").elts]
+    rows = [row.elts for row in file.assigned("ARGUMENTS").elts]
     return {ast.literal_eval(row[0]): (ast.unparse(row[1]), ast.unparse(row[3])) for row in rows}
 
 
 def test_what_is_passed_on_is_declared_in_both_files_with_the_same_default_and_choices():
-    ours, theirs = arguments(PATH), arguments(FOLDER / "human_perception.launch.py")
-    for name in ast.literal_eval(assigned(PATH, "PASSED_ON")):
+    ours, theirs = arguments(), arguments(PERCEPTION)
+    for name in FILE.constant("PASSED_ON"):
         assert ours[name] == theirs[name], name
 
 
 def test_every_argument_is_used():
     tree = ast.parse(PATH.read_text())
     words = [node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-    for name in arguments(PATH):
+    for name in arguments():
         assert words.count(name) >= 2, name
-
-
-def load():
-    spec = importlib.util.spec_from_file_location("replay_eval_launch", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @needs_launch
 def test_every_argument_is_listed_and_described():
     found = {a.name: a for a in load().generate_launch_description().get_launch_arguments()}
-    assert set(found) == set(arguments(PATH))
+    assert set(found) == set(arguments())
     assert all(len(argument.description) > 10 for argument in found.values())
     assert found["bag"].default_value is None
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.util
 import re
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import yaml
@@ -14,25 +11,14 @@ from hsr.camera_mount import LEVEL, WORLD
 from hsr.environment import share_dir
 from hsr.retarget_params import DEFAULTS
 from hsr.robot_description import robot_description
+from launch_files import LaunchFile, needs_launch
 
 from hsr_core.config import describe, flatten
 from hsr_core.errors import ConfigError, HsrError
 
-PATH = Path(__file__).resolve().parents[2] / "launch" / "teleop.launch.py"
+FILE = LaunchFile("teleop")
+PATH, constant, load, context_with = FILE.path, FILE.constant, FILE.load, FILE.context_with
 DOCS = PATH.parents[1] / "docs" / "launch.md"
-_spec = importlib.util.find_spec("launch")
-HAS_LAUNCH = _spec is not None and _spec.origin is not None and importlib.util.find_spec("launch_ros") is not None
-needs_launch = pytest.mark.skipif(
-    not HAS_LAUNCH, reason="launch and launch_ros are missing: part of a ROS 2 installation"
-)
-
-
-def constant(name: str):
-    """Return a literal of the launch file without importing it."""
-    for node in ast.parse(PATH.read_text()).body:
-        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == name:
-            return ast.literal_eval(node.value)
-    raise AssertionError(f"{PATH.name} has no {name}")
 
 
 def test_forwarded_arguments_are_parameters_of_the_node() -> None:
@@ -47,26 +33,6 @@ def test_ros_tools_get_files_for_the_meshes_of_installed_robots() -> None:
         meshes = re.findall(r'<mesh\s+filename="([^"]+)"', robot_description(robot, "upper_body"))
         assert meshes
         assert all(Path(name.removeprefix("file://")).is_file() for name in meshes), robot
-
-
-def load() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("teleop_launch", PATH)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-def context_with(**given: str):
-    """A launch context as it is when the file's actions run, with these arguments."""
-    from launch.actions import DeclareLaunchArgument
-
-    from launch import LaunchContext
-
-    context = LaunchContext()
-    context.launch_configurations.update(given)
-    for name, default, text, choices in load().ARGUMENTS:
-        DeclareLaunchArgument(name, default_value=default, description=text, choices=choices).execute(context)
-    return context
 
 
 @needs_launch
