@@ -89,7 +89,9 @@ def _parsed(metadata: Mapping[str, str]) -> dict[str, Any]:
     for name in _JSON:
         if name in header:
             header[name] = json.loads(header[name])
-    return header if header.get("format") == FORMAT else {}
+    kinds = (("topics", dict), ("joint_names", list))
+    whole = header.get("format") == FORMAT and all(isinstance(header.get(name), kind) for name, kind in kinds)
+    return header if whole else {}
 
 
 def engagements_of(folder: Path) -> Iterator[Path]:

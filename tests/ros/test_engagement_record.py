@@ -26,10 +26,11 @@ from rosbags.rosbag2 import Reader
 from rosbags.typesys import Stores, get_types_from_msg, get_typestore
 from sensor_msgs.msg import JointState
 
-from hsr_core.engagement import engagements_of, read_header
+from hsr_core.engagement import METADATA_NAME, engagements_of, read_header
 from hsr_core.retarget.command import State
 from hsr_core.sources.bag_people import read_people
 from hsr_core.sources.bag_reader import BagReader
+from hsr_core.sources.mcap_file import McapFile, definitions
 
 BEGIN_NS, STEP_NS = 1_763_784_605_250_000_000, 10_000_000
 PEOPLE, COMMAND = "/human/people", "/human/retarget/joint_command"
@@ -121,6 +122,9 @@ def test_the_library_reads_its_header_and_its_people(tmp_path):
     assert read_header(tmp_path / "no.mcap") == {}
     (tmp_path / "other.mcap").write_bytes(b"no mcap")
     assert read_header(tmp_path / "other.mcap") == {}
+    facts = {"format": "hsr-engagement/1", "topics": "{}"}  # of which joints it does not say
+    McapFile(tmp_path / "less.mcap", definitions(), METADATA_NAME, facts).close()
+    assert read_header(tmp_path / "less.mcap") == {}
 
 
 def test_each_engagement_has_a_file_and_between_them_nothing_is_written(tmp_path):
