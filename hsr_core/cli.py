@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import ConfigError, HsrError, MissingPackage
-from .settings_options import add_settings_options, settings_of
+from .settings_options import add_settings_options, add_video_options, settings_of
 
 LAZY = {
     "doctor": ("hsr_core.doctor", "what this machine has, what runs, and what to do to get more"),
@@ -121,10 +121,7 @@ def _add_run(commands: Any) -> None:
     run.add_argument("source", metavar="SOURCE", help=HELP)
     run.add_argument("--out", type=Path, metavar="PEOPLE.npz", help="write everybody's parameters and joints")
     run.add_argument("--overlay", type=Path, metavar="OVERLAY.mp4", help="write a video with the people drawn over it")
-    run.add_argument("--cameras", type=Path, metavar="FILE", help="camera calibration, .json or .toml")
-    run.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
-    run.add_argument("--height", type=float, metavar="M", help="the person's height in metres (subject.height_m)")
-    run.add_argument("--max-frames", type=int, metavar="N", help="stop after N frames")
+    add_video_options(run)
     add_settings_options(run)
     run.add_argument("--json", action="store_true", help="print a JSON object as the last line")
     run.set_defaults(run=_run)

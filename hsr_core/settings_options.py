@@ -1,4 +1,4 @@
-"""The options by which commands take settings."""
+"""The options by which commands take settings, and a video with its camera."""
 
 from __future__ import annotations
 
@@ -11,6 +11,14 @@ from .errors import ConfigError
 
 if TYPE_CHECKING:
     from .config import Settings
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cameras, --camera, --height and --max-frames."""
+    parser.add_argument("--cameras", type=Path, metavar="FILE", help="calibration of a video, .json or .toml")
+    parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
+    parser.add_argument("--height", type=float, metavar="M", help="the person's height in metres (subject.height_m)")
+    parser.add_argument("--max-frames", type=int, metavar="N", help="read at most N frames")
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:

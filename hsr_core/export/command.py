@@ -8,7 +8,7 @@ from typing import Any
 
 from .. import progress, registry
 from ..endings import ends_in_order
-from ..settings_options import add_settings_options, settings_of
+from ..settings_options import add_settings_options, add_video_options, settings_of
 from .base import ExportOptions
 from .inputs import InputOptions
 from .motion import GAP_S
@@ -39,10 +39,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--images", default="", metavar="INPUT", help="of lerobot: pictures that go with the people")
     parser.add_argument("--append", action="store_true", help="of lerobot: add episodes to a data set")
     parser.add_argument("--camera-name", default="camera", metavar="NAME", help="of lerobot (default camera)")
-    parser.add_argument("--cameras", type=Path, metavar="FILE", help="calibration of a video, .json or .toml")
-    parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
-    parser.add_argument("--height", type=float, metavar="M", help="of a video: the person's height in metres")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="read at most N frames")
+    add_video_options(parser)
     add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 

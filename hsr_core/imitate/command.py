@@ -10,7 +10,7 @@ from .. import progress
 from ..endings import ends_in_order
 from ..export.inputs import InputOptions
 from ..export.motion import GAP_S
-from ..settings_options import add_settings_options, parse_values, settings_of
+from ..settings_options import add_settings_options, add_video_options, parse_values, settings_of
 from .report import as_text
 from .run import ImitateOptions, imitate, teleop_settings
 
@@ -47,10 +47,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--teleop", action="append", default=[], metavar="GROUP.NAME=VALUE", help="a setting of gate or solver; repeat"
     )
-    parser.add_argument("--cameras", type=Path, metavar="FILE", help="calibration of a video, .json or .toml")
-    parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
-    parser.add_argument("--height", type=float, metavar="M", help="the person's height in metres")
-    parser.add_argument("--max-frames", type=int, metavar="N", help="read at most N frames")
+    add_video_options(parser)
     add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 
