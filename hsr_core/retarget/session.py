@@ -93,7 +93,7 @@ class Session:
         named = [one for one in people if one.track_id == operator]
         person = named[0] if len(named) == 1 else None
         if person is None or person.state is TrackState.LOST:
-            self._lose("operator lost" if len(named) < 2 else "two people have the operator's id")
+            self.lose_operator("operator lost" if len(named) < 2 else "two people have the operator's id")
         elif person.state is TrackState.PREDICTED:
             self.counts["predicted"] += 1  # nothing was seen: the frame's age says the rest
         else:
@@ -122,7 +122,7 @@ class Session:
             self.governor.flag(Flag.INPUT_GATED)
             if self.gate.closed:
                 if reason in SOMEBODY_ELSE:
-                    self._lose(f"input gate: {reason.value}")
+                    self.lose_operator(f"input gate: {reason.value}")
                 else:
                     self.governor.hold(f"input gate: {reason.value}")
             return reason
@@ -153,7 +153,8 @@ class Session:
             q[:7] = self.retargeter.solver.q[:7]
         self.retargeter.start_from(q)
 
-    def _lose(self, reason: str) -> None:
+    def lose_operator(self, reason: str) -> None:
+        """Hold and forget whom the robot followed: who comes next must be chosen."""
         with self._lock:
             self.governor.unlock(reason)
             self.gate.reset()

@@ -172,6 +172,14 @@ class Teleop:
         self.wait(lambda: len(self.status) > begin and self.state in names, f"state {names}")
         return self.status[-1]
 
+    def start(self) -> None:
+        """Make the node active and put the robot somewhere, where a test before has not."""
+        for state, transition in (("unconfigured", "configure"), ("inactive", "activate")):
+            if self.lifecycle.state(LIMIT_S) == state:
+                self.change(transition)
+        if not self.joints:
+            self.stand()
+
     def more(self, n: int = 5) -> list[RetargetStatus]:
         """Wait for so many more statuses, and return them."""
         begin = len(self.status)
@@ -185,6 +193,7 @@ class Teleop:
 
     def track(self, operator: int = 1, limit_s: float = 3 * LIMIT_S) -> None:
         """From any state to TRACKING, as a person would do it; what a busy machine interrupts is begun again."""
+        self.start()
         deadline = time.monotonic() + limit_s
         while self.state != "TRACKING":
             assert time.monotonic() < deadline, f"never TRACKING: {self.status[-1:]}\n{self.process.tail(30)}"

@@ -39,6 +39,8 @@ SWITCH_S = 5e-4
 """The interpreter lets another thread run after this: at its usual 5 ms a tick would wait for a whole frame's work."""
 ENDINGS = (signal.SIGINT, signal.SIGTERM)
 LIVE = frozenset(spec.name for spec in describe(DEFAULTS) if spec.live)
+AT_REST_ONLY = LIVE | {"use_sim_time"}
+"""Another clock may stand still: nothing would brake by it."""
 AT_REST = (State.DISARMED, State.READY, State.STOPPED)
 
 
@@ -115,7 +117,7 @@ class RetargetNode(GuardedNode):
         return self._work.statuses() if self._work is not None else []
 
     def _refuse_while_moving(self, parameters: list[Parameter]) -> SetParametersResult:
-        names = [parameter.name for parameter in parameters if parameter.name in LIVE]
+        names = [parameter.name for parameter in parameters if parameter.name in AT_REST_ONLY]
         state = self._work.session.governor.state if self._work is not None else State.DISARMED
         if names and state not in AT_REST:
             reason = f"{', '.join(names)} cannot change while the robot is in {state.value}: stop it first"
@@ -149,8 +151,10 @@ class Ending:
             signal.sigwait(ENDINGS)
             self._asked = True
             if self._node is not None:
-                self._node.stop_robot("the process was told to end")
-                rclpy.try_shutdown()
+                try:
+                    self._node.stop_robot("the process was told to end")
+                finally:  # nobody else hears the signals
+                    rclpy.try_shutdown()
 
 
 def main() -> None:

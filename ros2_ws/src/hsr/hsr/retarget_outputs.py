@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from array import array
 from collections import Counter
+from contextlib import suppress
 
 import numpy as np
 from builtin_interfaces.msg import Duration, Time
 from hsr_msgs.msg import RetargetStatus
+from rclpy.duration import Duration as Timeout
+from rclpy.exceptions import InvalidHandle
 from rclpy.lifecycle import LifecycleNode
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import JointState
@@ -32,6 +35,7 @@ COMMAND_TOPIC, STATUS_TOPIC = "retarget/joint_command", "retarget/status"
 TRAJECTORY_TOPIC = "retarget/joint_trajectory"
 STATES = {state: getattr(RetargetStatus, state.name) for state in State}
 FLAGS = {flag: getattr(RetargetStatus, flag.name) for flag in Flag if flag}
+FLUSH_S = 0.2
 COUNT_EVERY = 10
 """Counters are read at every tenth tick."""
 
@@ -79,6 +83,13 @@ class RetargetOutputs:
         status = self._status.serialise(command, now_ns, session, people, counters)
         self._publishers[1].publish(status)
         recorder.write(STATUS, status)
+
+    def flush(self) -> None:
+        """Wait until whoever listens has what was sent, but not for ever: the last command is the one at rest."""
+        patience = Timeout(seconds=FLUSH_S)
+        with suppress(InvalidHandle):  # a signal may come while they are closed
+            for publisher in self._publishers:
+                publisher.wait_for_all_acked(patience)
 
     def close(self) -> None:
         for publisher in self._publishers:

@@ -25,6 +25,8 @@ from .stats import Counters, Rate
 SEEN_S = 1.0
 """People of an older message are not there to be selected."""
 SILENT = "no people arrive"
+BROKEN_OFF = "people were silent"
+OTHER_WORLD = "another world frame"
 NO_WORLD = (
     "people have no world frame: set world_frame of the perception node to a frame whose z is up and that tf ties the "
     "camera to"
@@ -63,6 +65,8 @@ class People:
         self._heard_s = -float("inf")
         self._problem = ""
         self._locked: tuple[int | None, str] = (None, "")
+        self._silence_s = max(SEEN_S, session.settings.freshness.stop_s)
+        self._world = ""
         self.world_frame = self.model_id = ""
         self.rate = Rate()
 
@@ -74,7 +78,9 @@ class People:
     def take(self, data: bytes) -> None:
         """Take a serialised HumanArray; one that cannot be used is counted, and `problem` says why."""
         self.rate.tick()
-        self._heard_s = time.monotonic()
+        last_s, self._heard_s = self._heard_s, time.monotonic()
+        if self._heard_s - last_s > self._silence_s and self._session.governor.operator is not None:
+            self._session.lose_operator(BROKEN_OFF)  # who comes back may be another run's, which counts ids anew
         try:
             msg = deserialize_message(data, HumanArray)
         except Exception as error:  # rclpy has no error of its own for bytes that are no such message
@@ -119,11 +125,21 @@ class People:
         self.world_frame, self.model_id = msg.world_frame, msg.model_id
         if self.auto:
             self._choose_primary(self._seen)
+        T, problem = _world(msg)
+        if T is not None:
+            problem = self._compare_world(msg.world_frame)
         operator = self._session.governor.operator
         people = [to_estimate(human) for human in humans if human.track_id == operator]
-        T, problem = _world(msg)
         self._session.on_people(people, stamp_ns, T)
         return problem or self._problem_of_operator(operator, bool(people))
+
+    def _compare_world(self, world: str) -> str:
+        """Forget the operator where people are given in another world than before: poses in two cannot be compared."""
+        last, self._world = self._world, world
+        if not last or world == last or self._session.governor.operator is None:
+            return ""
+        self._session.lose_operator(OTHER_WORLD)
+        return f"people's world frame was {last!r} and is {world!r}: select the operator again"
 
     def _problem_of_operator(self, operator: int | None, seen: bool) -> str:
         if operator is None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import math
+import time
 
+import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState, Joy
 
 from hsr_core.retarget.session import Session
+from hsr_core.types import Array
 
 from .notices import Notices
 from .retarget_clock import TeleopClock
 from .stamps import stamp_to_ns
 from .stats import Counters, Rate
 
+JUMP_RAD, JUMP_SPEED = 0.2, 2.0
+"""Beyond this, and this many times what its limit of speed allows, no joint moves: somebody else measured it."""
+DOUBT_S = 1.0
+"""So long after a jump no joint state is taken: which of two publishers is the robot cannot be known."""
 SHOWN = 4
 """So many joints are named in a message, and the number of the others."""
 
@@ -33,6 +40,9 @@ class RobotJoints:
         self._names: list[str] = []
         self._places: dict[str, int] = {}
         self._missing: tuple[str, ...] = self._joints
+        self._reach = JUMP_SPEED * session.robot.velocity
+        self._last: tuple[Array, int, float] | None = None
+        self._doubt = -float("inf"), ""
         self.problem, self.age_s, self.rate = "", math.nan, Rate()
 
     def take(self, data: bytes) -> None:
@@ -62,8 +72,22 @@ class RobotJoints:
             self._missing = tuple(name for name in self._joints if name not in self._places)
         if self._missing:
             return f"the joint state lacks {_some(self._missing)}"
-        wrong = [name for name in self._joints if not math.isfinite(msg.position[self._places[name]])]
-        return f"the joint state is not finite at {_some(wrong)}" if wrong else ""
+        q = np.array([msg.position[self._places[name]] for name in self._joints])
+        wrong = [name for name, value in zip(self._joints, q, strict=True) if not math.isfinite(value)]
+        return f"the joint state is not finite at {_some(wrong)}" if wrong else self._jump(q, stamp_ns)
+
+    def _jump(self, q: Array, stamp_ns: int) -> str:
+        """Return which joint moved farther than it can since the last state, now or a moment ago."""
+        now_s, last, doubt = time.monotonic(), self._last, self._doubt
+        self._last = q, stamp_ns, now_s
+        if last is not None:
+            elapsed_s = max((stamp_ns - last[1]) * 1e-9, now_s - last[2])
+            over = np.abs(q - last[0]) - self._reach * elapsed_s
+            worst = int(over.argmax())
+            if over[worst] > JUMP_RAD:
+                why = f"the joint state jumps at {self._joints[worst]}: several publish it, or a sensor is broken"
+                doubt = self._doubt = now_s, why
+        return doubt[1] if now_s - doubt[0] < DOUBT_S else ""
 
     def _refuse(self, problem: str) -> None:
         self._counters.add("bad_joint_states")

@@ -5,9 +5,11 @@ The executor's thread takes the robot's joints and the deadman's level, a worker
 
 from __future__ import annotations
 
+import threading
+
 from rclpy.lifecycle import LifecycleNode
 
-from hsr_core.retarget.command import Command
+from hsr_core.retarget.command import Command, State
 from hsr_core.retarget.robot import Robot
 from hsr_core.retarget.session import Session
 
@@ -26,6 +28,8 @@ from .stats import Counters
 from .worker import Worker
 from .worker_errors import WorkerErrors
 
+RIVALS = "somebody else commands the robot, too"
+
 
 class Teleoperation:
     """Runs from when it is made until it is stopped.
@@ -43,7 +47,7 @@ class Teleoperation:
         counters: Counters, notices: Notices,
     ) -> None:  # fmt: skip
         self._node, self._outputs, self._settings = node, outputs, settings
-        self._counters, self._notices = counters, notices
+        self._counters, self._notices, self._ending = counters, notices, threading.Lock()
         clock = TeleopClock(node.get_clock(), settings.freshness.future_s)
         self.session = Session(robot, settings, clock)
         self.people = People(self.session, clock, counters, settings.operator == "primary")
@@ -62,8 +66,10 @@ class Teleoperation:
         self.people.auto = settings.operator == "primary"
 
     def watch(self) -> None:
-        """Look after what sends no event."""
+        """Look after what sends no event: who else speaks for the deadman, and who else commands the robot."""
         self._input.watch()
+        if self.session.governor.state is not State.DISARMED and self._outputs.rivals():
+            self.session.governor.stop(RIVALS)
 
     def begin_anew(self, reason: str) -> None:
         """Hold, and forget everybody: the clock was set."""
@@ -72,9 +78,11 @@ class Teleoperation:
 
     def stop_robot(self, reason: str) -> None:
         """Brake by the governor's ramp, then send nothing any more; from any thread, as often as one likes."""
-        if not self._loop.stop_robot(reason):
-            self._notices.error("ramp", "the robot did not come to rest in time; no command is sent any more")
-        self._loop.close()
+        with self._ending:  # a signal may come while the node is deactivated
+            if not self._loop.stop_robot(reason):
+                self._notices.error("ramp", "the robot did not come to rest in time; no command is sent any more")
+            self._loop.close()
+        self._outputs.flush()
 
     def close(self) -> None:
         """Stop, and let everything go; by the executor's thread."""
