@@ -62,7 +62,7 @@ class RobotSimNode(Node):
         self._robot, self._last_ns = StandIn(loaded, lag_s), 0
         self._state = JointState(name=list(self._robot.names))
         self._state.header.frame_id = FRAME_ID
-        self._is_alone = True
+        self._is_alone = False  # until it has looked: joint states beside a robot's are no beginning
         self._joint_states = self.create_publisher(JointState, "/joint_states", qos.robot_joint_states())
         self._diagnostics = self.create_publisher(DiagnosticArray, "/diagnostics", qos.diagnostics())
         self.create_subscription(JointState, "retarget/joint_command", self._on_command, qos.joint_command())
