@@ -5,19 +5,15 @@ python -m hsr.mount_node --ros-args -p mount:="0 0 1.4 0 15 0"      x y z [m] ro
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
-import rclpy
 from rclpy.node import Node
-
-from hsr_core.errors import ConfigError
 
 from .camera_mount import CameraMount
 from .node_parameters import MOUNT
 from .parameter_files import refuse_unknown
 from .params import declare_fixed
-from .signals import ros
+from .signals import run_node
 
 
 class MountNode(Node):
@@ -33,15 +29,7 @@ class MountNode(Node):
 
 
 def main() -> None:
-    with ros():
-        try:
-            node = MountNode()
-        except ConfigError as error:
-            sys.exit(f"camera_mount: {error}")
-        try:
-            rclpy.spin(node)
-        finally:
-            node.destroy_node()
+    run_node("camera_mount", MountNode)
 
 
 if __name__ == "__main__":

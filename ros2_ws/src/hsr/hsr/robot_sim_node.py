@@ -9,12 +9,10 @@ publishes joint states: a robot is there.
 
 from __future__ import annotations
 
-import sys
 import time
 from array import array
 from typing import Any
 
-import rclpy
 from diagnostic_msgs.msg import DiagnosticArray
 from hsr_msgs.msg import Human, HumanArray, RetargetStatus
 from hsr_msgs.srv import SelectHuman
@@ -33,7 +31,7 @@ from .diagnostics import Status
 from .node_parameters import ROBOT_SIM
 from .parameter_files import refuse_unknown
 from .params import declare_fixed
-from .signals import ros
+from .signals import run_node
 from .throttled import Throttled
 
 MAX_STEP_S = 0.1
@@ -167,15 +165,7 @@ class Operator:
 
 
 def main() -> None:
-    with ros():
-        try:
-            node = RobotSimNode()
-        except HsrError as error:
-            sys.exit(f"robot_sim: {error}")
-        try:
-            rclpy.spin(node)
-        finally:
-            node.destroy_node()
+    run_node("robot_sim", RobotSimNode)
 
 
 if __name__ == "__main__":

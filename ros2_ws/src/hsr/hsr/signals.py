@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 import rclpy
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+
+from hsr_core.errors import HsrError
 
 
 def spin_until(node: Node, ended: Callable[[], bool], look_s: float = 0.1) -> None:
@@ -18,6 +21,19 @@ def spin_until(node: Node, ended: Callable[[], bool], look_s: float = 0.1) -> No
     with suppress(ExternalShutdownException):
         while rclpy.ok() and not ended():
             executor.spin_once(timeout_sec=look_s)
+
+
+def run_node(name: str, make: Callable[[], Node]) -> None:
+    """Make a node and run it to its end; what it refuses is said after its name."""
+    with ros():
+        try:
+            node = make()
+        except HsrError as error:
+            sys.exit(f"{name}: {error}")
+        try:
+            rclpy.spin(node)
+        finally:
+            node.destroy_node()
 
 
 @contextmanager
