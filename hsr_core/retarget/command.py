@@ -74,7 +74,7 @@ class Command:
 
     Attributes:
         stamp_ns: Exposure of the frame that caused it, as the camera gave it.
-        command_stamp_ns: When the governor released it.
+        command_stamp_ns: When the governor released its posture; a command that repeats the last one has its stamp.
         seq: Rises by one with each command of an engagement.
         joint_names: Commanded joints, in the URDF's order.
         position, velocity: (n,) [rad], [rad/s]; arrays of their own.

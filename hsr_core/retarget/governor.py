@@ -305,7 +305,7 @@ class Governor:
                 self._follow(now, dt_s)
             elif not quiet and not self._motion.at_rest:
                 self._motion.brake(dt_s)
-        return None if quiet or self._target is None else self._command(now)
+        return None if quiet or self._target is None else self._command()
 
     def _watch(self, now: int) -> None:
         """Apply every rule that time or inputs may break."""
@@ -385,7 +385,7 @@ class Governor:
         np.copyto(self._to, target.position)
         self._reference_ns, self._target = now, target
 
-    def _command(self, now: int) -> Command:
+    def _command(self) -> Command:
         target, motion = self._target, self._motion
         assert target is not None
         flags, self._extra = target.flags | self._extra, Flag.NONE
@@ -398,7 +398,7 @@ class Governor:
         self._seq += 1
         return Command(
             stamp_ns=target.stamp_ns,
-            command_stamp_ns=now,
+            command_stamp_ns=self._last_ns,
             seq=self._seq - 1,
             joint_names=self.robot.joint_names,
             position=motion.q.copy(),
@@ -410,7 +410,7 @@ class Governor:
             task_error_m=target.task_error_m,
             task_error_rad=target.task_error_rad,
             hand_mode=target.hand_mode,
-            age_ms=(now - target.stamp_ns) * 1e-6,
+            age_ms=(self._last_ns - target.stamp_ns) * 1e-6,
         )
 
     def _do(self, event: Event, reason: str) -> None:

@@ -25,12 +25,17 @@ from .view_robot import FLAGS, MOVING, STATES
 
 RETARGET = "/human/retarget"
 STATUS_HZ = 25.0
-SHORTEST_STEP_S, LONGEST_STEP_S = 1e-3, 0.1
-"""The governor repeats its command within the first; commands farther apart than the second are no two points of one
-motion."""
+LONGEST_STEP_S = 0.1
+"""Commands farther apart are no two points of one motion."""
 TOLERANCE = 1e-6, 1.001
 """What rounding may add: to a position [rad], and as a factor on a speed."""
-FOR_SIM = ("freshness.hold_s:=0.33", "freshness.stop_s:=1.5", "engage.speed_rad_s:=0.5", "engage.near_rad:=0.5")
+FOR_SIM = (
+    "freshness.hold_s:=0.33",
+    "freshness.stop_s:=1.5",
+    "engage.speed_rad_s:=0.5",
+    "engage.near_rad:=0.5",
+    "feedback.timeout_s:=0.3",
+)
 """What a simulated robot may: the most that is allowed, so that a demo on a busy computer does not hold all the time,
 and catches up with a walker's arms."""
 TOPICS = (
@@ -155,8 +160,6 @@ class TeleopMeter:
         self.exceeded["position"] += bool(beyond.any())
         if self._last is not None:
             dt_s = (stamp_ns - self._last[0]) * 1e-9
-            if 0 < dt_s < SHORTEST_STEP_S:
-                return
             if 0 < dt_s <= LONGEST_STEP_S:
                 speed = float((np.abs(position - self._last[1]) / robot.velocity).max(initial=0.0)) / dt_s
                 self.fastest = max(self.fastest, speed)
