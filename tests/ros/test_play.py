@@ -248,7 +248,7 @@ def test_stepped_playing_has_every_image_answered(rig, bag, tmp_path):
             perception.change("deactivate")
             perception.change("activate")
         bad = bags.write_bag(tmp_path / "bad", black(6, lambda i: Command.BAD_FRAME if i == 2 else Command.PERSON))
-        process = play(rig, bad, "mode:=stepped", "answer_timeout_s:=0.3")
+        process = play(rig, bad, "mode:=stepped", "answer_timeout_s:=2.0")
         rig.wait(lambda: process.returncode is not None, "the end")
         report = played(process)
         assert (report["images"], report["answered"], report["timeouts"]) == (6, 5, 1)
