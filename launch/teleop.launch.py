@@ -101,6 +101,12 @@ FORWARDED = {
     "trajectory_wanted": "publish.trajectory",
 }
 """Launch arguments that are parameters of the retarget node when they are not empty."""
+ROBOT_TOPICS = {
+    "/joint_states": "joint_states",
+    "retarget/deadman": "deadman",
+    "retarget/joint_command": "joint_command",
+}
+"""Topics between the retarget node and a robot, and the arguments that give them other names."""
 
 
 def _check(context: LaunchContext) -> None:
@@ -157,11 +163,7 @@ def _retarget() -> LifecycleNode:
             UserFile("retarget.yaml"),
             ParameterFile({parameter: name for name, parameter in FORWARDED.items()}, RETARGET_DEFAULTS, "retarget"),
         ],
-        remappings=[
-            ("/joint_states", LaunchConfiguration("joint_states")),
-            ("retarget/deadman", LaunchConfiguration("deadman")),
-            ("retarget/joint_command", LaunchConfiguration("joint_command")),
-        ],
+        remappings=[(topic, LaunchConfiguration(name)) for topic, name in ROBOT_TOPICS.items()],
         **_perception._common(),
     )
 
@@ -175,11 +177,7 @@ def _sim() -> Node:
         parameters=[
             {"robot": _text("robot"), "robot_mode": _text("robot_mode"), "play_operator": LaunchConfiguration("demo")}
         ],
-        remappings=[
-            ("/joint_states", LaunchConfiguration("joint_states")),
-            ("retarget/deadman", LaunchConfiguration("deadman")),
-            ("retarget/joint_command", LaunchConfiguration("joint_command")),
-        ],
+        remappings=[(topic, LaunchConfiguration(name)) for topic, name in ROBOT_TOPICS.items()],
         condition=IfCondition(LaunchConfiguration("sim")),
         **_perception._common(),
     )
