@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from queue import SimpleQueue
@@ -131,6 +131,7 @@ def raise_if_full(error: BaseException, folder: Path) -> None:
 
 def _in_processes(units: Sequence[Unit], folder: Path, jobs: int) -> _Results:
     """Each process has a thread here that waits for it, so that who dies is known with the unit that it worked on."""
+    resource_tracker.ensure_running()  # its start unblocks SIGINT in the thread that starts it
     workers = [_Worker() for _ in range(min(jobs, len(units)))]
     free: SimpleQueue[_Worker] = SimpleQueue()
     for worker in workers:

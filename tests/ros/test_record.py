@@ -24,10 +24,10 @@ from heeding import heed_signals
 from hsr import convert
 from hsr.images import image_to_compressed_msg
 from hsr.processes import SESSION_NICE
-from hsr.record_writer import Disk
+from hsr.record_writer import Disk, JpegMaker
 from hsr_msgs.msg import BodyModel, HumanArray
 from rclpy.qos import DurabilityPolicy
-from rclpy.serialization import deserialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import CompressedImage, Image
 
 from hsr_core.sources.bag import BagSource
@@ -251,6 +251,28 @@ def test_whatever_ends_the_writing_is_told():
     disk.put("/a", "x/msg/X", 2, b"data", [])
     assert disk.dropped == {"/a": 1}
     disk.close()
+
+
+def test_raw_images_wait_for_their_jpegs_up_to_64_mb():
+    """Of what is beyond that the oldest are dropped; small images, which take no memory, are not."""
+    slow, made = threading.Event(), []
+
+    def take(time_ns: int, data: bytes) -> None:
+        slow.wait(20)
+        made.append(time_ns)
+
+    jpegs = JpegMaker(90, take)
+    small, large = (bytes(serialize_message(image(size=size))) for size in ((64, 48), (2560, 2560)))  # 20 MB
+    for time_ns in range(100):
+        jpegs.put(time_ns, small)
+    assert jpegs.dropped == 0
+    for time_ns in range(100, 104):
+        jpegs.put(time_ns, large)
+    assert jpegs.dropped >= 99  # what was being made is not
+    slow.set()
+    jpegs.close()
+    assert made[-3:] == [101, 102, 103]
+    assert len(made) + jpegs.dropped == 104
 
 
 def test_a_folder_that_exists_is_refused(rig, tmp_path):

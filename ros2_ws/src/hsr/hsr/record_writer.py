@@ -23,8 +23,8 @@ from .images import image_to_compressed_msg
 
 NICE = 19
 """Of the threads that write and make JPEGs: receiving must go on, or the middleware's short histories run over."""
-_IMAGES_AHEAD = 4
-"""Raw images that wait to be made into JPEGs; at 1280 x 720 they take 11 MB."""
+_BYTES_AHEAD = 64 << 20
+"""Of raw images that wait to be made into JPEGs: 24 of 1280 x 720, most of a second."""
 _TO_BGR = {("rgb", 3): cv2.COLOR_RGB2BGR, ("rgb", 4): cv2.COLOR_RGBA2BGR, ("bgr", 4): cv2.COLOR_BGRA2BGR}
 
 
@@ -62,6 +62,7 @@ class JpegMaker:
         self.dropped = self.refused = 0
         self.last_error = ""
         self._waiting: deque[tuple[int, bytes]] = deque()
+        self._waiting_bytes = 0
         self._changed = threading.Condition()
         self._running = True
         self._thread = threading.Thread(target=self._run, name="jpeg", daemon=True)
@@ -69,10 +70,11 @@ class JpegMaker:
 
     def put(self, time_ns: int, data: bytes) -> None:
         with self._changed:
-            if len(self._waiting) == _IMAGES_AHEAD:
-                self._waiting.popleft()
-                self.dropped += 1
             self._waiting.append((time_ns, data))
+            self._waiting_bytes += len(data)
+            while self._waiting_bytes > _BYTES_AHEAD and len(self._waiting) > 1:
+                self._next()
+                self.dropped += 1
             self._changed.notify()
 
     def close(self) -> None:
@@ -88,11 +90,16 @@ class JpegMaker:
                 self._changed.wait_for(lambda: self._waiting or not self._running)
                 if not self._waiting:
                     return
-                time_ns, data = self._waiting.popleft()
+                time_ns, data = self._next()
             try:
                 self._take(time_ns, self._encode(data))
             except (BadFrame, cv2.error) as error:
                 self.refused, self.last_error = self.refused + 1, str(error)
+
+    def _next(self) -> tuple[int, bytes]:
+        time_ns, data = self._waiting.popleft()
+        self._waiting_bytes -= len(data)
+        return time_ns, data
 
     def _encode(self, data: bytes) -> bytes:
         frame = image_to_frame(_view_image(data))

@@ -34,6 +34,8 @@ CELL_M = 0.01
 """Vertices in a cell of this size are one on the page: Talos has 71,000 triangles there instead of 159,000."""
 STATUS_HZ = 10.0
 STALE_S = 2.0
+SERVICE_S = 5.0
+"""A button waits so long for a service that is not there yet: a page that was just opened still looks for it."""
 MOVING = (RetargetStatus.ENGAGING, RetargetStatus.TRACKING)
 STATES = {
     getattr(RetargetStatus, name): name.lower()
@@ -176,7 +178,8 @@ class RobotFeed:
     def _act(self, label: str) -> None:
         """Call a service; called in a thread of the web server."""
         client = self._clients[label]
-        if not client.service_is_ready():
+        self._answer = f"{label}: …"
+        if not client.wait_for_service(SERVICE_S):
             self._answer = f"{label}: no retarget node"
             return
         client.call_async(Trigger.Request()).add_done_callback(lambda future: self._on_answer(label, future))
