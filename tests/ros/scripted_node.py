@@ -29,7 +29,7 @@ FAIL_DIR = "HSR_TEST_FAIL_DIR"
 One named like a transition makes that transition raise, once. `open`: opening the stream raises a DeviceError, once.
 While there is `start-up`, opening lasts; its text "phase,done,total" is what is reported all the time ("stuck,0,0":
 nothing more is reported). While there is `lost`, every frame raises a DeviceError; with the text "slow" after a while;
-with "for good" closing fails, too.
+with "for good" closing fails, too. While there is `hold`, a frame with the command HELD is in work.
 """
 VERTICES = 3000
 """Enough for a mesh message that is not mistaken for a deletion."""
@@ -44,6 +44,7 @@ class Command(IntEnum):
     SLOW = 5  # 100 ms
     CUT = 6  # the person's box reaches out of the image
     NAN_MESH = 7
+    HELD = 8
     TEN = 10
 
 
@@ -96,6 +97,8 @@ class ScriptedStream:
             raise BadFrame("as the image asked for")
         if command == Command.SLOW:
             time.sleep(0.1)
+        if command == Command.HELD:
+            _hold()
         camera = frame.camera or Camera.from_hfov(self._settings.camera.assumed_hfov_deg, frame.image_hw, "")
         depth_m = depth_of(frame, camera) if depth_of is not None else None
         people = self._people(frame, camera, command, depth_m)
@@ -193,6 +196,12 @@ def _start_slowly() -> None:
         time.sleep(0.005)
     if reports:
         print(f"{reports} reports")
+
+
+def _hold() -> None:
+    print("held", flush=True)
+    while _read("hold") is not None:
+        time.sleep(0.005)
 
 
 def _lose_device() -> None:

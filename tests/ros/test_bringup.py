@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from harness import children_of, until_frames
+from harness import LIMIT_S, children_of, until_frames
 from hsr import bringup
 from hsr.bringup import BringupError, Camera
 from scripted_node import FAIL_DIR, TinyBody
@@ -26,12 +27,21 @@ def alive(pid: int) -> bool:
         return False
 
 
-def wait(condition, what: str, limit_s: float = 20.0):
-    deadline = time.monotonic() + limit_s
+def wait(condition, what: str):
+    deadline = time.monotonic() + LIMIT_S
     while not (found := condition()):
-        assert time.monotonic() < deadline, f"not within {limit_s:g} s: {what}"
+        assert time.monotonic() < deadline, f"not within {LIMIT_S:g} s: {what}"
         time.sleep(0.02)
     return found
+
+
+def interrupted(process: subprocess.Popen, until: Callable[[subprocess.Popen], str]) -> tuple[str, dict]:
+    """Press Ctrl-C once `until` has returned; return what was printed and the summary of a good end."""
+    seen = until(process)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 0, err
+    return seen + out, json.loads(out.splitlines()[-1])
 
 
 def running(process: subprocess.Popen) -> dict[str, int]:
@@ -41,16 +51,16 @@ def running(process: subprocess.Popen) -> dict[str, int]:
 
 
 def test_a_timed_run_ends_by_itself_with_a_summary(bring_up):
-    process = bring_up("--source", "synthetic", "--hfov", "60", "--for", "4")
-    out, err = process.communicate(timeout=60)
+    process = bring_up("--source", "synthetic", "--hfov", "60", "--for", "3")
+    out, err = process.communicate()
     assert process.returncode == 0, err
     summary = json.loads(out.splitlines()[-1])
     assert summary["ok"]
     frames = summary["frames"]
-    assert frames["processed"] > 30
+    assert frames["processed"] > 3
     assert frames["in"] >= frames["processed"] + sum(frames["dropped"].values()) - frames["dropped"]["lost"] - 1
     assert 0 < summary["latency_ms"]["p50"] <= summary["latency_ms"]["p99"] <= summary["latency_ms"]["max"]
-    assert summary["latency_ms"]["meshes"] > 30
+    assert summary["latency_ms"]["meshes"] > 3
     assert summary["people"] == 1
     assert summary["perception_rss_mb"] > 10
     assert summary["returncodes"] == {"source": 0, "perception": 0}
@@ -62,14 +72,11 @@ def test_the_library_and_the_view_run_behind_the_same_command(bring_up):
     """The true node with the open body and the regressor that needs no network; the page is reachable."""
     pytest.importorskip("viser", reason="the web view needs viser: make setup")
     process = bring_up(
-        "--source", "clip", "--for", "3", "--port", "0", "--set", "regressor:=fake",
-        perception="hsr.perception_node", view=True,
-    )  # fmt: skip
-    out, err = process.communicate(timeout=240)  # the first start builds the body
-    assert process.returncode == 0, err
-    summary = json.loads(out.splitlines()[-1])
+        "--source", "clip", "--port", "0", "--set", "regressor:=fake", perception="hsr.perception_node", view=True
+    )
+    out, summary = interrupted(process, lambda process: until_frames(process, 20))
     assert summary["people"] == 1
-    assert summary["latency_ms"]["meshes"] > 5
+    assert summary["latency_ms"]["meshes"] > 0
     assert summary["returncodes"] == {"source": 0, "view": 0, "perception": 0}
     assert "view: http://127.0.0.1:" in out
 
@@ -78,32 +85,36 @@ def test_pear_runs_in_the_node_on_a_checkpoint_of_its_format(bring_up, tmp_path)
     weights = tmp_path / "tiny.pt"
     make_test(weights)
     process = bring_up(
-        "--source", "clip", "--for", "4", "--set", "regressor:=pear", "--set", f"pear.weights:={weights}",
-        "--set", "engine:=torch",
+        "--source", "clip", "--set", "regressor:=pear", "--set", f"pear.weights:={weights}", "--set", "engine:=torch",
         perception="hsr.perception_node",
     )  # fmt: skip
-    out, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
-    summary = json.loads(out.splitlines()[-1])
-    assert summary["latency_ms"]["meshes"] > 5
+    _, summary = interrupted(process, lambda process: until_frames(process, 20))
+    assert summary["latency_ms"]["meshes"] > 0
 
 
 def test_the_refiner_runs_behind_the_same_command_and_says_a_line_for_each_window(bring_up, tmp_path, monkeypatch):
     monkeypatch.setenv(LOG, str(tmp_path / "told.jsonl"))
     monkeypatch.setenv(MODEL, TinyBody.model_id)
     process = bring_up(
-        "--source", "synthetic", "--hfov", "60", "--for", "5", "--refine", "--refine-module", "scripted_refiner",
+        "--source", "synthetic", "--hfov", "60", "--refine", "--refine-module", "scripted_refiner",
         "--refine-set", "nice:=3", "--set", f"data_dir:={tmp_path}",
     )  # fmt: skip
-    out, err = process.communicate(timeout=90)
-    assert process.returncode == 0, err
-    summary = json.loads(out.splitlines()[-1])
+
+    def refined(process: subprocess.Popen) -> str:
+        seen = until_frames(process, 40)
+        for line in () if "        window  " in seen else process.stdout:
+            seen += line
+            if "        window  " in line:
+                break
+        return seen
+
+    out, summary = interrupted(process, refined)
     assert summary["returncodes"] == {"source": 0, "perception": 0, "refiner": 0}
     assert summary["windows"]["accepted"] >= 1
     assert summary["windows"]["all"] == out.count("        window  ")
     assert "3 frames  30 steps" in out
     assert "/human/refined/people" in out
-    assert summary["latency_ms"]["meshes"] > 30
+    assert summary["latency_ms"]["meshes"] > 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
@@ -112,7 +123,7 @@ def test_a_signal_stops_everything_well(bring_up, number):
     nodes = running(process)
     assert len(nodes) == 2
     process.send_signal(number)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["returncodes"] == {"source": 0, "perception": 0}
     assert not any(alive(pid) for pid in nodes.values())
@@ -130,7 +141,7 @@ def test_a_node_that_dies_is_named_and_ends_the_run(bring_up, victim):
     process = bring_up("--source", "synthetic", "--hfov", "60")
     nodes = running(process)
     os.kill(nodes[victim], signal.SIGKILL)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate()
     assert process.returncode == 1
     assert f"the {'source' if 'source' in victim else 'perception'} node ended with code -9" in err
     assert not json.loads(out.splitlines()[-1])["ok"]
@@ -147,7 +158,7 @@ def test_a_slow_start_is_shown_and_a_gpu_that_is_lost_later_ends_the_run_with_th
     (tmp_path / "start-up").unlink()
     running(process)
     (tmp_path / "lost").touch()
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate()
     assert process.returncode == 1
     assert "the perception node gave up" in err
     assert "DeviceError: the GPU was told to be lost" in err
@@ -163,7 +174,7 @@ def test_ctrl_c_during_a_slow_start_stops_everything_well(bring_up, tmp_path, mo
     assert "start-up  stuck\n" in iter(process.stdout.readline, "")
     nodes = children_of(process.pid)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate()
     assert process.returncode == 0, err
     assert json.loads(out.splitlines()[-1])["returncodes"] == {"source": 0, "perception": 0}
     assert not any(alive(pid) for pid in nodes.values())
@@ -173,7 +184,7 @@ def test_a_second_system_in_the_same_domain_is_refused_and_the_first_goes_on(bri
     first = bring_up("--source", "synthetic", "--hfov", "60")
     running(first)
     second = bring_up("--source", "synthetic", "--hfov", "60")
-    _, err = second.communicate(timeout=60)
+    _, err = second.communicate()
     assert second.returncode == 1
     assert "another /human/perception" in err
     before = int(first.stdout.readline().split("processed")[1].split()[0])
@@ -182,7 +193,7 @@ def test_a_second_system_in_the_same_domain_is_refused_and_the_first_goes_on(bri
 
 def test_a_source_that_is_not_there_is_said_with_the_reason(bring_up):
     process = bring_up("--source", "/no/such/clip.mp4")
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == 1
     assert "the source node ended" in err
     assert "/no/such/clip.mp4" in err
@@ -203,7 +214,7 @@ def test_a_typo_refuses_the_start_and_names_the_nearest_parameter(bring_up, tmp_
     path.write_text("/**:\n  ros__parameters: {peopel: {max: 4}}\n")
     for arguments in (("--params", str(path)), ("--set", "peopel.max:=4")):
         process = bring_up(*arguments)
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate()
         assert process.returncode == 2
         assert "did you mean 'people.max'?" in err
         assert "Traceback" not in err

@@ -30,13 +30,10 @@ def perception(rig):
     return Perception(rig, activate=False)
 
 
-def says(perception: Perception, part: str, *texts: str, least: int = WARN, limit_s: float = 20.0) -> None:
+def says(perception: Perception, part: str, *texts: str, least: int = WARN) -> None:
     """Wait until a status has these texts."""
     perception.wait_status(
-        part,
-        lambda s: all(text in s.message for text in texts) and level(s) >= least,
-        f"{part}: {texts}",
-        limit_s=limit_s,
+        part, lambda s: all(text in s.message for text in texts) and level(s) >= least, f"{part}: {texts}"
     )
 
 

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import pytest
-from harness import Perception
+from harness import LIMIT_S, Perception
 
 
 @pytest.fixture(scope="module")
@@ -18,12 +18,12 @@ def ask(rig, *arguments: str) -> tuple[int, str]:
     """Run the check as a container does; return its code and what it says. The test's own nodes live meanwhile."""
     command = [sys.executable, "-m", "hsr.health", *arguments]
     process = subprocess.Popen(command, env=rig.environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-    rig.wait(lambda: process.poll() is not None, "the check's end", 60.0)
+    rig.wait(lambda: process.poll() is not None, "the check's end", 2 * LIMIT_S)
     return process.returncode, process.stdout.read().strip()
 
 
 def test_a_node_is_well_when_it_is_active(rig, perception):
-    asked = ("--node", "/human/perception", "--limit", "10")
+    asked = ("--node", "/human/perception", "--limit", f"{LIMIT_S:g}")
     assert ask(rig, *asked) == (1, "/human/perception is unconfigured, not active")
     perception.change("configure")
     perception.change("activate")
@@ -38,7 +38,7 @@ def test_a_topic_is_well_when_messages_arrive(rig, perception):
             break
     assert found == (1, f"no message on /camera/image_raw in {limit_s} s")
     timer = rig.node.create_timer(0.05, perception.send)
-    assert ask(rig, *image, "--limit", "10") == (0, "ok")
+    assert ask(rig, *image, "--limit", f"{LIMIT_S:g}") == (0, "ok")
     rig.node.destroy_timer(timer)
 
 

@@ -219,9 +219,7 @@ def test_ten_people_come_and_go_with_their_topics(rig, perception, listener) -> 
     perception.feed(
         lambda: not any(listener.topics_of(letters) for letters in ids), "no topics of those who left", make=nothing
     )
-    perception.wait_status(
-        "rep155", lambda s: not values(s)["bodies with topics"], "no topics in diagnostics", limit_s=20.0
-    )
+    perception.wait_status("rep155", lambda s: not values(s)["bodies with topics"], "no topics in diagnostics")
 
 
 def test_nobody_is_tracked_when_frames_stop_or_tracks_are_reset(rig, perception, listener) -> None:

@@ -106,11 +106,11 @@ def test_a_signal_ends_a_node_that_configures_even_one_that_is_stuck(perception,
     perception.begin("configure")
     perception.wait_status("lifecycle", lambda s: s.message == phase, "a start-up that lasts")
     perception.process.signal(number)
-    perception.rig.wait(lambda: perception.process.returncode is not None, "the end of the process", limit_s=10.0)
+    perception.rig.wait(lambda: perception.process.returncode is not None, "the end of the process")
     assert perception.process.returncode == 0, perception.process.tail()
     assert "failed" not in perception.log()
     names = perception.rig.node.get_node_names
-    perception.rig.wait(lambda: "perception" not in names(), "the node to leave the graph", limit_s=5.0)
+    perception.rig.wait(lambda: "perception" not in names(), "the node to leave the graph")
 
 
 def test_imports_ahead_neither_fail_nor_delay_a_node_nor_keep_it_from_ending(rig):
@@ -118,7 +118,7 @@ def test_imports_ahead_neither_fail_nor_delay_a_node_nor_keep_it_from_ending(rig
     perception.works()
     assert "importing endlessly" in perception.log()
     perception.process.signal(signal.SIGINT)
-    rig.wait(lambda: perception.process.returncode is not None, "the end of the process", limit_s=10.0)
+    rig.wait(lambda: perception.process.returncode is not None, "the end of the process")
     assert perception.process.returncode == 0, perception.process.tail()
 
 

@@ -63,7 +63,7 @@ def test_mesh_skeleton_and_picture_reach_the_page(rig, perception, view):
         ("/camera/person_0/skeleton", "points"),
         ("/camera/image", "_image_data"),
     }
-    perception.feed(lambda: wanted <= set(visitor.updates), "mesh, skeleton and picture on the page", limit_s=40)
+    perception.feed(lambda: wanted <= set(visitor.updates), "mesh, skeleton and picture on the page")
     assert visitor.bytes > VERTICES * 12
     visitor.leave()
 

@@ -135,6 +135,7 @@ class Bringup:
             self._start_source()
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
+            self._check_alone()  # on a busy computer another system is seen late
             self._start_refiner()
             self._start_teleop()
             self._greet()
