@@ -18,6 +18,9 @@ from .errors import InvalidIntrinsics, ShapeError
 
 Array = NDArray[np.floating]
 
+N_FACE_LANDMARKS = 70
+"""iBUG's 68 points of a face in dlib's order (jaw from the right ear, brows, nose, eyes, lips), right, left pupil."""
+
 
 class Part(IntFlag):
     """Body parts that were regressed from pixels (and not filled in)."""
@@ -240,6 +243,8 @@ class Regression:
         vertices: (V, 3) [m] of `params`, where the regressor has made them anyway; else None.
         appearance: (R, B) colour histograms of parts of the person, rows sum to 1 or are 0 where a part is not seen;
             of any parts and colours, the same in every frame. None: unknown. For telling people apart.
+        face_landmarks: (70, 3) u, v [px, full image as it came] and score of the `N_FACE_LANDMARKS` points; None: the
+            regressor has none for this frame.
     """
 
     params: HumanParams
@@ -254,6 +259,7 @@ class Regression:
     mask_A_crop_img: Array | None = None
     vertices: Array | None = None
     appearance: Array | None = None
+    face_landmarks: Array | None = None
 
 
 @dataclass(frozen=True, eq=False)

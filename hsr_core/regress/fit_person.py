@@ -13,6 +13,7 @@ from ..config import Settings
 from ..geometry.camera import ray_rotation, undistort_points
 from ..geometry.rotations import rotmat_to_rotvec
 from ..types import Array, Camera, Frame, HumanParams, MetricSource, Part, Regression
+from .face_landmarks import face_landmarks
 from .face_network import LEFT_EYE_CORNERS, RIGHT_EYE_CORNERS, FaceLandmarks, FaceNetwork
 from .fit_body import LANDMARKS, BodyFit, BodyFitter, BodyObservation
 from .fit_face import FaceFit, FaceFitter
@@ -256,6 +257,7 @@ class PersonFit:
             mask=pose.mask,
             mask_A_crop_img=pose.roi.transform(pose.mask.shape[0]),
             appearance=pose.appearance,
+            face_landmarks=None if face is None else face_landmarks(parts.face),
         )
 
     def _learn_shape(self, seen: BodyObservation, fit: BodyFit) -> None:
