@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from hsr_core.runtime import Batch, NetworkSpec, TensorSpec
+from hsr_core.types import Array
 
 HASH = "0123456789abcdef"
 SPEC = NetworkSpec(
@@ -55,3 +57,11 @@ def make_tiny() -> TinyNetwork:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return TinyNetwork()
+
+
+def tiny_inputs(batch: int, seed: int = 0) -> dict[str, Array]:
+    rng = np.random.default_rng(seed)
+    return {
+        "image": rng.integers(0, 256, (batch, 32, 32, 3), np.uint8),
+        "offset": rng.standard_normal((batch, 2)).astype(np.float32),
+    }

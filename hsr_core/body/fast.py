@@ -248,7 +248,5 @@ class FramePath:
             if not slope @ slope > 0:
                 break
             betas += slope * (height_m - height) / (slope @ slope)
-        raise ConfigError(f"this body has no shape {height_m:g} m tall; its betas of zero are {self._mean():.2f} m")
-
-    def _mean(self) -> float:
-        return self.stature(np.zeros(1))[0]
+        mean_m = self.stature(np.zeros(0))[0]
+        raise ConfigError(f"this body has no shape {height_m:g} m tall; its betas of zero are {mean_m:.2f} m")

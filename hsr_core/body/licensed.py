@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def licensed_body_files(folder: str | os.PathLike[str]) -> EhmFiles:
         head=_flame_head(paths, root),
         faces=check_faces(smplx, N_SMPLX_VERTICES, paths[SMPLX_FILE]),
         family="EHMS",
-        model_id=f"ehms-{_hash(paths.values(), *(lid.find(root) for lid in LID_FILES))}",
+        model_id=f"ehms-{_hash([*paths.values(), *filter(None, (lid.find(root) for lid in LID_FILES))])}",
         licence_note=LICENCE_NOTE,
         surface_points=dict(SURFACE_POINTS),
         key_points=KeyPointFiles(
@@ -188,10 +189,10 @@ def _read_npy(path: Path) -> Array:
         raise BadFile(f"{path} is truncated or not an npy ({error}); download it again") from error
 
 
-def _hash(*groups: Any) -> str:
+def _hash(paths: Sequence[Path]) -> str:
     """Return a hash of the files' contents."""
     digest = hashlib.sha256()
-    for path in [p for group in groups if group for p in ([group] if isinstance(group, Path) else group)]:
+    for path in paths:
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import io
 import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -87,14 +89,10 @@ def admitted(module: str, name: str) -> Any:
     if module in ("builtins", "__builtin__") and (name == "object" or name in _PLAIN):
         return _PLAIN.get(name, object)
     if (module, name) == ("_codecs", "encode"):
-        import _codecs
-
-        return _codecs.encode
+        return codecs.encode
     if module in ("copyreg", "copy_reg") and name == "_reconstructor":
         return _reconstructor
     if (module, name) == ("collections", "OrderedDict"):
-        from collections import OrderedDict
-
         return OrderedDict
     raise pickle.UnpicklingError(f"it holds {module}.{name}, which is neither numbers nor a container")
 

@@ -54,7 +54,7 @@ def _build_with_progress() -> tuple[dict[str, Array], dict[str, Array]]:
 
         def show(step: str) -> None:
             bar.set_postfix_str(step)
-            bar.update((bar.n < len(STEPS) and bar.n != 0) or bar.n == 0)
+            bar.update()
 
         return build(show)
 

@@ -86,7 +86,7 @@ def rasterize(uv: Array, inv_depth: Array, topology: Topology, hw: tuple[int, in
     """
     height, width = hw
     tri = _set_up(np.ascontiguousarray(uv.T, np.float32), topology, hw, cull)
-    rows = _rows(tri, width)
+    rows = _rows(tri)
     span = rows.right - rows.left + 1
     row = np.repeat(np.arange(len(span), dtype=np.intp), span)
     first = np.cumsum(span) - span
@@ -166,7 +166,7 @@ class _Rows:
     w2: Array
 
 
-def _rows(tri: _Triangles, width: int) -> _Rows:
+def _rows(tri: _Triangles) -> _Rows:
     count = tri.bottom - tri.top + 1
     t = np.repeat(np.arange(len(count), dtype=np.intp), count)
     first = np.cumsum(count) - count

@@ -74,11 +74,6 @@ def wxyz_to_xyzw(quat_wxyz: Array) -> Array:
     return np.asarray(quat_wxyz)[..., [1, 2, 3, 0]]
 
 
-def xyzw_to_wxyz(quat_xyzw: Array) -> Array:
-    """Reorder quaternions from ROS. Shape (..., 4)."""
-    return np.asarray(quat_xyzw)[..., [3, 0, 1, 2]]
-
-
 def rotation_between(a: Array, b: Array) -> Array:
     """Return the smallest rotation that takes direction `a` to direction `b`. Shape (3,), (3,) -> (3, 3).
 

@@ -21,9 +21,9 @@ from torch import nn
 from ..errors import BadFile, MissingPackage
 from .base import NetworkSpec
 from .module import Network
+from .ort import INSTALL
 
 OPSET = 18
-INSTALL = 'pip install "hsr-core[onnx]"'
 INLINE_BYTES = 1_800_000_000
 """Weights above this go into a file of their own; 2 GiB is protobuf's limit for weights and graph together."""
 

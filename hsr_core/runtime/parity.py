@@ -13,7 +13,6 @@ import numpy as np
 
 from ..errors import BadFile, ParityError
 from ..progress import report
-from ..types import Array
 from .base import NetworkSpec, Runtime, Tensors
 from .engine_cache import EngineCache
 
@@ -58,18 +57,6 @@ class Parity:
     @property
     def ok(self) -> bool:
         return all(self.largest[name] <= limit for name, limit in self.tolerance.items())  # false for NaN
-
-
-def random_samples(spec: NetworkSpec, count: int = 2, seed: int = 0) -> tuple[dict[str, Array], ...]:
-    """Return inputs of the largest batch: uniform in [0, 1) or 0..255 for uint8, zeros for other types."""
-    rng = np.random.default_rng(seed)
-    make = {"float32": lambda shape: rng.random(shape, np.float32),
-            "uint8": lambda shape: rng.integers(0, 256, shape, np.uint8)}  # fmt: skip
-    return tuple(
-        {t.name: make.get(t.dtype, lambda shape, t=t: np.zeros(shape, t.dtype))(t.at(spec.batch.max))
-         for t in spec.inputs}
-        for _ in range(count)
-    )  # fmt: skip
 
 
 def measure_parity(runtime: Runtime, reference: Runtime, check: ParityCheck) -> Parity:

@@ -14,8 +14,8 @@ from typing import Any
 
 from ..errors import BadFile, MissingPackage
 from .base import NetworkSpec
+from .ort import INSTALL
 
-INSTALL = 'pip install "hsr-core[onnx]"'
 _SCOPES = "pkg.torch.onnx.name_scopes"
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError, DeviceError, MissingPackage
 from .base import ENGINES, PRECISIONS, NetworkSpec, Runtime
 from .engine_cache import EngineCache
+from .ort import INSTALL
 from .trt import PACKAGES, RTX_ARCHITECTURES, installed_version
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ def _choose_on_cpu(precision: str, machine: Machine) -> Choice:
     if found and precision in ("fp32", "int8"):
         return Choice("onnxruntime", "cpu", f"auto: onnxruntime {found} in {precision} on the CPU: {no_gpu}")
     if precision == "int8":
-        raise MissingPackage('int8 needs onnxruntime: pip install "hsr-core[onnx]"')
+        raise MissingPackage(f"int8 needs onnxruntime: {INSTALL}")
     why = f"onnxruntime has no {precision} on the CPU" if found else "onnxruntime, onnx or onnxscript is not installed"
     return Choice("torch", "cpu", f"auto: torch in {precision} on the CPU: {no_gpu}, and {why}")
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from ...errors import BadFile, MissingFile
+from ...runtime.engine_cache import file_sha256
 from . import PUBLISHED
 from .network import N_MEAN_POSE, READ_OUTS, SIZES, NetworkSize, PearNetwork
 
@@ -52,11 +53,10 @@ def load_network(path: str | Path, *, heads: int = 0, allow_extra: bool = False)
         network = PearNetwork(size)
     expected = network.state_dict()
     _check_keys(tensors, expected, path, allow_extra)
-    state = {key: tensors.get(key, torch.zeros(value.shape)) for key, value in expected.items()}
+    state = {key: tensors[key] if key in tensors else torch.zeros(value.shape) for key, value in expected.items()}
     for key, value in state.items():
         if not torch.isfinite(value).all():
             raise BadFile(f"{path}: {key} holds NaN or infinity; download the file again")
-    network = PearNetwork(size)
     network.load_state_dict({k: v.to(torch.float32, copy=True) for k, v in state.items()}, assign=True)
     return network.requires_grad_(False)
 
@@ -120,7 +120,7 @@ def check(path: str | Path, *, heads: int = 0) -> dict[str, Any]:
     return {
         "path": str(path),
         "bytes": path.stat().st_size,
-        "sha256": _sha256(path),
+        "sha256": file_sha256(path),
         "top_level": {key: type(value).__name__ for key, value in content.items()},
         "tensors": {part: sum(key.startswith(f"{part}.") for key in tensors) for part in PARTS},
         "values": {part: sum(v.numel() for k, v in tensors.items() if k.startswith(f"{part}.")) for part in PARTS},
@@ -221,11 +221,3 @@ def _some(keys: list[str]) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0] if str(error) else type(error).__name__
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 24):
-            digest.update(block)
-    return digest.hexdigest()

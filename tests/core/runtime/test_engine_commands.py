@@ -8,13 +8,12 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
-from tiny_network import HASH, SPEC, make_tiny
+from tiny_network import HASH, SPEC, make_tiny, tiny_inputs
 
 from hsr_core.errors import ConfigError, MissingFile, ParityError
 from hsr_core.runtime import commands
 from hsr_core.runtime.base import Batch
 from hsr_core.runtime.exported import Exported
-from hsr_core.runtime.parity import random_samples
 from hsr_core.runtime.select import Machine
 
 pytest.importorskip("tensorrt_rtx", reason='pip install "hsr-core[rtx]"')
@@ -31,7 +30,7 @@ def weights(tmp_path, monkeypatch) -> str:
 
     def load(path, graph, *, body_models, max_people):
         spec = SPEC if max_people == 1 else replace(SPEC, batch=Batch(1, 1, max_people))
-        return Exported(make_tiny, spec, HASH, lambda: random_samples(spec), tolerance)
+        return Exported(make_tiny, spec, HASH, lambda: (tiny_inputs(max_people),), tolerance)
 
     loader.load_for_export = load
     monkeypatch.setitem(sys.modules, commands.LOADER, loader)

@@ -5,15 +5,16 @@ import re
 import numpy as np
 import pytest
 import torch
-from tiny_network import HASH, SPEC, make_tiny
+from tiny_network import HASH, SPEC, make_tiny, tiny_inputs
 
 from hsr_core.errors import ParityError
 from hsr_core.runtime import open_runtime, parity
 from hsr_core.runtime.engine_cache import EngineCache
-from hsr_core.runtime.parity import ParityCheck, gate, measure_parity, random_samples
+from hsr_core.runtime.parity import ParityCheck, gate, measure_parity
 from hsr_core.runtime.pytorch import TorchRuntime
 
 PUSH = 0.25
+SAMPLES = (tiny_inputs(4), tiny_inputs(4, seed=1))
 
 
 def pushed() -> torch.nn.Module:
@@ -29,7 +30,7 @@ def torch_runtime(factory) -> TorchRuntime:
 
 
 def test_the_largest_difference_of_each_output_is_measured() -> None:
-    measured = measure_parity(torch_runtime(pushed), torch_runtime(make_tiny), ParityCheck(random_samples(SPEC)))
+    measured = measure_parity(torch_runtime(pushed), torch_runtime(make_tiny), ParityCheck(SAMPLES))
     assert measured.largest["pose"] == pytest.approx(PUSH, abs=1e-6)
     assert measured.largest["tokens"] == 0.0
     assert measured.samples == 2
@@ -37,13 +38,13 @@ def test_the_largest_difference_of_each_output_is_measured() -> None:
 
 def test_a_perturbed_network_is_refused_with_the_figures() -> None:
     with pytest.raises(ParityError) as error:
-        gate(torch_runtime(pushed), make_tiny, "cpu", ParityCheck(random_samples(SPEC), tolerance=1e-4))
+        gate(torch_runtime(pushed), make_tiny, "cpu", ParityCheck(SAMPLES, tolerance=1e-4))
     assert "pose 0.25 (allowed 0.0001), tokens 0 (allowed 0.0001)" in str(error.value)
     assert re.search(r"torch in fp32 on cpu differs from torch fp32 .* on 2 inputs", str(error.value))
 
 
 def test_a_tolerance_may_be_stated_for_one_output() -> None:
-    check = ParityCheck(random_samples(SPEC), tolerance={"pose": 0.3})
+    check = ParityCheck(SAMPLES, tolerance={"pose": 0.3})
     result = gate(torch_runtime(pushed), make_tiny, "cpu", check)
     assert result is not None
     assert result.tolerance == {"pose": 0.3, "tokens": parity.TOLERANCE["fp32"]}
@@ -57,7 +58,7 @@ def test_nan_is_never_within_tolerance() -> None:
         return module
 
     with pytest.raises(ParityError, match="pose nan"):
-        gate(torch_runtime(broken), make_tiny, "cpu", ParityCheck(random_samples(SPEC), tolerance=1e9))
+        gate(torch_runtime(broken), make_tiny, "cpu", ParityCheck(SAMPLES, tolerance=1e9))
 
 
 def test_an_exported_network_passes_and_that_is_remembered(tiny_cache, tiny_onnx, inputs) -> None:
