@@ -198,13 +198,19 @@ def test_who_publishes_on_its_topics_too_is_told_but_everybody_publishes_on_tf(r
     perception.wait_status("graph", lambda s: level(s) == 0, "all is well again")
 
 
-def test_a_camera_that_is_not_as_reliable_as_asked_for_is_named(tmp_path):
+def test_inputs_that_are_not_as_reliable_as_asked_for_are_named_by_topic(tmp_path):
     other = Rig(tmp_path)
     try:
         strict = Perception(other, "input.reliability:=reliable")
-        other.node.destroy_publisher(strict.images)
-        strict.images = other.node.create_publisher(Image, "/camera/image_raw", best_effort())
-        says(strict, "graph", "/camera/image_raw: /tester does not match this node's subscription", "best effort")
+        for publisher in (strict.images, strict.infos):
+            other.node.destroy_publisher(publisher)
+        topics = {"/camera/image_raw": Image, "/camera/camera_info": CameraInfo, "/human/depth": Image}
+        publishers = [other.node.create_publisher(kind, topic, best_effort()) for topic, kind in topics.items()]
+        strict.images, strict.infos, _ = publishers
+        lines = [f"{topic}: /tester does not match this node's subscription (best effort" for topic in topics]
+        says(strict, "graph", *lines)
+        said = [f"a publisher on {topic} offers an incompatible RELIABILITY" for topic in topics]
+        other.wait(lambda: all(text in strict.log() for text in said), "the same in the log")
         # The same node once more: requests and topics would be shared.
         twin = Perception(other, activate=False)
         says(strict, "graph", "2 nodes are called /human/perception")

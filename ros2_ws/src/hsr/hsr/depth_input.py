@@ -55,6 +55,11 @@ class DepthInput:
         self._fits, self._in_time = _Balance(), _Balance()
         self._depth, self._following = self._subscribe(settings)
 
+    @property
+    def topics(self) -> list[str]:
+        """Those that are subscribed now."""
+        return [subscription.topic for subscription in self._following]
+
     def expect(self, stamp_ns: int, original_id: str) -> Callable[[Frame, Camera], Array | None]:
         """Return what gives the depth of an image that is taken into work now; its depth is kept until then."""
         self._measured.hold(stamp_ns)
@@ -157,9 +162,9 @@ class DepthInput:
         raw = Source(Image, base, self._on_depth)
         compressed = Source(CompressedImage, f"{base}/compressedDepth", self._on_compressed)
         sources = {"raw": [raw], "compressed": [compressed], "auto": [raw, compressed]}[settings.depth.transport]
-        depth = Following(node, sources, qos.paired_input, reliability)
+        depth = Following(node, sources, qos.paired_input, reliability, self._notices)
         info = Source(CameraInfo, node.resolve_topic_name("depth_info"), self._on_info)
-        return depth, [depth, Following(node, [info], qos.camera_info_input, reliability)]
+        return depth, [depth, Following(node, [info], qos.camera_info_input, reliability, self._notices)]
 
     def _on_depth(self, msg: Image) -> None:
         self._rate.tick()

@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rclpy.qos import QoSProfile
+from rclpy.event_handler import SubscriptionEventCallbacks
+from rclpy.qos import QoSProfile, qos_policy_name_from_kind
 
 from . import qos
+from .notices import Notices
 
 
 @dataclass(frozen=True)
@@ -33,12 +35,21 @@ class Following:
         sources: In the order of preference.
         profile: Quality of service for reliable or best-effort publishers.
         reliability: auto (as the publishers), reliable or best_effort.
+        notices: Told of publishers that do not match and will not be followed.
+        on_lost: Told how many messages the middleware has lost.
     """
 
     def __init__(
-        self, node: Any, sources: Sequence[Source], profile: Callable[[bool], QoSProfile], reliability: str = "auto"
+        self,
+        node: Any,
+        sources: Sequence[Source],
+        profile: Callable[[bool], QoSProfile],
+        reliability: str,
+        notices: Notices,
+        on_lost: Callable[[int], None] | None = None,
     ) -> None:
         self._node, self._sources, self._profile, self._wanted = node, sources, profile, reliability
+        self._notices, self._on_lost = notices, on_lost
         self._chosen = first_published(node, [source.topic for source in sources], 0)
         self._reliable = qos.match_reliability(node, self.topic, reliability)
         self._subscription = self._subscribe()
@@ -49,30 +60,56 @@ class Following:
         return self._sources[self._chosen].topic
 
     @property
+    def reliable(self) -> bool:
+        """Whether reliable delivery is asked for."""
+        return self._reliable
+
+    @property
     def published(self) -> bool:
         return self._node.count_publishers(self.topic) > 0
 
-    def watch(self) -> None:
-        """Look at the publishers again; called a few times a second."""
+    def watch(self) -> bool:
+        """Look at the publishers again; called a few times a second. True: another topic is taken from now on."""
         chosen = first_published(self._node, [source.topic for source in self._sources], self._chosen)
         topic = self._sources[chosen].topic
         if not self._node.count_publishers(topic):
-            return
+            return False
         reliable = qos.match_reliability(self._node, topic, self._wanted)
-        if (chosen, reliable) != (self._chosen, self._reliable):
+        moved = chosen != self._chosen
+        if moved or reliable != self._reliable:
             self.close()
             self._chosen, self._reliable = chosen, reliable
             self._subscription = self._subscribe()
+        return moved
 
     def close(self) -> None:
         self._node.destroy_subscription(self._subscription)
 
     def _subscribe(self) -> Any:
-        source = self._sources[self._chosen]
+        source, on_lost = self._sources[self._chosen], self._on_lost
+        events = SubscriptionEventCallbacks(
+            incompatible_qos=self._on_incompatible,
+            message_lost=on_lost and (lambda event: on_lost(event.total_count_change)),
+        )
         return self._node.create_subscription(
             source.kind, source.topic, source.on_msg, self._profile(self._reliable),
-            qos_overriding_options=qos.INPUT_OVERRIDES,
+            event_callbacks=events, qos_overriding_options=qos.INPUT_OVERRIDES,
         )  # fmt: skip
+
+    def _on_incompatible(self, event: Any) -> None:
+        policy = qos_policy_name_from_kind(event.last_policy_kind)
+        if policy == "RELIABILITY" and self._wanted == "auto":
+            return  # followed at the next look
+        remedy = "input.reliability to auto"
+        if policy != "RELIABILITY":
+            remedy = f"qos_overrides.{self.topic}.subscription.{policy.lower()} to what it offers"
+        self._notices.warn(
+            ("incompatible", self.topic, policy),
+            f"a publisher on {self.topic} offers an incompatible {policy}: this node asks for "
+            f"{'reliable' if self._reliable else 'best effort'}; {qos.describe_publishers(self._node, self.topic)}; "
+            f"set {remedy}",
+            every_s=30.0,
+        )
 
 
 def first_published(node: Any, topics: Sequence[str], now: int) -> int:

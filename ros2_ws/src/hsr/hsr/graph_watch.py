@@ -13,6 +13,7 @@ from rclpy.qos import QoSCompatibility, qos_check_compatible
 from hsr_core.near_names import near_names
 
 from .diagnostics import Status
+from .qos import node_of
 
 IMAGES = ("sensor_msgs/msg/Image", "sensor_msgs/msg/CompressedImage")
 FRAMES = "tf2_msgs/msg/TFMessage"
@@ -63,7 +64,7 @@ def mismatches(node: Any, topic: str) -> list[str]:
     for publisher, subscription, other, what in pairs:
         verdict, reason = qos_check_compatible(publisher.qos_profile, subscription.qos_profile)
         if verdict == QoSCompatibility.ERROR:
-            out.append(f"{topic}: {_name(other)} {what} ({_plain(reason)})")
+            out.append(f"{topic}: {node_of(other)} {what} ({_plain(reason)})")
     return out
 
 
@@ -114,10 +115,6 @@ def _own_and_others(node: Any, endpoints: Iterable[Any]) -> tuple[list[Any], lis
     for info in endpoints:
         sides[(info.node_name, info.node_namespace) != name].append(info)
     return sides
-
-
-def _name(info: Any) -> str:
-    return f"{info.node_namespace.rstrip('/')}/{info.node_name}"
 
 
 def _plain(reason: str) -> str:

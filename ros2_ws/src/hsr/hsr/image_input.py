@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-from rclpy.event_handler import SubscriptionEventCallbacks
 from rclpy.lifecycle import LifecycleNode
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
@@ -17,7 +17,7 @@ from hsr_core.input_rules import OneCamera, StampRules, Verdict
 from . import qos
 from .cameras import CameraBook
 from .convert import stamp_to_ns
-from .following import first_published
+from .following import Following, Source
 from .notices import Notices
 from .stats import Counters, Rate
 
@@ -71,12 +71,10 @@ class ImageInput:
         *,
         depth: int = 1,
     ) -> None:
-        self._node, self._cameras, self._counters, self._notices = node, cameras, counters, notices
+        self._node, self._counters, self._notices = node, counters, notices
         self._offer, self._on_restart = offer, on_restart
-        self._wanted, self._depth = settings.input.reliability, depth
-        self._transport, self._base = settings.input.transport, node.resolve_topic_name("image")
-        self._compressed = self._takes_compressed(False)
-        cameras.rectified = shows_rectified(self._base, settings.input.rectified)
+        image, reliability = node.resolve_topic_name("image"), settings.input.reliability
+        cameras.rectified = shows_rectified(image, settings.input.rectified)
         self.epoch = 0
         self.paused = False
         self.rules = StampRules()
@@ -85,25 +83,30 @@ class ImageInput:
         self._one_camera = OneCamera()
         self._mixed_s = -float("inf")
         self._seen_s = time.monotonic()
-        self._info_topic = node.resolve_topic_name("camera_info")
-        self._matched = (self._match(self.topic), self._match(self._info_topic))
-        self._subscriptions: list = []
-        self._subscribe()
+        raw = Source(Image, image, self._on_image)
+        compressed = Source(CompressedImage, f"{image}/compressed", self._on_image)
+        sources = {"raw": [raw], "compressed": [compressed], "auto": [raw, compressed]}[settings.input.transport]
+        info = Source(CameraInfo, node.resolve_topic_name("camera_info"), cameras.put)
+        self._images = Following(
+            node, sources, partial(qos.image_input, depth=depth), reliability, notices,
+            on_lost=partial(counters.add, "dropped_gap"),
+        )  # fmt: skip
+        self._infos = Following(node, [info], qos.camera_info_input, reliability, notices)
 
     @property
     def topic(self) -> str:
-        """The topic that is subscribed to."""
-        return f"{self._base}/compressed" if self._compressed else self._base
+        """Where the images come from."""
+        return self._images.topic
 
     @property
     def topics(self) -> list[str]:
         """Those that are subscribed now."""
-        return [one.topic_name for one in self._subscriptions]
+        return [self._images.topic, self._infos.topic]
 
     @property
     def reliable(self) -> bool:
         """Whether the image subscription asks for reliable delivery."""
-        return self._matched[0]
+        return self._images.reliable
 
     @property
     def mixed(self) -> bool:
@@ -116,17 +119,10 @@ class ImageInput:
 
     def watch(self) -> None:
         """Follow the publishers' transport and reliability, complain about silence; called a few times a second."""
-        compressed = self._takes_compressed(self._compressed)
-        if compressed != self._compressed:
-            self._compressed, self._matched, self._one_camera = compressed, (), OneCamera()
+        if self._images.watch():
+            self._one_camera = OneCamera()
             self._node.get_logger().info(f"images are taken from {self.topic} now")
-        matched = tuple(
-            self._match(topic) if self._node.count_publishers(topic) or not self._matched else old
-            for topic, old in zip((self.topic, self._info_topic), self._matched or (True, True), strict=True)
-        )
-        if matched != self._matched:
-            self._matched = matched
-            self._subscribe()
+        self._infos.watch()
         if self.silent_s > SILENT_S:
             publishers = qos.describe_publishers(self._node, self.topic)
             self._notices.warn(
@@ -142,40 +138,8 @@ class ImageInput:
         return self.epoch
 
     def close(self) -> None:
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions.clear()
-
-    def _takes_compressed(self, now: bool) -> bool:
-        """Return whether to take compressed images: `auto` takes raw ones where somebody publishes them."""
-        if self._transport != "auto":
-            return self._transport == "compressed"
-        return first_published(self._node, (self._base, f"{self._base}/compressed"), int(now)) == 1
-
-    def _match(self, topic: str) -> bool:
-        return qos.match_reliability(self._node, topic, self._wanted)
-
-    def _subscribe(self) -> None:
-        self.close()
-        node, events = self._node, SubscriptionEventCallbacks
-        self._subscriptions = [
-            node.create_subscription(
-                CompressedImage if self._compressed else Image,
-                self.topic,
-                self._on_image,
-                qos.image_input(self.reliable, self._depth),
-                event_callbacks=events(message_lost=self._on_lost, incompatible_qos=self._on_incompatible),
-                qos_overriding_options=qos.INPUT_OVERRIDES,
-            ),
-            node.create_subscription(
-                CameraInfo,
-                "camera_info",
-                self._cameras.put,
-                qos.camera_info_input(self._matched[1]),
-                event_callbacks=events(incompatible_qos=self._on_incompatible),
-                qos_overriding_options=qos.INPUT_OVERRIDES,
-            ),
-        ]
+        self._images.close()
+        self._infos.close()
 
     def _on_image(self, msg: Image | CompressedImage) -> None:
         start = time.perf_counter()
@@ -207,7 +171,7 @@ class ImageInput:
 
     def _is_of_our_camera(self, msg: Image | CompressedImage, now_s: float) -> bool:
         frame_id = msg.header.frame_id
-        if self._compressed:
+        if isinstance(msg, CompressedImage):
             key, self.encoding = (frame_id,), msg.format
         else:
             low, high = SIZE_LIMITS
@@ -235,19 +199,6 @@ class ImageInput:
                 "set input.frame_id",
             )
         return True
-
-    def _on_lost(self, event: Any) -> None:
-        self._counters.add("dropped_gap", event.total_count_change)
-
-    def _on_incompatible(self, event: Any) -> None:
-        policy = getattr(event.last_policy_kind, "name", event.last_policy_kind)
-        self._notices.warn(
-            ("incompatible", str(policy)),
-            f"a publisher on {self.topic} offers an incompatible {policy}: this node asks for "
-            f"{'reliable' if self.reliable else 'best effort'}; {qos.describe_publishers(self._node, self.topic)}; "
-            "set input.reliability to best_effort",
-            every_s=30.0,
-        )
 
 
 def shows_rectified(topic: str, wanted: str = "auto") -> bool:

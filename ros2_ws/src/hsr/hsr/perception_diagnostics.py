@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from typing import Any
 
 from hsr_core.config import Settings
@@ -39,9 +40,13 @@ class PerceptionDiagnostics:
         self._refused: dict[str, int] = {}
         self._births: dict[int, float] = {}
 
-    def always(self, camera_input: ImageInput | None, outputs: Outputs | None) -> list[Status]:
-        """Return what is told in every state."""
-        return [self._transport(outputs), self._graph(camera_input, outputs), self._gpu.status(), self._optional_parts]
+    def always(self, subscribed: Iterable[str], outputs: Outputs | None) -> list[Status]:
+        """Return what is told in every state.
+
+        Args:
+            subscribed: Topics of the images and of the depth camera.
+        """
+        return [self._transport(outputs), self._graph(subscribed, outputs), self._gpu.status(), self._optional_parts]
 
     def active(
         self,
@@ -153,9 +158,8 @@ class PerceptionDiagnostics:
         )
         return diagnostics.mesh_status(view)
 
-    def _graph(self, camera_input: ImageInput | None, outputs: Outputs | None) -> Status:
+    def _graph(self, subscribed: Iterable[str], outputs: Outputs | None) -> Status:
         names = {name: self._node.resolve_topic_name(name) for name in ("image", "camera_info", "depth", "mesh")}
-        subscribed = camera_input.topics if camera_input else ()
         return graph_watch.graph_status(self._node, names, subscribed, outputs.topics if outputs else ())
 
     def _transport(self, outputs: Outputs | None) -> Status:

@@ -210,7 +210,8 @@ class PerceptionNode(GuardedNode):
             self._depth.watch()
 
     def statuses(self) -> list[diagnostics.Status]:
-        statuses = self._health.always(self._input, self._outputs)
+        inputs = [one for one in (self._input, self._depth) if one is not None]
+        statuses = self._health.always([topic for one in inputs for topic in one.topics], self._outputs)
         if self._outputs is not None:
             statuses.append(self._outputs.rep155.status())
         if self._input is not None:

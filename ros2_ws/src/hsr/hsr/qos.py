@@ -172,8 +172,13 @@ def match_reliability(node: Any, topic: str, wanted: str = "auto") -> bool:
 def describe_publishers(node: Any, topic: str) -> str:
     """Return who publishes on `topic` and how, for a warning."""
     lines = [
-        f"{info.node_namespace.rstrip('/')}/{info.node_name} ({info.qos_profile.reliability.name.lower()}, "
-        f"{info.qos_profile.durability.name.lower()})"
+        f"{node_of(info)} ({info.qos_profile.reliability.name.lower()}, {info.qos_profile.durability.name.lower()})"
         for info in node.get_publishers_info_by_topic(topic)
     ]
     return ", ".join(lines) or "nobody"
+
+
+def node_of(info: Any) -> str:
+    """Return the full name of an endpoint's node; an endpoint may be discovered before its node's name is."""
+    known = info.node_name != "_NODE_NAME_UNKNOWN_"
+    return f"{info.node_namespace.rstrip('/')}/{info.node_name}" if known else "a node just discovered"

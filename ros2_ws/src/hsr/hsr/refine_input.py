@@ -58,7 +58,7 @@ class RefineInput:
         self._stats = node.create_subscription(
             FrameStats, "stats", self._on_stats, qos.stats(), qos_overriding_options=qos.OVERRIDES
         )
-        self._companions = [self._follow(name) for name in self._wanted()]
+        self._companions = [self._follow(name, notices) for name in self._wanted()]
         self.static = StaticFrames(node, notices) if settings.depth.register else None
 
     def watch(self) -> None:
@@ -93,11 +93,12 @@ class RefineInput:
         out = ["depth", "depth_info"] if depth.enabled and depth.provider in ("auto", "topic") else []
         return [*out, "mask"] if mask.provider in ("auto", "topic") else out
 
-    def _follow(self, name: str) -> Following:
+    def _follow(self, name: str, notices: Notices) -> Following:
         node, reliability = self._node, self._settings.input.reliability
         topic = node.resolve_topic_name(name)
         if name == "depth_info":
-            return Following(node, [Source(CameraInfo, topic, self._on_depth_info)], qos.camera_info_input, reliability)
+            info = Source(CameraInfo, topic, self._on_depth_info)
+            return Following(node, [info], qos.camera_info_input, reliability, notices)
 
         def put(msg: Image | CompressedImage) -> None:
             self._pairing.put_companion(name, msg)
@@ -105,4 +106,4 @@ class RefineInput:
         sources = [Source(Image, topic, put)]
         if name == "depth":
             sources.append(Source(CompressedImage, f"{topic}/compressedDepth", put))
-        return Following(node, sources, qos.paired_input, reliability)
+        return Following(node, sources, qos.paired_input, reliability, notices)
