@@ -3,7 +3,8 @@
 frames = person_frames("full", "kxpqz")
 for (parent, child), pose in zip(frames.names, frames.poses(joints, joint_rotmats)): ...
 
-`body_<id>` hangs on the camera (the parent ""), everything else on the body: a frame has one parent.
+`body_<id>` hangs on the camera (the parent ""), everything else on the body: a frame has one parent. A face has frames
+of its own beside these, `FaceFrames`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import Protocol
 import numpy as np
 
 from ..body.joints import JOINT_NAMES, N_JOINTS, PARENTS, SMPLX_TO_ROS_BODY, J
-from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
+from ..geometry.rotations import rotation_between, rotmat_to_quat_wxyz, wxyz_to_xyzw
 from ..types import Array
 from .proportions import Proportions, proportions
-from .rep155 import body_frame
+from .rep155 import body_frame, lean_rotmat
 from .rep155_body import Rep155Body
 from .rep155_urdf import rep155_joints
 
@@ -25,7 +26,10 @@ CAMERA = ""
 """Parent of `body_<id>`: the optical frame of the image."""
 
 _SMPLX_TO_ROS = np.array(SMPLX_TO_ROS_BODY)
+_R_ROS_OPTICAL = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])
+"""An optical frame (z forward, x right, y down) that looks along x of REP-103's."""
 _HEAD, _EYES = J["head"], [J["left_eye_smplhf"], J["right_eye_smplhf"]]
+_UPPER = [J["left_shoulder"], J["right_shoulder"], _HEAD]
 
 
 class PersonFrames(Protocol):
@@ -98,7 +102,12 @@ class FullFrames(RootFrames):
 
 
 class Rep155Frames:
-    """The links of `rep155_urdf`, where its forward kinematics has them for a person's angles and lengths."""
+    """The links of `rep155_urdf`, with the origins of trunk, arms and head where the person has them.
+
+    Rotations are those of the URDF's forward kinematics, and the legs' places too. The URDF's trunk can only lean, so
+    its kinematics have shoulders and head where a spine that only leans would: here `torso_<id>` lies in the middle of
+    the shoulders, and arms and head begin at theirs, whatever the spine does.
+    """
 
     def __init__(self, body_id: str, person: Rep155Body) -> None:
         self._body_id, self._person = body_id, person
@@ -106,6 +115,9 @@ class Rep155Frames:
         # Names, axes and the order of the links are the same for any lengths.
         links = rep155_joints(proportions(np.zeros((N_JOINTS, 3))), body_id)
         self.names = ((CAMERA, f"body_{body_id}"), *((link.parent, link.child) for link in links))
+        row = {child: i for i, (_, child) in enumerate(self.names)}
+        self._torso = row[f"torso_{body_id}"]
+        self._on_torso = np.array([row[f"{name}_{body_id}"] for name in ("l_y_shoulder", "r_y_shoulder", "r_head")])
         self._moving = np.array([1 + i for i, link in enumerate(links) if link.axis is not None])
         self._axes = np.array([link.axis for link in links if link.axis is not None], np.float64)
         self._poses = np.zeros((1 + len(links), 7))
@@ -118,10 +130,37 @@ class Rep155Frames:
             self._poses[1:, :3] = [link.xyz for link in rep155_joints(found, self._body_id)]
         out = self._poses
         body = body_frame(joints, joint_rotmats)
+        angles = self._person.angles(joints, joint_rotmats)
         out[0, :3], out[0, 3:] = body.origin, _quats_xyzw(body.rotmat)
-        half = 0.5 * self._person.angles(joints, joint_rotmats)
+        half = 0.5 * angles
         out[self._moving, 3:6] = np.sin(half)[:, None] * self._axes
         out[self._moving, 6] = np.cos(half)
+        upper = (joints[_UPPER] - body.origin) @ (body.rotmat @ lean_rotmat(angles[0]))  # in the waist's axes
+        out[self._torso, :3] = 0.5 * (upper[0] + upper[1])
+        out[self._on_torso, :3] = upper - out[self._torso, :3]
+        return out
+
+
+class FaceFrames:
+    """`face_<id>`: between the eyes, x out of the face, z up, in the camera. `gaze_<id>` there, z where the eyes look.
+
+    An eye that was not seen looks where the head does. `gaze` has the axes of an optical frame: x right, y down.
+
+    Args:
+        face_id: The five letters in the names, which are not those of the body.
+    """
+
+    def __init__(self, face_id: str) -> None:
+        self.names = ((CAMERA, f"face_{face_id}"), (f"face_{face_id}", f"gaze_{face_id}"))
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        """As of `PersonFrames`; (2, 7)."""
+        R_cam_face = joint_rotmats[_HEAD] @ _SMPLX_TO_ROS.T
+        look = joint_rotmats[_EYES, :, 2].sum(axis=0) @ R_cam_face  # an eye's z is its front
+        turn = rotation_between(np.array([1.0, 0.0, 0.0]), look)
+        out = np.zeros((2, 7))
+        out[0, :3] = 0.5 * (joints[_EYES[0]] + joints[_EYES[1]])
+        out[:, 3:] = _quats_xyzw(np.stack([R_cam_face, turn @ _R_ROS_OPTICAL]))
         return out
 
 

@@ -81,6 +81,12 @@ def body_frame(joints: Array, joint_rotmats: Array) -> BodyFrame:
     return BodyFrame(origin, np.asarray(joint_rotmats[0], np.float64) @ _SMPLX_TO_ROS.T)
 
 
+def lean_rotmat(waist: float) -> Array:
+    """Return R_body_torso (3, 3) of the waist's angle [rad]."""
+    cos, sin = np.cos(waist), np.sin(waist)
+    return np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
+
+
 class Rep155Angles:
     """The 20 angles of one person, frame after frame; remembers the shoulders' y where it cannot be seen."""
 
@@ -104,8 +110,7 @@ class Rep155Angles:
         points = ((joints[_POINTS] - frame.origin) @ frame.rotmat).reshape(3, 4, 3)
         chest = points[0, 0] + points[0, 1]
         waist = np.arctan2(chest[0], chest[2])
-        cos, sin = np.cos(waist), np.sin(waist)
-        R_body_torso = np.array([[cos, 0.0, sin], [0.0, 1.0, 0.0], [-sin, 0.0, cos]])
+        R_body_torso = lean_rotmat(waist)
 
         bones = points[1:] - points[:-1]
         bones /= np.sqrt(np.einsum("blc,blc->bl", bones, bones))[..., None]

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from hsr_core.body.joints import JOINT_NAMES, PARENTS, J
 from hsr_core.skeleton.ball_joints import JOINT_STATE_NAMES, joint_angles, local_rotmats
-from hsr_core.skeleton.frames import CAMERA, MODES, person_frames
+from hsr_core.skeleton.frames import CAMERA, MODES, FaceFrames, person_frames
 from hsr_core.skeleton.proportions import proportions, rest_joints
 from hsr_core.skeleton.rep155 import JOINTS, Rep155Angles
 from hsr_core.skeleton.rep155_body import Rep155Body
@@ -121,22 +121,43 @@ def kinematics(urdf: str, names: list[str], angles: np.ndarray) -> dict[str, np.
     return {frame.name: data.oMf[i].homogeneous for i, frame in enumerate(model.frames)}
 
 
-def test_rep155_frames_are_the_forward_kinematics_of_the_persons_urdf() -> None:
+REP155_JOINTS = {
+    f"{letter}_{link}": f"{side}_{joint}"
+    for letter, side in (("l", "left"), ("r", "right"))
+    for link, joint in (("shoulder", "shoulder"), ("elbow", "elbow"), ("wrist", "wrist"), ("hip", "hip"),
+                        ("knee", "knee"), ("ankle", "ankle"))
+} | {"p_head": "head"}  # fmt: skip
+
+
+def check_rep155_frames(found: dict, joints: np.ndarray, expected: dict) -> None:
+    """Rotations and legs are the URDF's forward kinematics; trunk, arms and head lie where the person has them."""
+    T_cam_body = found[f"body_{ID}"]
+    assert {link for link in found if link != CAMERA} <= expected.keys()
+    for link, T in found.items():
+        if link == CAMERA:
+            continue
+        T_cam_link = T_cam_body @ expected[link]
+        np.testing.assert_allclose(T[:3, :3], T_cam_link[:3, :3], atol=1e-9, err_msg=link)
+        if link in (f"body_{ID}", f"waist_{ID}") or "hip" in link or "knee" in link or "ankle" in link:
+            np.testing.assert_allclose(T[:3, 3], T_cam_link[:3, 3], atol=1e-9, err_msg=link)
+    shoulders = joints[[J["left_shoulder"], J["right_shoulder"]]]
+    np.testing.assert_allclose(found[f"torso_{ID}"][:3, 3], shoulders.mean(axis=0), atol=1e-9)
+
+
+def test_rep155_frames_are_the_urdfs_with_trunk_arms_and_head_in_their_places() -> None:
     frames, angles_of = person_frames("rep155", ID), Rep155Angles()
-    body = None
     for seed, size in itertools.product(range(4), (1.0, 1.2)):
         joints, rotmats = random_pose(seed)
         joints = joints * size  # somebody else: the links get longer with the URDF
-        body = proportions(rest_joints(joints, rotmats))
-        expected = kinematics(
-            rep155_urdf(body, ID), [f"{name}_{ID}" for name in JOINTS], angles_of(joints, rotmats)
-        )  # fmt: skip
+        urdf = rep155_urdf(proportions(rest_joints(joints, rotmats)), ID)
+        expected = kinematics(urdf, [f"{name}_{ID}" for name in JOINTS], angles_of(joints, rotmats))
         found = composed(frames, frames.poses(joints, rotmats))
-        T_cam_body = found[f"body_{ID}"]
-        links = [child for _, child in frames.names]
-        assert set(links) <= expected.keys()
-        for link in links:
-            np.testing.assert_allclose(found[link], T_cam_body @ expected[link], atol=1e-9, err_msg=link)
+        check_rep155_frames(found, joints, expected)
+        eyes = joints[[J["left_eye_smplhf"], J["right_eye_smplhf"]]]
+        np.testing.assert_allclose(found[f"head_{ID}"][:3, 3], eyes.mean(axis=0), atol=1e-9)
+        for link, joint in REP155_JOINTS.items():
+            bend_is_small = 0.03 if link.endswith(("wrist", "ankle")) else 1e-9  # a limb bent by less than 5 degrees
+            np.testing.assert_allclose(found[f"{link}_{ID}"][:3, 3], joints[J[joint]], atol=bend_is_small, err_msg=link)
 
 
 def arm_down(azimuth_deg: float, away_deg: float):
@@ -161,8 +182,7 @@ def test_who_asks_for_angles_later_gets_those_of_the_frames() -> None:
     urdf = rep155_urdf(person.proportions(joints, rotmats), ID)
     names = [f"{name}_{ID}" for name in JOINTS]
     expected = kinematics(urdf, names, person.angles(joints, rotmats))
-    for _, link in frames.names:
-        np.testing.assert_allclose(found[link], found[f"body_{ID}"] @ expected[link], atol=1e-9, err_msg=link)
+    check_rep155_frames(found, joints, expected)
     afresh = kinematics(urdf, names, Rep155Angles()(joints, rotmats))
     assert np.abs(afresh[f"l_wrist_{ID}"] - expected[f"l_wrist_{ID}"]).max() > 0.01
 
@@ -177,6 +197,26 @@ def test_all_joints_are_the_forward_kinematics_of_joint_states_too() -> None:
     for name in JOINT_NAMES:
         link = f"human_{ID}/{name}"
         np.testing.assert_allclose(found[link], found[f"body_{ID}"] @ expected[link], atol=1e-7, err_msg=link)
+
+
+def test_a_face_looks_out_of_itself_and_its_gaze_where_the_eyes_do() -> None:
+    """REP-155: x of the face forward, z up; of the gaze z forward, x right, y down."""
+    frames = FaceFrames("fghij")
+    assert frames.names == ((CAMERA, "face_fghij"), ("face_fghij", "gaze_fghij"))
+    joints, rotmats = pose_of({}, FACING_CAMERA)
+    found = composed(frames, frames.poses(joints, rotmats))
+    face, gaze = found["face_fghij"], found["gaze_fghij"]
+    # The own left is the camera's right.
+    np.testing.assert_allclose(face[:3, :3], np.column_stack([TO_CAMERA, RIGHT, UP]), atol=1e-9)
+    np.testing.assert_allclose(gaze[:3, :3], np.column_stack([-RIGHT, -UP, TO_CAMERA]), atol=1e-9)
+    head = composed(person_frames("root", ID), person_frames("root", ID).poses(joints, rotmats))[f"head_{ID}"]
+    np.testing.assert_allclose(face, head, atol=1e-9)
+    np.testing.assert_allclose(gaze[:3, 3], face[:3, 3])
+    turns = {f"{side}_eye_smplhf": ("y", 20 + squint) for side, squint in (("left", -4), ("right", 4))}
+    found = composed(frames, frames.poses(*pose_of(turns, FACING_CAMERA)))
+    way = Rotation.from_euler("y", -20, degrees=True).apply(TO_CAMERA)  # to the own left
+    np.testing.assert_allclose(found["gaze_fghij"][:3, 2], way, atol=1e-6)
+    np.testing.assert_allclose(found["face_fghij"][:3, 0], TO_CAMERA, atol=1e-9)
 
 
 def test_another_mode_is_refused_with_those_that_exist() -> None:
