@@ -194,14 +194,26 @@ def files_whole(out: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def folder_whole(out: Path) -> Iterator[Path]:
-    """Give a folder that becomes `out` when all went well. `out` must not exist, or be empty."""
+def folder_whole(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """Give a folder that becomes `out` when all went well.
+
+    Args:
+        out: Must not exist, or be empty.
+        overwrite: What is in it goes, once the new folder is in its place.
+    """
     with _scratch(out) as folder:
-        inner = folder / out.name
+        inner, before = folder / out.name, folder / f".{out.name}"
         yield inner
-        if out.is_dir():
+        if out.is_dir() and not overwrite:
             out.rmdir()
-        inner.rename(out)
+        try:
+            if out.is_dir():
+                out.rename(before)
+            inner.rename(out)
+        except BaseException:
+            if before.is_dir() and not out.exists():
+                before.rename(out)
+            raise
 
 
 @contextmanager

@@ -19,8 +19,6 @@ from .pieces import Piece
 
 FORMAT = "hsr-imitate/1"
 REPORT = "report.json"
-SLIDE_MM = 30.0
-"""A foot that is held should slide less than this in a stance."""
 _PACKAGES = ("numpy", "torch", "mediapipe", "pin", "pin-pink", "daqp", "av", "pyarrow")
 _LICENCE = "unknown: see the terms of the body model"
 

@@ -117,7 +117,7 @@ def imitate(source: str, robot: str, out: Path | str, options: ImitateOptions | 
     use_one_blas_thread()
     loaded = load_robot(robot, options.mode, options.teleop.limits)
     kind_of(source)
-    with _folder(path, overwrite=options.overwrite) as root, _work_folder(root) as work:
+    with folder_whole(path, overwrite=options.overwrite) as root, _work_folder(root) as work:
         with clock("regress"):
             recorded = read_input(source, work, options.input)
         tracks = recorded.chosen(options.person)
@@ -174,15 +174,6 @@ def _is_ours(folder: Path) -> bool:
         return str(json.loads((folder / REPORT).read_text())["format"]) == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-@contextmanager
-def _folder(out: Path, *, overwrite: bool) -> Iterator[Path]:
-    """Give a folder that becomes `out` when all went well; what was there is replaced at the very end."""
-    with folder_whole(out) as root:
-        yield root
-        if overwrite and out.is_dir() and any(out.iterdir()):
-            out.rename(root.parent / "before")  # goes with the temporary folder
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from export_people import with_arrays, write_recording
 from hsr_core import registry
 from hsr_core.cli import main
 from hsr_core.export import bvh, export, formats, lerobot_files, run
+from hsr_core.export.base import folder_whole
 
 
 @pytest.fixture
@@ -127,6 +129,28 @@ def test_what_is_stopped_half_way_leaves_what_was_there(fmt, recording, tmp_path
     assert left == ({out.name} if out.suffix else set())
     if out.suffix:
         assert out.read_text() == "before"
+
+
+def test_a_folder_that_cannot_be_replaced_stays(tmp_path, monkeypatch):
+    out, rename = tmp_path / "set", Path.rename
+    out.mkdir()
+    (out / "old").touch()
+
+    def replace(name):
+        with folder_whole(out, overwrite=True) as folder:
+            folder.mkdir()
+            (folder / name).touch()
+
+    def stopped_at_the_newer_one(self, target):
+        if (self / "newer").exists():
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    replace("new")
+    monkeypatch.setattr(Path, "rename", stopped_at_the_newer_one)
+    with pytest.raises(KeyboardInterrupt):
+        replace("newer")
+    assert {path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*")} == {"set", "set/new"}
 
 
 def test_formats_are_loaded_when_they_are_chosen():
