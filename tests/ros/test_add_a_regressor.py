@@ -33,15 +33,13 @@ def environ(tmp_path_factory) -> dict[str, str]:
         (package / name).write_text(code)
     options = ["--quiet", "--no-deps", "--no-build-isolation", "--disable-pip-version-check", "--no-index"]
     command = [sys.executable, "-m", "pip", "install", *options, "--target", str(site), str(package)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return {"PYTHONPATH": os.pathsep.join(filter(None, (str(site), os.environ.get("PYTHONPATH"))))}
 
 
 def python(environ: dict[str, str], *arguments: str) -> str:
-    done = subprocess.run(
-        [sys.executable, *arguments], env=os.environ | environ, capture_output=True, text=True, timeout=240
-    )
+    done = subprocess.run([sys.executable, *arguments], env=os.environ | environ, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

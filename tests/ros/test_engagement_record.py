@@ -187,7 +187,7 @@ def run(script: str, *arguments) -> subprocess.CompletedProcess:
     """Run a script in a process of its own, which may end as it likes."""
     environ = os.environ | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *filter(None, sys.path)])}
     command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environ, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, env=environ)
 
 
 _KILLED = """

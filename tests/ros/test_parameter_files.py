@@ -219,9 +219,7 @@ def test_the_known_parameters_are_those_that_the_nodes_declare(rig) -> None:
 def test_a_node_refuses_to_start_with_a_parameter_that_nobody_declares(ros_domain, written, module, arguments, why):
     path = written(section("/human/percpetion", device="cpu"))
     words = [str(path) if word == "FILE" else word for word in arguments]
-    done = subprocess.run(
-        [sys.executable, "-m", module, "--ros-args", *words], capture_output=True, text=True, timeout=60
-    )
+    done = subprocess.run([sys.executable, "-m", module, "--ros-args", *words], capture_output=True, text=True)
     assert done.returncode == 1
     assert why in done.stderr
     assert "Traceback" not in done.stderr

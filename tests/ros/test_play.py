@@ -104,8 +104,9 @@ def test_bytes_stamps_and_order_are_those_of_the_recording(rig, bag, heard):
     assert clock[-1] <= bags.BEGIN_NS + 40 * bags.STEP_NS
     sent = np.array([deserialize_message(data, Int64MultiArray).data for data in heard["/human/player/sent"]])
     assert sent[:, 0].tolist() == [stamp_of(data) for data in heard[IMAGE]]
-    spacing_s = np.diff(sent[:, 1].astype(np.int64)) * 1e-9
-    assert spacing_s.sum() == pytest.approx(39 / 30 / 2, rel=0.2)  # the rate is kept on the whole
+    # The rate is kept on the whole: some image of the last ones is as much behind its time as some of the first ones.
+    behind_s = sent[:, 1].astype(np.int64) * 1e-9 - np.arange(40) / 30 / 2
+    assert behind_s[-12:].min() == pytest.approx(behind_s[:12].min(), abs=0.1)
     report = played(process)
     assert (report["images"], report["messages"], report["ended"]) == (40, 80, "end")
     rig.stop(process)
@@ -175,6 +176,7 @@ def test_time_does_not_go_back_where_a_killed_recorder_wrote_images_later_than_i
     process = play(rig, path, "mode:=stepped", "answer_timeout_s:=0.02", "wait_for_subscriber_s:=5.0")
     rig.wait(lambda: process.returncode is not None, "the end")
     assert played(process)["images"] == 11
+    rig.wait(lambda: len(heard["/clock"]) > 1, "the time")
     clock = [stamp_of(data) for data in heard["/clock"]]
     assert clock == sorted(clock)
     assert clock[-1] > clock[0]
@@ -218,8 +220,8 @@ def test_latched_messages_reach_who_comes_late(rig, tmp_path):
             if "info" not in topic or i < 2:
                 writer.write(connections[topic], time_ns, bags.STORE.serialize_cdr(msg, msg.__msgtype__))
     images = rig.listen(Image, IMAGE, 10, raw=True)
-    process = play(rig, tmp_path / "run")
-    rig.wait(lambda: len(images) > 20, "images")
+    process = play(rig, tmp_path / "run", "rate:=0.1")
+    rig.wait(lambda: len(images) > 3, "images")
     profile = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     infos = rig.listen(CameraInfo, "/camera/camera_info", profile)
     rig.wait(lambda: infos, "the camera info that was sent long ago")
@@ -235,7 +237,7 @@ def test_stepped_playing_has_every_image_answered(rig, bag, tmp_path):
         for path, n in ((bag, 40), (slow, 12)):
             begin = len(perception.people)
             process = play(rig, path, "mode:=stepped")
-            rig.wait(lambda process=process: process.returncode is not None, "the end", 60.0)
+            rig.wait(lambda process=process: process.returncode is not None, "the end")
             report = played(process)
             assert (report["images"], report["answered"], report["timeouts"]) == (n, n, 0)
             rig.wait(lambda begin=begin, n=n: len(perception.people) == begin + n, "all people")

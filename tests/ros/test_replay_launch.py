@@ -70,7 +70,7 @@ included = IncludeLaunchDescription({str(PATH)!r}, launch_arguments={given!r}.it
 service.include_launch_description(LaunchDescription([included]))
 sys.exit(service.run())
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert len(re.findall(r"\[player-\d+\]: process started", done.stdout + done.stderr)) == 1
     result = json.loads((tmp_path / "out.json").read_text())

@@ -154,7 +154,7 @@ def test_two_builders_at_once_build_once(tmp_path):
         for racer in racers:
             racer.stdin.write("go\n")
             racer.stdin.flush()
-        ids = {racer.communicate(timeout=60)[0].strip() for racer in racers}
+        ids = {racer.communicate()[0].strip() for racer in racers}
     finally:
         for racer in racers:
             racer.kill()
@@ -185,7 +185,7 @@ def test_a_killed_builder_leaves_no_lock_and_no_litter(cache):
         assert victim.stdout.readline() == "writing\n"
     finally:
         os.kill(victim.pid, signal.SIGKILL)
-        victim.wait(timeout=30)
+        victim.wait()
     assert len(files_in(cache, ".part")) == 1
     assert files_in(cache, ".npz") == []
     open_cache.open_body_files(build=small_model)

@@ -641,7 +641,7 @@ def test_frames_may_come_from_another_thread(tracking, frames, accepting):
     windows = []
     while not done.is_set():
         windows += drain(tracking)
-    thread.join(timeout=30)
+    thread.join()
     windows += drain(tracking)
     assert not fault
     assert windows

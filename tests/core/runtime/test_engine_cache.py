@@ -95,9 +95,9 @@ def test_two_builders_at_once_build_once(tmp_path) -> None:
         lines = {process: streams[process].readline() for process in streams}  # one builds, the other waits
         assert sorted(line.split()[0] for line in lines.values()) == ["building", "waiting"]
         builds = next(process for process in streams if lines[process].startswith("building"))
-        builds.communicate("go\n", timeout=60)
+        builds.communicate("go\n")
         waited = next(process for process in streams if lines[process].startswith("waiting"))
-        output, _ = waited.communicate("", timeout=60)
+        output, _ = waited.communicate("")
     assert output.strip() == KEY.file_name  # and no "building"
     assert (tmp_path / KEY.file_name).read_bytes() == b"whole"
 

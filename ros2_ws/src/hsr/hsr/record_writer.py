@@ -21,8 +21,9 @@ from .cdr import CdrReader
 from .disk_thread import DiskThread
 from .images import image_to_compressed_msg
 
-NICE = 19
-"""Of the threads that write and make JPEGs: receiving must go on, or the middleware's short histories run over."""
+NICE = 5
+"""Of the threads that write and make JPEGs: receiving must go on, or the middleware's short histories run over. Nicer
+ones hardly run where other processes fill the computer and sessions are not grouped, as in a container."""
 _BYTES_AHEAD = 64 << 20
 """Of raw images that wait to be made into JPEGs: 24 of 1280 x 720, most of a second."""
 _TO_BGR = {("rgb", 3): cv2.COLOR_RGB2BGR, ("rgb", 4): cv2.COLOR_RGBA2BGR, ("bgr", 4): cv2.COLOR_BGRA2BGR}
