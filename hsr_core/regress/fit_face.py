@@ -58,7 +58,6 @@ class FaceFit:
         jaw_pose, leye_pose, reye_pose: (3,).
         eyelids: (2,) left, right; 0 open, 1 closed.
         expression: (n,).
-        residual_m: Root mean square of the landmarks' distances after the fit.
     """
 
     head_rotation: Array
@@ -67,7 +66,6 @@ class FaceFit:
     reye_pose: Array
     eyelids: Array
     expression: Array
-    residual_m: float
 
 
 class FaceFitter:
@@ -96,7 +94,6 @@ class FaceFitter:
         self._used = np.concatenate([_MOUTH, _BROWS, _CHEEKS, _CHIN])
         self._used = self._used[points.on_face[self._used]]
         self._stable = _STABLE[points.on_face[_STABLE]]
-        self._basis = basis
         weight = np.array([1, 1, _DEPTH_WEIGHT])
         A = (basis[self._used] * weight[None, :, None]).reshape(-1, self._n)
         variance = _CORRELATED * _LANDMARK_SIGMA_M**2  # against a prior of unit variance per coefficient
@@ -109,8 +106,8 @@ class FaceFitter:
         self._own = np.zeros_like(self._neutral)
         self._frames = 0
 
-    def fit(self, face: FaceLandmarks, R_turn: Array) -> FaceFit:
-        """Return head rotation and face parameters.
+    def fit(self, face: FaceLandmarks, R_turn: Array) -> FaceFit | None:
+        """Return head rotation and face parameters; None for landmarks of a face seen from behind, which is no face.
 
         Args:
             face: Landmarks.
@@ -118,8 +115,8 @@ class FaceFitter:
         """
         observed = face.points
         R, scale, t = _similarity(self._neutral[self._stable], observed[self._stable])
-        if R[2, 2] > 0.3:  # a face seen from behind is no face
-            raise ValueError("the face landmarks face away from the camera")
+        if R[2, 2] > 0.3:
+            return None
         local = (observed - t) @ R / scale - self._neutral
         own = self._own * (self._frames / (self._frames + _OWN_FACE_FRAMES))
 
@@ -127,7 +124,6 @@ class FaceFitter:
         jaw = float(np.clip(gap / np.linalg.norm(self._jaw[_BELOW_LIP]), 0.0, _JAW_MAX))
         left = local - jaw * self._jaw - own
         expression = np.clip(self._solve @ (left[self._used] * self._weight).ravel(), -3, 3)
-        rest = left - self._basis @ expression
         self._learn(local - jaw * self._jaw)
 
         corners = ((LEFT_EYE_CORNERS, face.left_eye, 0), (RIGHT_EYE_CORNERS, face.right_eye, 1))
@@ -143,7 +139,6 @@ class FaceFitter:
             reye_pose=gaze[1],
             eyelids=np.clip(lids, 0, 1),
             expression=expression,
-            residual_m=float(np.sqrt((rest[self._used] ** 2).sum(1).mean())),
         )
 
     def _learn(self, difference: Array) -> None:

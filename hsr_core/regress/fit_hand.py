@@ -47,7 +47,6 @@ class HandFitter:
         self.side = side
         self._low, self._high = _limits(side)
         self._joints = np.array([[J[f"{side}_{f}{i}"] for i in (1, 2, 3)] for f in _FINGERS])
-        self._wrist = J[f"{side}_wrist"]
 
     def set_body(self, rest_joints: Array, surface: dict[str, Array]) -> None:
         """Take rest joints (55, 3) and the rest positions of the finger tips [m]."""
@@ -55,16 +54,6 @@ class HandFitter:
         tips = np.stack([np.asarray(surface[f"{self.side}_{f}_tip"], np.float64) for f in _FINGERS])
         chain = np.concatenate([rest[self._joints], tips[:, None]], 1)
         self._bones = _unit(np.diff(chain, axis=1))
-        knuckles = {"index": 5, "middle": 9, "pinky": 17, "ring": 13}
-        order = [knuckles[f] for f in _FINGERS[:4]]
-        self._palm_points = np.array(order)
-        self._palm = _unit(rest[self._joints[:4, 0]] - rest[self._wrist])
-
-    def palm_rotation(self, world: Array) -> Array:
-        """Return the wrist's global rotation (3, 3) from the palm's bones in the camera frame (Kabsch)."""
-        seen = _unit(world[self._palm_points] - world[0])
-        U, _, Vt = np.linalg.svd(seen.T @ self._palm)
-        return U @ np.diag([1, 1, np.linalg.det(U @ Vt)]) @ Vt
 
     def fingers(self, world: Array, wrist_rotation: Array) -> Array:
         """Return (15, 3) rotation vectors of the finger joints, in the order of the body model.

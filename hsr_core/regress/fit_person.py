@@ -124,31 +124,46 @@ class PersonFit:
 
     def fit(self, frame: Frame, camera: Camera, parts: Observation) -> Regression:
         """Return the person of this frame."""
-        pose = parts.pose
-        uv = self._rectify(pose.uv, camera)
+        seen = self._straightened(parts, camera)
+        uv = seen.pose.uv.copy()
         R_ray = ray_rotation(uv[_TORSO].mean(0), camera.K)
-        uv, world, weight = uv.copy(), pose.world @ R_ray.T, _weights(pose, frame.image_hw)
+        world, weight = seen.pose.world @ R_ray.T, _weights(parts.pose, frame.image_hw)
         dt = (frame.stamp_ns - self._pose.stamp_ns) / 1e9
         if self._flipped(world, dt):
             uv, world, weight = uv[_MIRROR], world[_MIRROR], weight[_MIRROR]
-            parts = replace(parts, hands={"left": parts.hands["right"], "right": parts.hands["left"]})
-        if not parts.detailed:
+            seen = replace(seen, hands={"left": seen.hands["right"], "right": seen.hands["left"]})
+        if not seen.detailed:
             self._hold_wrists(weight)
         hands = {}
-        for side, hand in parts.hands.items():
+        for side, hand in seen.hands.items():
             if hand is not None:
                 hands[side] = hand.world @ ray_rotation(hand.uv[0], camera.K).T
-                self._place_hand(uv, world, weight, hand, hands[side], side, camera)
-        face = self._face_fit(parts.face, camera)
+                _place_hand(uv, world, weight, hand, hands[side], side)
+        face = None
+        if seen.face is not None:
+            face = self._fit_face.fit(seen.face, ray_rotation(seen.face.points[1, :2], camera.K))
         if face is not None:
-            self._place_face(uv, weight, parts.face, camera)
+            _place_face(uv, weight, seen.face)
         head = None if face is None else face.head_rotation
-        seen = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
-        fit = self._solve(seen, dt)
+        wanted = BodyObservation(uv, world, weight, _size(uv, weight), camera.K, head_rotation=head)
+        fit = self._solve(wanted, dt)
         last = self._pose
         last.local, last.transl, last.stamp_ns = fit.local, fit.transl, frame.stamp_ns
-        self._learn_shape(seen, fit)
-        return self._regression(frame, parts, fit, hands, face, weight)
+        self._learn_shape(wanted, fit)
+        return self._regression(frame, parts.pose, seen, fit, hands, face, weight)
+
+    def _straightened(self, parts: Observation, camera: Camera) -> Observation:
+        """Return the landmarks where they would lie without the lens' distortion, under the same K."""
+        if not (camera.distorted and self._settings.camera.rectify):
+            return parts
+        pose, hands, face = parts.pose, parts.hands, parts.face
+        pose = replace(pose, uv=undistort_points(pose.uv, camera))
+        hands = {side: hand and replace(hand, uv=undistort_points(hand.uv, camera)) for side, hand in hands.items()}
+        if face is not None:
+            points = np.column_stack([undistort_points(face.points[:, :2], camera), face.points[:, 2]])
+            left, right = (replace(e, iris=undistort_points(e.iris, camera)) for e in (face.left_eye, face.right_eye))
+            face = replace(face, points=points, left_eye=left, right_eye=right)
+        return replace(parts, pose=pose, hands=hands, face=face)
 
     def _flipped(self, world: Array, dt: float) -> bool:
         """True when left and right are confused: the body faces the other way within one frame."""
@@ -171,36 +186,7 @@ class PersonFit:
             if self._fingers[side].any():
                 weight[[L[f"{side}_{name}"] for name in ("index", "pinky", "thumb")]] = 0
 
-    def _place_hand(
-        self, uv: Array, world: Array, weight: Array, hand: HandLandmarks, turned: Array, side: str, camera: Camera
-    ) -> None:
-        """Let the hand network's palm replace the body network's coarse hand points, in place."""
-        points = self._rectify(hand.uv, camera)
-        for name, index in (("index", 5), ("pinky", 17), ("thumb", 2)):
-            i = L[f"{side}_{name}"]
-            uv[i] = points[index]
-            world[i] = world[L[f"{side}_wrist"]] + turned[index] - turned[0]
-            weight[i] = hand.score
-
-    def _place_face(self, uv: Array, weight: Array, face: FaceLandmarks, camera: Camera) -> None:
-        """Let the face network's nose and eyes replace the body network's, in place."""
-        points = self._rectify(face.points[:, :2], camera)
-        for name, indices in _FACE_POINTS.items():
-            uv[L[name]] = points[indices].mean(0)
-            weight[L[name]] = face.score
-
-    def _rectify(self, uv: Array, camera: Camera) -> Array:
-        return undistort_points(uv, camera) if self._settings.camera.rectify else uv
-
-    def _face_fit(self, face: FaceLandmarks | None, camera: Camera) -> FaceFit | None:
-        if face is None:
-            return None
-        try:
-            return self._fit_face.fit(face, ray_rotation(face.points[1, :2], camera.K))
-        except ValueError:  # seen from behind
-            return None
-
-    def _solve(self, seen: BodyObservation, dt: float):
+    def _solve(self, seen: BodyObservation, dt: float) -> BodyFit:
         """Fit from the last pose; afresh on the first frame or when the last pose does not explain what is seen."""
         last = self._pose
         if last.local is not None:
@@ -211,7 +197,17 @@ class PersonFit:
         fresh = self._fit_body.fit(seen, *self._fit_body.start(seen), steps=30)
         return fresh if last.local is None or fresh.cost < fit.cost else fit
 
-    def _regression(self, frame, parts, fit, hands, face, weight) -> Regression:
+    def _regression(
+        self,
+        frame: Frame,
+        pose: PoseLandmarks,
+        parts: Observation,
+        fit: BodyFit,
+        hands: dict[str, Array],
+        face: FaceFit | None,
+        weight: Array,
+    ) -> Regression:
+        """Return the answer; `pose` as it was seen, `parts` straightened."""
         rotations, _ = forward(fit.local, self._rest_joints, fit.transl)
         if parts.detailed:
             self._face = face
@@ -244,7 +240,6 @@ class PersonFit:
             )
         hand_score = {side: 0.0 if hand is None else hand.score for side, hand in parts.hands.items()}
         face_score = 0.0 if face is None else parts.face.score
-        pose = parts.pose
         return Regression(
             params=params,
             bbox_xyxy=person_box(pose, frame.image_hw),
@@ -289,6 +284,22 @@ def _weights(pose: PoseLandmarks, image_hw: tuple[int, int]) -> Array:
     height, width = image_hw
     inside = (pose.uv >= 0).all(1) & (pose.uv[:, 0] < width) & (pose.uv[:, 1] < height)
     return np.where(inside & (pose.presence > 0.5), np.clip(pose.visibility, 0.05, 1.0), 0.0)
+
+
+def _place_hand(uv: Array, world: Array, weight: Array, hand: HandLandmarks, turned: Array, side: str) -> None:
+    """Let the hand network's palm replace the body network's coarse hand points, in place."""
+    for name, index in (("index", 5), ("pinky", 17), ("thumb", 2)):
+        i = L[f"{side}_{name}"]
+        uv[i] = hand.uv[index]
+        world[i] = world[L[f"{side}_wrist"]] + turned[index] - turned[0]
+        weight[i] = hand.score
+
+
+def _place_face(uv: Array, weight: Array, face: FaceLandmarks) -> None:
+    """Let the face network's nose and eyes replace the body network's, in place."""
+    for name, indices in _FACE_POINTS.items():
+        uv[L[name]] = face.points[indices, :2].mean(0)
+        weight[L[name]] = face.score
 
 
 def _size(uv: Array, weight: Array) -> float:

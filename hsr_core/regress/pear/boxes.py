@@ -13,7 +13,7 @@ from ..crop import Roi
 from ..follow import is_among, is_covered, overlapping
 from ..observe import person_box, points_box
 from ..person_search import PersonSearch
-from ..pose_network import PoseLandmarks, PoseNetwork
+from ..pose_network import L, PoseLandmarks, PoseNetwork
 
 CHECK_S = 0.5
 """PEAR draws a person into any crop and says nothing of its certainty: the body network is asked this often."""
@@ -21,15 +21,16 @@ GAP_S = 0.5
 """After a longer pause the last place says nothing."""
 SAME_IOU = 0.7
 """Boxes that overlap more than this hold one person: PEAR cannot be told whom of two to draw."""
-_EYES, _MOUTH = [2, 5], [9, 10]
-"""Pose landmarks: left and right eye, left and right corner of the mouth."""
+_EYES, _MOUTH = [L["left_eye"], L["right_eye"]], [L["mouth_left"], L["mouth_right"]]
 
 
 @dataclass(frozen=True, eq=False)
 class PersonBox:
-    """Attributes:
-    bbox_xyxy: (4,) [px], full image.
-    score: Confidence that this is a person, [0, 1].
+    """Where to look for a person.
+
+    Attributes:
+        bbox_xyxy: (4,) [px], full image.
+        score: Confidence that this is a person, [0, 1].
     """
 
     bbox_xyxy: Array
