@@ -109,18 +109,25 @@ def test_one_body_has_all_topics_and_they_agree_with_people(rig, perception, lis
     assert letters == perception.people[-1].humans[0].id
     heard = listener.body(letters)
     described = rig.listen(String, f"/humans/bodies/{letters}/urdf", LATCHED)
-    perception.feed(lambda: described and all(map(len, heard.values())), "every topic of a body", make=somebody)
-    perception.feed(
-        lambda: {stamp_of(m) for m in heard["joint_states"]} & {stamp_of(p) for p in perception.people},
-        "people of the same stamp", make=somebody,
-    )  # fmt: skip
+    sent = set()
+
+    def make() -> Image:
+        msg = somebody()
+        sent.add(stamp_of(msg))
+        return msg
+
+    def told() -> dict[str, list]:
+        """What was heard of moments whose people were heard, too: any message may come first."""
+        people = {stamp_of(message) for message in perception.people}
+        return {name: [m for m in messages if stamp_of(m) in people & sent] for name, messages in heard.items()}
+
+    perception.feed(lambda: described and all(map(len, told().values())), "every topic of a body", make=make)
     people = {stamp_of(message): message for message in perception.people}
+    heard = told()
     for name, messages in heard.items():
         frame = f"body_{letters}" if name in ("joint_states", "velocity") else FRAME_ID
-        for message in messages:
-            assert stamp_of(message) in people
-            assert message.header.frame_id == frame
-    state = next(m for m in reversed(heard["joint_states"]) if stamp_of(m) in people)
+        assert {message.header.frame_id for message in messages} == {frame}
+    state = heard["joint_states"][-1]
     assert list(state.name) == [f"{name}_{letters}" for name in JOINTS]
     check_kinematics(described[-1].data, letters, state, people[stamp_of(state)].humans[0])
     check_messages(heard, people)
@@ -284,16 +291,22 @@ def test_ids_of_a_pool_are_used_again_after_a_rest_and_frames_have_them_too(anot
         return listener.ids()[0]
 
     second = next_person()
-    assert second != first  # `first` has not rested
+    for _ in range(5):
+        if second != first:  # which has not rested, unless this computer is as slow as that
+            break
+        second = next_person()
+    assert second != first
     left = time.monotonic()
     perception.feed(lambda: time.monotonic() - left > LINGER_S, "the rest of an id", make=somebody)
     assert next_person() == first
     count = len(heard["joint_states"])
     perception.feed(lambda: len(heard["joint_states"]) > count, "its topics are the same ones", make=somebody)
     assert all(listener.topics_of(letters) for letters in (first, second)), "topics of a pool stay"
-    assert perception.people[-1].humans[0].id != first
-    for name in (frames[-1].transforms[0].child_frame_id, states[-1].header.frame_id):
-        assert name == f"body_{first}"
+    perception.feed(
+        lambda: {frames[-1].transforms[0].child_frame_id, states[-1].header.frame_id} == {f"body_{first}"},
+        "frames of this id", make=somebody,
+    )  # fmt: skip
+    perception.feed(lambda: perception.people[-1].humans[0].id != first, "people have ids of their own", make=somebody)
     another_rig.wait(lambda: f'"body_{first}"' in described[-1].data, "the description of the person with this id")
 
 

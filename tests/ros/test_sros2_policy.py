@@ -115,9 +115,15 @@ def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     waits_for("retarget", "subscribe", "/joint_states")
     waits_for("camera_mount", "publish", "/tf_static")
     nodes = ("perception", "source", "recorder", "view", "refiner", "retarget", "camera_mount")
-    found |= {node: endpoints(rig, node) for node in nodes}
+    looks: list[dict[str, Permissions]] = []
+
+    def settled() -> bool:
+        looks.append({node: endpoints(rig, node) for node in nodes})
+        return len(looks) > 25 and looks[-1] == looks[-25]
+
+    rig.wait(settled, "no more news of endpoints")
     visitor.leave()
-    return found
+    return found | looks[-1]
 
 
 @pytest.mark.parametrize("node", sorted(set(POLICY) - {"reader"}))
