@@ -18,7 +18,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from . import __version__
+from .endings import ends_in_order
 from .errors import ConfigError, HsrError, MissingPackage
+from .near_names import did_you_mean
 from .settings_options import add_settings_options, add_video_options, settings_of
 
 LAZY = {
@@ -42,16 +45,22 @@ LAZY = {
 word is the command's name."""
 
 
+SHORT = 100
+"""Longest group of values that is shown on one line."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit status.
 
-    0 done, 1 a condition failed or a part of the work could not be done, 2 wrong input, 130 stopped.
+    0 done, 1 a condition failed or a part of the work could not be done, 2 wrong input, 130 stopped by Ctrl-C; ended by
+    a signal, 128 and its number.
     """
-    argv = list(sys.argv[1:] if argv is None else argv)
+    argv = list(sys.argv[1:] if argv is None else argv) or ["--help"]
     logging.basicConfig(level=logging.WARNING, format="hsr: %(message)s", stream=sys.stderr)
     try:
         args = _parser(argv).parse_args(argv)
-        answer = args.run(args)
+        with ends_in_order():
+            answer = args.run(args)
     except HsrError as error:
         print(f"hsr: {error}", file=sys.stderr)
         return 2
@@ -69,8 +78,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 130 if answer.get("interrupted") else int(answer.get("failed", False))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Refuses an unknown option by the usage of the command that it was given to, and names the nearest."""
+
+    def parse_known_args(self, args=None, namespace=None):
+        namespace, unknown = super().parse_known_args(args, namespace)
+        if unknown:
+            near = did_you_mean(unknown[0].partition("=")[0], self._option_string_actions)
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return namespace, unknown
+
+
 def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="hsr", description="Expressive 3D humans from one camera.")
+    parser = _Parser(prog="hsr", description="Expressive 3D humans from one camera.")
+    parser.add_argument("--version", action="version", version=f"hsr {__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_run(commands)
     bench = commands.add_parser("bench", help="measure speed, accuracy, or the mesh message")
@@ -131,17 +152,16 @@ def _run(args: argparse.Namespace) -> dict[str, Any]:
     from tqdm import tqdm
     from tqdm.contrib.logging import logging_redirect_tqdm
 
-    from .run import run
+    from .run import check_outputs, run
     from .sources import open_source
-    from .sources.calibration import load_camera
+    from .sources.calibration import load_camera_if_given
     from .stream import HumanStream
 
-    if args.camera and not args.cameras:
-        raise ConfigError("--camera names a camera of the file given by --cameras")
     if args.max_frames is not None and args.max_frames < 1:
         raise ConfigError(f"--max-frames must be at least 1, not {args.max_frames}")
     settings = settings_of(args)
-    camera = load_camera(args.cameras, args.camera) if args.cameras else None
+    camera = load_camera_if_given(args.cameras, args.camera)
+    check_outputs(args.source, out=args.out, overlay=args.overlay)
     with open_source(args.source, camera=camera) as source, HumanStream(settings) as stream:
         limits = [n for n in (source.frame_count, args.max_frames) if n is not None]
         with logging_redirect_tqdm(), tqdm(total=min(limits, default=None), unit="frame", disable=None) as bar:
@@ -170,13 +190,19 @@ def _show(values: dict[str, Any], as_json: bool) -> None:
     if as_json:
         print(json.dumps(values), flush=True)
         return
+    _show_nested(values, "")
+
+
+def _show_nested(values: dict[str, Any], indent: str) -> None:
     for name, value in values.items():
-        if isinstance(value, dict):
-            print(f"{name}:")
-            for key, inner in value.items():
-                print(f"  {key}: {inner}")
-        else:
-            print(f"{name}: {value}")
+        if isinstance(value, dict) and value:
+            line = ", ".join(f"{key} {inner}" for key, inner in value.items())
+            if len(line) > SHORT or any(isinstance(inner, dict) for inner in value.values()):
+                print(f"{indent}{name}:")
+                _show_nested(value, f"{indent}  ")
+                continue
+            value = line
+        print(f"{indent}{name}: {value}")
 
 
 # hsr bench

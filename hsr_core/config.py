@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from .errors import ConfigError
+from .near_names import did_you_mean
 
 S = TypeVar("S")
 """A frozen group of settings, whose fields are settings or groups of them."""
@@ -198,8 +199,9 @@ class TfSettings:
 class Rep155Settings:
     enabled: bool = setting(True, "Publish ROS4HRI topics under /humans where hri_msgs is installed")
     root: str = setting("/humans", "Where these topics are; several cameras need one each, such as /rear/humans")
-    faces: bool = setting(False, "Publish faces too; false where a face detector does")
-    cropped: bool = setting(True, "Publish each person's picture while somebody listens")
+    faces: bool = setting(False, "Publish faces too, and their frames; false where a face detector does")
+    persons: bool = setting(False, "Publish everybody as an anonymous person too; false where a person manager does")
+    cropped: bool = setting(True, "Publish each person's picture, and their face's, while somebody listens")
     id_pool: bool = setting(
         False, "Use ids under /humans and on TF again, and topics; they are then no longer those of people"
     )
@@ -263,7 +265,8 @@ def with_values(settings: S, values: Mapping[str, Any]) -> S:
     top: dict[str, Any] = {}
     for name, value in values.items():
         if name not in known:
-            raise ConfigError(f"unknown setting {name!r}; known: {', '.join(known)}")
+            near = did_you_mean(name, known, show=repr) or f"; known: {', '.join(known)}"
+            raise ConfigError(f"unknown setting {name!r}{near}")
         value = known[name].check(value)
         group, _, leaf = name.rpartition(".")
         (grouped.setdefault(group, {}) if group else top)[leaf] = value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -98,11 +99,9 @@ def run(
         on_frame: Called after each frame.
 
     Raises:
-        ConfigError: The folder of an output does not exist.
+        ConfigError: An output cannot be as it is named; see `check_outputs`.
     """
-    for path in (out, overlay):
-        if path is not None and not path.parent.is_dir():
-            raise ConfigError(f"no folder {path.parent} to write {path.name} to")
+    check_outputs(source.name, out=out, overlay=overlay)
     summary = RunSummary()
     recorder = PeopleRecorder(out, stream.settings, _facts(source, stream)) if out else None
     with ExitStack() as stack:
@@ -130,6 +129,25 @@ def run(
             if recorder is not None:
                 recorder.save(complete=complete and not source.truncated)
     return summary
+
+
+def check_outputs(source: str, *, out: Path | None, overlay: Path | None) -> None:
+    """Refuse names of outputs before anything is loaded.
+
+    Raises:
+        ConfigError: `out` is no .npz or `overlay` no .mp4, its folder does not exist, or it is the source.
+    """
+    for path, suffix in ((out, ".npz"), (overlay, ".mp4")):
+        if path is None:
+            continue
+        if path.suffix.lower() != suffix:
+            raise ConfigError(f"the name must end in {suffix}: {path}")
+        if not path.parent.is_dir():
+            raise ConfigError(f"no folder {path.parent} to write {path.name} to")
+        if path.is_dir():
+            raise ConfigError(f"{path} is a folder")
+        if path.exists() and os.path.exists(source) and path.samefile(source):
+            raise ConfigError(f"{path} is the source: it would be overwritten")
 
 
 def _timed_frames(source: Source, summary: RunSummary) -> Iterator[Frame]:

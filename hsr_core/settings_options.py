@@ -13,17 +13,22 @@ if TYPE_CHECKING:
     from .config import Settings
 
 
-def add_video_options(parser: argparse.ArgumentParser) -> None:
-    """Add --cameras, --camera, --height and --max-frames."""
+def add_camera_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cameras, --camera and --height."""
     parser.add_argument("--cameras", type=Path, metavar="FILE", help="calibration of a video, .json or .toml")
     parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
     parser.add_argument("--height", type=float, metavar="M", help="the person's height in metres (subject.height_m)")
+
+
+def add_video_options(parser: argparse.ArgumentParser) -> None:
+    """Add --cameras, --camera, --height and --max-frames."""
+    add_camera_options(parser)
     parser.add_argument("--max-frames", type=int, metavar="N", help="read at most N frames")
 
 
 def add_settings_options(parser: argparse.ArgumentParser) -> None:
     """Add --regressor, --settings and --set."""
-    parser.add_argument("--regressor", metavar="NAME", help="auto, landmarks, fake, or a plug-in's name")
+    parser.add_argument("--regressor", metavar="NAME", help="auto, landmarks, pear, fake, or a plug-in's name")
     parser.add_argument("--settings", type=Path, metavar="FILE.yaml", help="settings file")
     parser.add_argument(
         "--set", action="append", default=[], metavar="GROUP.NAME=VALUE", help="one setting; may be repeated"

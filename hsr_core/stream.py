@@ -18,7 +18,6 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from . import registry
-from .body.base import EhmParams
 from .config import Settings
 from .errors import InvalidIntrinsics
 from .geometry.camera import project
@@ -413,7 +412,10 @@ class _CameraChoice:
             except InvalidIntrinsics as error:
                 self._say(f"camera intrinsics are not used: {error}")
         hfov = settings.camera.assumed_hfov_deg
-        self._say(f"no usable camera intrinsics: a horizontal field of view of {hfov:g} degrees is assumed")
+        self._say(
+            f"no usable camera intrinsics: a horizontal field of view of {hfov:g} degrees is assumed "
+            "(camera.assumed_hfov_deg), so distances are a guess"
+        )
         return Camera.from_hfov(hfov, frame.image_hw, frame.frame_id)
 
     def _say(self, text: str) -> None:
@@ -441,7 +443,7 @@ def _velocity(memory: _Memory, pelvis: Array, rotmat: Array, stamp_ns: int) -> A
 
 
 def _rest_pelvis_map(body: Any):
-    """Return the function betas -> pelvis of the shaped template, (3,) [m]: it is linear, so one batch tells it."""
+    """Return the function betas -> pelvis of the shaped template, (3,) [m]: it is linear, so n + 1 shapes tell it."""
     n = body.n_betas
     zero = {
         "expression": np.zeros(body.n_expression, np.float32),
@@ -449,6 +451,6 @@ def _rest_pelvis_map(body: Any):
         "head_expression": np.zeros(body.n_head_expression, np.float32),
     }
     shapes = [HumanParams(betas=row, **zero) for row in np.eye(n + 1, n, -1, dtype=np.float32)]
-    pelvis = body(EhmParams.from_human(shapes), vertices=False).joints[:, 0].detach().cpu().numpy()
+    pelvis = np.stack([body.rest(shape)[1][0] for shape in shapes])
     offset, slopes = pelvis[0], pelvis[1:] - pelvis[0]
     return lambda betas: offset + betas @ slopes[: len(betas)]

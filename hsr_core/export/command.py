@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress, registry
-from ..endings import ends_in_order
 from ..settings_options import add_settings_options, add_video_options, settings_of
 from .base import ExportOptions
 from .inputs import InputOptions
@@ -52,7 +51,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         camera_name=args.camera_name, append=args.append,
     )  # fmt: skip
     read = InputOptions(args.topic, settings_of(args), args.cameras, args.camera, max_frames=args.max_frames)
-    with ends_in_order(), progress.bar():
+    with progress.bar():
         return export(
             args.input, args.format, args.out, person=args.person, options=options, input_options=read,
             robot=RobotOptions(args.robot, args.robot_mode, args.robot_joints),

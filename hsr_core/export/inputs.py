@@ -252,13 +252,13 @@ def _recorded_row(person: RecordedPerson) -> dict[str, Any]:
 
 def _read_source(text: str, spool: Spool, options: InputOptions) -> Facts:
     from ..sources import open_source
-    from ..sources.calibration import load_camera
+    from ..sources.calibration import load_camera_if_given
     from ..stream import HumanStream
 
     settings = options.settings
     if options.body_models:
         settings = settings.with_values({"body_model.path": options.body_models})
-    camera = load_camera(options.cameras, options.camera) if options.cameras else None
+    camera = load_camera_if_given(options.cameras, options.camera)
     used = None
     with open_source(text, camera=camera) as source, HumanStream(settings) as stream:
         total = min((n for n in (source.frame_count, options.max_frames) if n is not None), default=0)
@@ -294,8 +294,8 @@ def _read_source(text: str, spool: Spool, options: InputOptions) -> Facts:
 def pictures(text: str, options: InputOptions) -> Iterator[Any]:
     """Yield the frames of an input that has pictures, closing it at the end."""
     from ..sources import open_source
-    from ..sources.calibration import load_camera
+    from ..sources.calibration import load_camera_if_given
 
-    camera = load_camera(options.cameras, options.camera) if options.cameras else None
+    camera = load_camera_if_given(options.cameras, options.camera)
     with open_source(text, camera=camera) as source:
         yield from source

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from .. import progress
-from ..endings import ends_in_order
 from ..export.inputs import InputOptions
 from ..export.motion import GAP_S
 from ..settings_options import add_settings_options, add_video_options, parse_values, settings_of
@@ -61,6 +60,6 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         video=not args.no_video, overwrite=args.overwrite, input=read,
         teleop=teleop_settings(parse_values(args.teleop, "--teleop")),
     )  # fmt: skip
-    with ends_in_order(), progress.bar():
+    with progress.bar():
         report = imitate(args.input, args.robot, args.out, options)
     return report | {"failed": report["limits_violated"] > 0, "text": as_text(report)}

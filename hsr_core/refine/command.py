@@ -14,9 +14,9 @@ import numpy as np
 
 from ..body import load_body
 from ..body.ehm import EhmBody
-from ..config import Settings
 from ..errors import ConfigError, MissingFile
 from ..eval.refine_metrics import pose_errors
+from ..settings_options import add_camera_options, add_settings_options, settings_of
 from .avatar_io import save_avatar, write_ply
 from .binding import BINDINGS
 from .frames import PARAMETERS, RefineFrame, read_folder
@@ -38,11 +38,9 @@ def add_parser(commands: Any) -> None:
     parser.add_argument("--size", type=int, default=256, metavar="PX", help="height of the person (default 256)")
     parser.add_argument("--every", type=int, default=4, metavar="N", help="of a video: each n-th frame (default 4)")
     parser.add_argument("--frames", type=int, default=60, metavar="N", help="of a video: at most (default 60)")
-    parser.add_argument("--height", type=float, default=1.70, metavar="M", help="of a video: the person's [m]")
-    parser.add_argument("--regressor", default="landmarks", help="of a video (default landmarks)")
-    parser.add_argument("--cameras", type=Path, metavar="FILE", help="of a video: its calibration, .json or .toml")
-    parser.add_argument("--camera", default="", metavar="NAME", help="which camera of that file")
     parser.add_argument("--body-models", default="", metavar="DIR", help="SMPL-X and FLAME files; default: open body")
+    add_camera_options(parser)
+    add_settings_options(parser)
     parser.add_argument("--json", action="store_true", help="print a JSON object as the last line")
 
 
@@ -75,17 +73,13 @@ def _read(args: argparse.Namespace, body: EhmBody) -> tuple[list[RefineFrame], d
         return frames, {"input": str(path.name), "frames": len(frames)}
     from ..mask.base import MaskSettings
     from ..mask.select import open_masks
-    from ..sources import clip_camera, open_source
-    from ..sources.calibration import load_camera
+    from ..sources import open_source
+    from ..sources.calibration import load_camera_if_given
     from ..stream import HumanStream
     from .collect import collect_person
 
-    camera = None
-    if args.cameras:
-        camera = load_camera(args.cameras, args.camera)
-    elif args.input == "clip":
-        camera = clip_camera()
-    settings = Settings().with_values({"regressor": args.regressor, "subject.height_m": args.height})
+    settings = settings_of(args)
+    camera = load_camera_if_given(args.cameras, args.camera)
     masks = open_masks(MaskSettings(), topic=False)
     with open_source(args.input, camera=camera) as source, HumanStream(settings, body) as stream:
         found = collect_person(source, stream, masks, every=args.every, max_frames=args.frames)

@@ -47,6 +47,10 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
             raise ConfigError("draft wants a URDF: hsr robot draft FILE.urdf")
         yaml = draft(args.robot, tuple(args.meshes))
         return {"yaml": yaml, "text": yaml.rstrip()}
+    if not args.robot:
+        raise ConfigError(
+            "check wants a robot: hsr robot check NAME, or a mapping's path; `hsr robot list` has the names"
+        )
     modes = [args.mode] if args.mode else load_mapping(args.robot).modes
     return {mode: facts(load_robot(args.robot, mode)) for mode in modes}
 

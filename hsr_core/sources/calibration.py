@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import BadFile, InvalidIntrinsics, MissingFile
+from ..errors import BadFile, ConfigError, InvalidIntrinsics, MissingFile
 from ..types import Array, Camera, IntrinsicsSource
 
 log = logging.getLogger(__name__)
@@ -121,6 +121,19 @@ def load_cameras(path: str | os.PathLike[str]) -> dict[str, CalibratedCamera]:
     if not found:
         raise BadFile(f"{path} holds no camera")
     return {camera.name: camera for camera in found}
+
+
+def load_camera_if_given(path: str | os.PathLike[str] | None, name: str = "") -> CalibratedCamera | None:
+    """Return `load_camera`, or None without a path: what the options --cameras and --camera say together.
+
+    Raises:
+        ConfigError: A name without a path.
+    """
+    if path:
+        return load_camera(path, name)
+    if name:
+        raise ConfigError("--camera names a camera of the file given by --cameras")
+    return None
 
 
 def load_camera(path: str | os.PathLike[str], name: str = "") -> CalibratedCamera:

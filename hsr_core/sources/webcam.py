@@ -33,7 +33,12 @@ class WebcamSource(Closing):
         self, device: int = 0, *, camera: CameraLike = None, open_capture: Callable[[int], Any] = cv2.VideoCapture
     ) -> None:
         self.name = f"webcam:{device}"
-        self._capture = open_capture(device)
+        level = cv2.getLogLevel()
+        cv2.setLogLevel(0)  # the error below says it in one line
+        try:
+            self._capture = open_capture(device)
+        finally:
+            cv2.setLogLevel(level)
         ok, image = self._capture.read() if self._capture.isOpened() else (False, None)
         if not ok:
             self._capture.release()

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import signal
 import subprocess
 import sys
 
@@ -120,6 +123,7 @@ def test_a_truncated_video_is_processed_and_flagged(capsys, tmp_path):
         (["run", "no/such.mp4"], "no/such.mp4"),
         (["run", "synthetic", "--regressor", "magic"], "landmarks"),
         (["run", "synthetic", "--set", "smoothing.gamma=1"], "smoothing.beta"),
+        (["run", "synthetic", "--set", "people.mx=1"], "did you mean 'people.max'?"),
         (["run", "synthetic", "--set", "people.max"], "GROUP.NAME=VALUE"),
         (["run", "synthetic", "--set", "people.max=[1"], "people.max"),
         (["run", "synthetic", "--height", "9"], "0.5..2.5"),
@@ -128,6 +132,10 @@ def test_a_truncated_video_is_processed_and_flagged(capsys, tmp_path):
         (["run", "synthetic", "--settings", "none.yaml"], "none.yaml"),
         (["run", "synthetic", "--max-frames", "0", *FAKE], "at least 1"),
         (["run", "synthetic", "--out", "no/folder/p.npz", *FAKE], "no folder"),
+        (["run", "clip", "--out", "walk.mp4", *FAKE], "must end in .npz"),
+        (["run", "no/such.mp4", "--overlay", "strip.png", *FAKE], "must end in .mp4"),
+        (["refine", "clip", "--out", "no/folder", "--camera", "cam01"], "--cameras"),
+        (["robot", "check"], "hsr robot list"),
         (["bench", "speed", "--frames", "3"], "at least 40"),
         (["bench", "smoothing", "--rate", "1"], "5..240"),
         (["bench", "people", "--people", "0"], "1..6"),
@@ -141,6 +149,51 @@ def test_wrong_input_is_one_line_and_status_2(capsys, arguments, message):
     assert len([line for line in errors.splitlines() if line.startswith("hsr: ")]) == 1
     assert message in errors
     assert "Traceback" not in errors
+
+
+def test_the_source_is_never_overwritten(capsys, tmp_path):
+    video, link = tmp_path / "walk.mp4", tmp_path / "link.mp4"
+    video.write_bytes(DEFAULT_CLIP.read_bytes())
+    link.symlink_to(video)
+    status, _, errors = hsr(capsys, "run", video, "--overlay", link, *FAKE)
+    assert status == 2
+    assert "would be overwritten" in errors
+    assert video.read_bytes() == DEFAULT_CLIP.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "usage"),
+    [(["run", "clip", "--hight", "1.6"], "hsr run"), (["bench", "speed", "--framse=9"], "hsr bench speed")],
+)
+def test_an_unknown_option_shows_its_commands_usage_and_the_nearest(capsys, arguments, usage):
+    with pytest.raises(SystemExit) as end:
+        cli.main(arguments)
+    assert end.value.code == 2
+    errors = capsys.readouterr().err
+    assert f"usage: {usage}" in errors
+    assert re.search(r"unrecognized arguments: .*; did you mean --(height|frames)\?", errors)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_it_with_what_was_processed(capsys, tmp_path, monkeypatch, number):
+    process = HumanStream.process
+
+    def is_ended(self, frame):
+        if frame.index == 5:
+            os.kill(os.getpid(), number)
+        return process(self, frame)
+
+    monkeypatch.setattr(HumanStream, "process", is_ended)
+    out, overlay = tmp_path / "p.npz", tmp_path / "o.mp4"
+    with pytest.raises(SystemExit) as end:
+        hsr(capsys, "run", "synthetic", "--out", out, "--overlay", overlay, *FAKE)
+    assert end.value.code == 128 + number
+    assert signal.getsignal(number) is signal.SIG_DFL
+    people = load_people(out)
+    assert len(people["stamp_ns"]) == 5
+    assert people.metadata["complete"] is False
+    with av.open(str(overlay)) as video:
+        assert sum(1 for _ in video.decode(video=0)) == 5
 
 
 @pytest.mark.parametrize("name_folder", ["setting", "environment"])

@@ -36,7 +36,8 @@ def test_values_by_flat_name():
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("people.maximum", 1, "unknown setting 'people.maximum'; known: .*people.max"),
+        ("people.maximum", 1, "unknown setting 'people.maximum'; did you mean 'people.max'"),
+        ("colour", 1, "unknown setting 'colour'; known: .*people.max"),
         ("people.max", 0, r"people\.max must lie in 1\.\.16"),
         ("people.max", 1.5, "people.max must be int"),
         ("people.max", True, "people.max must be int"),

@@ -347,10 +347,11 @@ class Bringup:
             return seen
         received, meshes = seen
         p50, p99, _ = meter.percentiles(meshes)
+        latency = f"p50 {p50:.0f} p99 {p99:.0f} ms" if len(meter.latency_ms) > meshes else "-"
         print(
             f"{elapsed_s:5.0f} s  in {stats.received:5d} (+{stats.received - received})  processed {stats.processed:5d}"
             f"  dropped: busy {stats.dropped_busy} stale {stats.dropped_stale} bad {stats.dropped_bad} "
-            f"lost {stats.dropped_gap}  latency p50 {p50:.0f} p99 {p99:.0f} ms  people {stats.people}",
+            f"lost {stats.dropped_gap}  latency {latency}  people {stats.people}",
             flush=True,
         )
         if self._teleop:
