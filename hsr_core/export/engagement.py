@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,10 +13,12 @@ import numpy as np
 
 from .. import progress
 from ..engagement import JOINT_STATES, PEOPLE, STATUS, engagements_of, read_header
-from ..errors import BadFile
+from ..errors import BadFile, SourceError
 from ..messages import stamp_to_ns
 from ..sources.bag_reader import METADATA, BagReader
 from .robot_motion import RobotMotion, read_joint_states
+
+log = logging.getLogger(__name__)
 
 STATES = ("", "disarmed", "ready", "engaging", "tracking", "hold", "stopped")
 """Names of the numbers in hsr_msgs/RetargetStatus."""
@@ -29,7 +33,7 @@ class Engagement:
     Attributes:
         header: See `hsr_core.engagement`.
         sent: A row for each command, with its state, its flags and what was wished for.
-        measured: Joint states of the robot; None = there are none.
+        measured: Joint states of the robot, the commanded joints first; None = there are none of use.
         left_out: Statuses that are not used, by reason.
     """
 
@@ -71,11 +75,7 @@ def read_engagement(path: Path) -> Engagement:
     header = read_header(path)
     topics = header.get("topics", {})
     rows, left_out = _statuses(path, topics.get(STATUS, ""), header)
-    measured = None
-    with BagReader(path) as reader:
-        there = topics.get(JOINT_STATES) in reader.topics
-    if there:
-        measured = read_joint_states(str(path), topics[JOINT_STATES])
+    measured = _measured(path, topics.get(JOINT_STATES, ""), header["joint_names"])
     origin = f"sent to the robot, read from {path.name}"
     floats = len(rows.base) and all(len(base) == 7 for base in rows.base)
     sent = RobotMotion(
@@ -84,6 +84,24 @@ def read_engagement(path: Path) -> Engagement:
         np.array(rows.states, np.int64), np.array(rows.target),
     )  # fmt: skip
     return Engagement(header, sent, measured, left_out)
+
+
+def is_measured(path: Path) -> bool:
+    """Return whether a recording has joint states of the robot."""
+    topic = read_header(path).get("topics", {}).get(JOINT_STATES)
+    try:
+        with BagReader(path) as reader:
+            return topic in reader.topics
+    except SourceError:
+        return False
+
+
+def _measured(path: Path, topic: str, joint_names: Sequence[str]) -> RobotMotion | None:
+    try:
+        return read_joint_states(str(path), topic).in_order_of(joint_names)
+    except (BadFile, SourceError) as error:  # what was sent is of use all the same
+        log.warning("no measured joints: %s", error)
+        return None
 
 
 class _Rows:
@@ -121,7 +139,7 @@ def _statuses(path: Path, topic: str, header: dict[str, Any]) -> tuple[_Rows, di
                 raise BadFile(f"{path}: a command for other joints than the header's")
             stamp_ns = stamp_to_ns(msg.header.stamp)
             if rows.stamps and stamp_ns <= rows.stamps[-1]:
-                left_out["command_out_of_order"] += 1
+                left_out["command_repeated" if stamp_ns == rows.stamps[-1] else "command_out_of_order"] += 1
             elif operator is not None and msg.operator_track_id not in (operator, NOBODY):
                 left_out["command_of_another_operator"] += 1
             else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,12 @@ from .inputs import kind_of, pictures
 from .lerobot_files import AUTOMATIC, DataFiles, Feature, Present, Table, VideoFiles, present, pyarrow, write_meta
 from .motion import Motion, place
 from .pairing import nearest, tick_stamps
-from .robot_motion import RobotMotion
+from .robot_motion import BASE, RobotMotion
 from .spool import chunks
 
 HUMAN, RAW = "observation.human", "observation.human_raw"
 ACTION, STATE, FLAGS = "action", "observation.state", "teleop.flags"
-TARGET, TELEOP_STATE = "teleop.target", "teleop.state"
+TARGET, TELEOP_STATE, TELEOP_BASE = "teleop.target", "teleop.state", "teleop.base"
 _ROTATIONS = {
     "global_orient": slice(0, 1), "body_pose": slice(1, 22), "left_hand_pose": LEFT_HAND, "right_hand_pose": RIGHT_HAND,
 }  # fmt: skip
@@ -41,6 +43,8 @@ class LeRobotExporter:
     def check(self, out: Path, options: ExportOptions) -> None:
         """Refuse what cannot be written to or added to."""
         pyarrow()
+        if not re.fullmatch(r"[\w.-]+", options.camera_name):
+            raise ConfigError(f"--camera-name wants letters, digits and _ . -, not {options.camera_name!r}")
         _before(out, options)
 
     def write(self, job: Job) -> dict[str, Any]:
@@ -49,26 +53,27 @@ class LeRobotExporter:
         motions = [job.motion(smoothing, track) for track in job.tracks]
         fps = max(1, round(job.rate(motions[0])))
         source = _picture_source(job)
+        robot = job.robot.robot if job.robot else None
         if before.info and before.info["fps"] != fps:
             raise ConfigError(f"{job.out} has {before.info['fps']} frames a second, this {fps}: --fps")
+        camera = job.options.camera_name if source else ""
+        features = {name: each.as_info() for name, each in _features(motions[0], job.robot, job.state, camera).items()}
+        _check_same(job, before, features, robot)
         tasks = list(dict.fromkeys([*before.tasks, job.options.task]))
         with (folder_added_to if before.info else folder_whole)(job.out) as root:
             data, video = DataFiles(root, before), None
             if source:
-                key = f"observation.images.{job.options.camera_name}"
-                video = VideoFiles(root, key, fps, _file=before.video_files)
+                video = VideoFiles(root, f"observation.images.{camera}", fps, _file=before.video_files)
             try:
                 task = before.episodes, tasks.index(job.options.task)
-                told, episodes, stats, table = _episodes(job, motions, fps, data, video, source, *task)
+                told, episodes, stats = _episodes(job, motions, fps, data, video, source, *task)
             finally:
                 data.close()
                 if video:
                     video.close()
-            features = {name: feature.as_info() for name, feature in table.features.items()}
             if video:
                 features[video.key] = video.as_info()
-            robot = job.robot.robot if job.robot else None
-            _check_same(job, before, features, robot)
+                _check_same(job, before, features, robot)
             write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
                        tasks=tasks, video=video is not None, before=before)  # fmt: skip
             header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
@@ -77,6 +82,12 @@ class LeRobotExporter:
             name = f"hsr_{before.episodes:06d}.json" if before.info else "hsr.json"
             (root / "meta" / name).write_text(as_json(header))
         return {"files": [job.out.name], "fps": fps, **told}
+
+
+def sources_of(out: Path) -> frozenset[str]:
+    """Return the hashes of what a data set was made of; none where it is not there."""
+    headers = [json.loads(path.read_text()) for path in (out / "meta").glob("hsr*.json")]
+    return frozenset(header["source_sha256"] for header in headers)
 
 
 def _before(out: Path, options: ExportOptions) -> Present:
@@ -89,11 +100,12 @@ def _before(out: Path, options: ExportOptions) -> Present:
 
 
 def _check_same(job: Job, before: Present, features: dict[str, Any], robot: str | None) -> None:
-    """Refuse to mix what does not belong together."""
+    """Refuse to mix what does not belong together. How large a video is is known when it is there."""
     if not before.info:
         return
     had = before.info["features"]
-    other = sorted({name for name in {*had, *features} if _kind(had.get(name)) != _kind(features.get(name))})
+    names = {name for name, feature in had.items() if feature["dtype"] != "video"} | set(features)
+    other = sorted(name for name in names if _kind(had.get(name)) != _kind(features.get(name)))
     if other or before.info["robot_type"] != robot:
         what = f"robot {before.info['robot_type']}, not {robot}" if not other else f"others: {', '.join(other[:5])}"
         raise ConfigError(f"{job.out} cannot take this episode, its columns are of {what}")
@@ -112,7 +124,7 @@ def _episodes(
     source: str,
     first: int,
     task: int,
-) -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]], Table]:
+) -> tuple[dict[str, int], list[dict[str, Any]], list[dict[str, Any]]]:
     missing = ("frames_missing", "pictures_missing", "robot_missing", *(["state_missing"] if job.state else []))
     told = dict.fromkeys(("episodes", "frames", *missing), 0)
     episodes, stats = [], []
@@ -120,13 +132,14 @@ def _episodes(
         ticks = tick_stamps(job.robot.stamps if job.robot and job.engagement else motion.track.stamps, fps)
         pick = nearest(motion.track.stamps, ticks, fps)
         pick[pick >= 0] = np.where(motion.valid[pick[pick >= 0]], pick[pick >= 0], -1)
-        features = _features(motion, job.robot, job.state, video)
+        features = _features(motion, job.robot, job.state, job.options.camera_name if video else "")
         table = Table(job.folder / f"episode_{number}", features, len(ticks))
         _fill_automatic(table, ticks, fps, number, data.frames, task)
         _fill_human(table, motion, pick)
-        for robot, name, count in ((job.robot, ACTION, "robot_missing"), (job.state, STATE, "state_missing")):
-            if robot is not None:
-                told[count] += _fill_robot(table, robot, ticks, fps, name)
+        if job.robot is not None:
+            told["robot_missing"] += _fill_robot(table, job.robot, ticks, fps)
+        if job.state is not None:
+            told["state_missing"] += _fill_state(table, job.state, ticks, fps)
         facts: dict[str, Any] = {"episode_index": number, "tasks": [job.options.task], "length": len(ticks)}
         found = None
         if video:
@@ -139,7 +152,7 @@ def _episodes(
         told["frames"] += len(ticks)
         told["frames_missing"] += int((pick < 0).sum())
     told["episodes"] = len(episodes)
-    return told, episodes, stats, table
+    return told, episodes, stats
 
 
 def _picture_source(job: Job) -> str:
@@ -161,9 +174,7 @@ def _picture_source(job: Job) -> str:
     return ""
 
 
-def _features(
-    motion: Motion, robot: RobotMotion | None, state: RobotMotion | None, video: VideoFiles | None
-) -> dict[str, Feature]:
+def _features(motion: Motion, robot: RobotMotion | None, state: RobotMotion | None, camera: str) -> dict[str, Feature]:
     track = motion.track
     axes = [f"{name}.{axis}" for name in JOINT_NAMES for axis in "xyz"]
     human = {
@@ -185,10 +196,12 @@ def _features(
             out[TELEOP_STATE] = Feature("int64", (1,))
         if robot.target is not None:
             out[TARGET] = Feature("float32", (len(robot.joint_names),), robot.joint_names)
+        if robot.base is not None:
+            out[TELEOP_BASE] = Feature("float32", (len(BASE),), BASE)
     if state is not None:
         out[STATE] = Feature("float32", (len(state.joint_names),), state.joint_names)
-    if video is not None:
-        out[f"observation.picture_valid.{video.key.rpartition('.')[2]}"] = Feature("bool", (1,))
+    if camera:
+        out[f"observation.picture_valid.{camera}"] = Feature("bool", (1,))
     return out | {name: Feature(str(kind), (1,)) for name, kind in AUTOMATIC.items()}
 
 
@@ -251,24 +264,37 @@ def _rest_pelvis(motion: Motion) -> Array:
     return (motion.track.read("joints", at)[0, 0] - motion.track.read("transl", at)[0]).astype(np.float64)
 
 
-def _fill_robot(table: Table, robot: RobotMotion, ticks: NDArray[np.int64], fps: int, name: str) -> int:
-    """Fill in the nearest posture in time; return how many frames have none."""
+def _fill_robot(table: Table, robot: RobotMotion, ticks: NDArray[np.int64], fps: int) -> int:
+    """Fill in the nearest command in time with all that belongs to it; return how many frames have none."""
     pick = nearest(robot.stamps, ticks, fps)
     there, index = pick >= 0, np.maximum(pick, 0)
-    values = np.where(there[:, None], robot.position[index], np.nan)
-    table.columns[name][:] = values
-    if name == ACTION:
-        table.columns[FLAGS][:, 0] = np.where(there, robot.flags[index], 0)
-        if robot.states is not None:
-            table.columns[TELEOP_STATE][:, 0] = np.where(there, robot.states[index], 0)
-        if robot.target is not None:
-            table.columns[TARGET][:] = np.where(there[:, None], robot.target[index], np.nan)
+    for name, values in ((ACTION, robot.position), (TARGET, robot.target), (TELEOP_BASE, robot.base)):
+        if values is not None:
+            table.columns[name][:] = np.where(there[:, None], values[index], np.nan)
+    for name, numbers in ((FLAGS, robot.flags), (TELEOP_STATE, robot.states)):
+        if numbers is not None:
+            table.columns[name][:, 0] = np.where(there, numbers[index], 0)
+    return _incomplete(table.columns[ACTION])
+
+
+def _fill_state(table: Table, state: RobotMotion, ticks: NDArray[np.int64], fps: int) -> int:
+    """Fill in the nearest measurement of each joint: they may come from several drivers; return as `_fill_robot`."""
+    table.columns[STATE][:] = np.nan
+    for j, measured in enumerate(state.position.T):
+        known = np.flatnonzero(np.isfinite(measured))
+        if len(known):
+            pick = nearest(state.stamps[known], ticks, fps)
+            table.columns[STATE][:, j] = np.where(pick >= 0, measured[known[pick]], np.nan)
+    return _incomplete(table.columns[STATE])
+
+
+def _incomplete(values: Array) -> int:
     return int((~np.isfinite(values).all(axis=1)).sum())
 
 
 def _fill_pictures(table: Table, video: VideoFiles, frames: Iterator[Frame], ticks: NDArray[np.int64], fps: int) -> int:
     """Encode the nearest picture of every tick, black where there is none; return how many are missing."""
-    valid = table.columns[f"observation.picture_valid.{video.key.rpartition('.')[2]}"]
+    valid = table.columns[f"observation.picture_valid.{video.key.removeprefix('observation.images.')}"]
     missing, size = 0, None
     for tick, frame in enumerate(paired(frames, ticks, 0.5e9 / fps)):
         valid[tick] = frame is not None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -60,6 +60,13 @@ class RobotMotion:
         """Frames in which every joint is known, (N,)."""
         return np.isfinite(self.position).all(axis=1)
 
+    def in_order_of(self, joint_names: Sequence[str]) -> RobotMotion:
+        """Return a measured motion with these joints first, as far as it has them, and then its others by name."""
+        mine = [name for name in joint_names if name in self.joint_names]
+        names = (*mine, *sorted(set(self.joint_names) - set(mine)))
+        columns = [self.joint_names.index(name) for name in names]
+        return replace(self, joint_names=names, position=self.position[:, columns])
+
 
 def read_csv(path: Path) -> RobotMotion:
     """Read what `--format csv` writes; without flags and base columns, too.
@@ -114,7 +121,10 @@ def _check_rising(path: Path | str, stamps: NDArray[np.int64]) -> None:
 
 
 def read_joint_states(bag: str, topic: str) -> RobotMotion:
-    """Read the positions of a topic of sensor_msgs/JointState. Repeated stamps are left out.
+    """Read the positions of a topic of sensor_msgs/JointState.
+
+    Several drivers may publish on it, each its own joints: a frame is what has one stamp, and the joints of which
+    nothing came at it are NaN. Of each set of joints, stamps that repeat or go back are left out.
 
     Raises:
         SourceError: No such topic.
@@ -122,11 +132,10 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
     """
     from ..sources.bag_reader import BagReader
 
-    stamps: list[int] = []
-    rows: list[tuple[list[int], Array]] = []
+    rows: list[tuple[int, tuple[int, ...], Array]] = []
     columns: dict[str, int] = {}
-    names: list[str] = []
-    left_out, mine = 0, []
+    newest: dict[frozenset[int], int] = {}
+    left_out = 0
     with BagReader(bag) as reader:
         if topic not in reader.topics or not reader.topics[topic].kind.endswith("JointState"):
             raise SourceError(f"{bag} has no JointState topic {topic}; it has: {reader.describe_topics()}")
@@ -135,27 +144,25 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
             stamp = stamp_to_ns(msg.header.stamp)
             if len(msg.position) != len(msg.name):
                 continue
-            if stamps and stamp <= stamps[-1]:
+            mine = tuple(columns.setdefault(name, len(columns)) for name in msg.name)
+            if stamp <= newest.get(frozenset(mine), stamp - 1):
                 left_out += 1
                 continue
-            stamps.append(stamp)
-            if names != msg.name:
-                names = msg.name
-                mine = [columns.setdefault(name, len(columns)) for name in names]
-            rows.append((mine, np.array(msg.position)))  # a copy: a view would keep the whole message
+            newest[frozenset(mine)] = stamp
+            rows.append((stamp, mine, np.array(msg.position)))  # a copy: a view would keep the whole message
     if not rows:
         raise BadFile(f"{bag}: {topic} has no positions")
-    if len(rows) == 1 and left_out:
+    stamps = np.unique([stamp for stamp, _, _ in rows])
+    if len(stamps) == 1 and left_out:
         raise BadFile(
-            f"{bag}: {left_out + 1} messages of {topic} have one stamp, {stamps[0]} ns: their driver sets none"
+            f"{bag}: {len(rows) + left_out} messages of {topic} have one stamp, {stamps[0]} ns: their driver sets none"
         )
-    position = np.full((len(rows), len(columns)), np.nan)
-    for out, (places, values) in zip(position, rows, strict=True):
-        out[places] = values
+    position = np.full((len(stamps), len(columns)), np.nan)
+    for stamp, places, values in rows:
+        position[np.searchsorted(stamps, stamp), places] = values
     return RobotMotion(
-        "robot", f"{topic} of {Path(bag).name}", tuple(columns), np.array(stamps, np.int64), position, None,
-        np.zeros(len(rows), np.int64),
-    )  # fmt: skip
+        "robot", f"{topic} of {Path(bag).name}", tuple(columns), stamps, position, None, np.zeros(len(stamps), np.int64)
+    )
 
 
 def retargeted(motion: Motion, robot: str, mode: str) -> RobotMotion:

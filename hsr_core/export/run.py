@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from .. import registry
-from ..errors import BadFile, ConfigError, MissingFile
+from ..errors import BadFile, ConfigError, MissingFile, SourceError
 from ..near_names import did_you_mean
 from .base import Exporter, ExportOptions, Job, folder_whole
-from .engagement import read_engagement, recordings_of
-from .inputs import InputOptions, kind_of, read_input
+from .engagement import is_measured, read_engagement, recordings_of
+from .inputs import InputOptions, kind_of, read_input, sha256_of
 from .motion import SMOOTHING
 from .robot_motion import RobotMotion, read_csv, read_joint_states, retargeted
 
@@ -112,36 +114,55 @@ def _export_all(
     input_options: InputOptions,
     robot: RobotOptions,
 ) -> dict[str, Any]:
-    """Export engagements as episodes of one data set, at the rate of the first; those of no use are skipped."""
+    """Export engagements as episodes of one data set, with rate and columns of the first; others are skipped and told.
+
+    A robot is measured in all of them or in none: where some have joint states, those without are skipped. With
+    `append` each episode is there as soon as it is whole, and what is in the data set already is passed over: an export
+    that was stopped goes on where it was.
+    """
     if fmt != "lerobot":
         names = ", ".join(path.name for path in recordings[:5])
         raise ConfigError(f"{len(recordings)} engagements: {fmt} takes one of them ({names}, ...), lerobot takes all")
+    from .lerobot import sources_of
+
     every: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
+    there = sources_of(out) if options.append else frozenset()
 
     def add_to(folder: Path) -> None:
-        for path in recordings:
-            fps = options.fps or (every[0]["fps"] if every else None)
-            one = replace(options, append=True, fps=fps)
+        for path in sorted(recordings, key=is_measured, reverse=True):
+            if there and sha256_of(str(path)) in there:
+                skipped[path.name] = "in the data set already"
+                continue
+            one = replace(options, append=True, fps=options.fps or (every[0]["fps"] if every else None))
             try:
                 told = export(str(path), fmt, folder, person=person, options=one, input_options=input_options,
                               robot=robot)  # fmt: skip
-            except BadFile as error:
-                skipped[path.name] = str(error)
+            except (BadFile, ConfigError, SourceError) as error:
+                skipped[path.name] = str(error).replace(str(folder), out.name)
             else:
                 every.append(told | {"name": path.name})
-        if not every:
+        if not every and not there:
             raise BadFile(f"none of {len(recordings)} engagements can be exported: {'; '.join(skipped.values())}")
 
-    if options.append and out.exists():
+    if options.append:
         add_to(out)
     else:
         with folder_whole(out) as folder:
             add_to(folder)
-    counts = {name: sum(one[name] for one in every) for name in every[0] if isinstance(every[0][name], int)}
-    damage = [f"{one['name']}: {one['damage']}" for one in every if "damage" in one]
-    told = {"format": fmt, "out": str(out), "files": [out.name]} | counts | {"fps": every[0]["fps"]}
-    return told | ({"damage": "; ".join(damage)} if damage else {}) | ({"skipped": skipped} if skipped else {})
+    told = {"format": fmt, "out": str(out), "files": [out.name], "episodes": 0, "frames": 0}
+    return told | _together(every) | ({"skipped": skipped} if skipped else {})
+
+
+def _together(every: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is told of several exports: counts are added."""
+    told: dict[str, Any] = {}
+    for one in every:
+        told |= {name: told.get(name, 0) + count for name, count in one.items() if isinstance(count, int)}
+    left_out = sum((Counter(one.get("left_out", {})) for one in every), Counter())
+    damage = "; ".join(f"{one['name']}: {one['damage']}" for one in every if "damage" in one)
+    more = {"fps": every and every[0]["fps"], "left_out": dict(left_out), "damage": damage}
+    return told | {name: value for name, value in more.items() if value}
 
 
 def _body(options: ExportOptions) -> dict[str, str]:
@@ -212,4 +233,6 @@ def _robot(job: Job, asked: RobotOptions) -> dict[str, RobotMotion | None]:
         raise ConfigError("a robot follows one person: --person primary or a track id")
     if asked.robot:
         made = retargeted(job.motion("recorded", job.tracks[0]), asked.robot, asked.mode)
-    return {"robot": made, "state": read} if made is not None else {"robot": read}
+    if made is None:
+        return {"robot": read}
+    return {"robot": made, "state": read and read.in_order_of(made.joint_names)}

@@ -16,6 +16,7 @@ pytest.importorskip("mcap", reason="pip install 'hsr-core[bag]'")
 from hsr_core.engagement import METADATA_NAME, as_metadata
 from hsr_core.errors import BadFile, ConfigError
 from hsr_core.export import ExportOptions, export
+from hsr_core.export.engagement import read_engagement
 from hsr_core.results import load_people
 from hsr_core.sources.bag_reader import BagReader
 from hsr_core.sources.mcap_file import McapFile, definitions
@@ -38,7 +39,7 @@ def state_at(i: int) -> int:
 
 
 class Writer:
-    """One engagement: 80 ticks at 100 Hz, joint states at 50 Hz, 1 ms late."""
+    """One engagement: 80 ticks at 100 Hz; joint states of two drivers at 50 Hz, of the arm 1 ms late, of the leg 4."""
 
     def __init__(self, path: Path, people: Path, *, operator: int = 1, end: bool = True, **changes) -> None:
         self.store = definitions()
@@ -71,20 +72,23 @@ class Writer:
                 yield now, STATUS, *self.status(now, who, state_at(i) if i >= 0 else 2, sent_at(i), i >= 0)
             if i % 2 == 0 and i not in without_states:
                 # more joints than are commanded, in an order of their own
-                position = np.array([7.0, *sent_at(i)[::-1]])
-                msg = self.make("sensor_msgs/msg/JointState", header=self.stamp(now + 1_000_000),
-                                name=["knee", "wrist", "elbow"], position=position, velocity=np.zeros(0),
-                                effort=np.zeros(0))  # fmt: skip
-                yield now, JOINT_STATES, *self.serialised(msg)
+                yield now, JOINT_STATES, *self.joint_state(now + 4_000_000, ["knee"], np.array([7.0 + i]))
+                yield now, JOINT_STATES, *self.joint_state(now + 1_000_000, ["wrist", "elbow"], sent_at(i)[::-1].copy())
+
+    def joint_state(self, stamp_ns: int, names: list[str], position: np.ndarray):
+        none = np.zeros(0)
+        fields = {"header": self.stamp(stamp_ns), "name": names, "position": position}
+        return self.serialised(self.make("sensor_msgs/msg/JointState", **fields, velocity=none, effort=none))
 
     def status(self, now: int, operator: int, state: int, position: np.ndarray, commanding: bool):
         sent = position if commanding else np.zeros(0)
+        base = np.array([position[0], 0, 0.8, 0, 0, 0, 1]) if commanding else np.zeros(0)
         msg = self.make(
             "hsr_msgs/msg/RetargetStatus", header=self.stamp(now), robot="g1", state=state, reason="", problem="",
             operator_id="", operator_track_id=operator, checks=[], checks_passed=np.zeros(0, bool),
             commanding=commanding, exposure_stamp=self.time(now - 50_000_000), age_ms=50.0, engagement=1, seq=0,
             flags=1 if state == TRACKING else 0, hand_mode="scaled", joint_names=["elbow", "wrist"], position=sent,
-            velocity=sent, target=sent + 1 if commanding else sent, t_world_base=np.zeros(0), tasks=[],
+            velocity=sent, target=sent + 1 if commanding else sent, t_world_base=base, tasks=[],
             task_error_m=np.zeros(0, np.float32), task_error_rad=np.zeros(0, np.float32), counter_names=[],
             counter_values=np.zeros(0, np.uint64),
         )  # fmt: skip
@@ -144,6 +148,9 @@ def test_actions_are_what_was_sent_at_each_frame_and_targets_what_was_wished(wri
     names = json.loads((out / "meta/info.json").read_text())["features"]
     assert names["action"]["names"] == names["teleop.target"]["names"] == ["elbow", "wrist"]
     assert told["robot_missing"] == 0
+    base = column(table, "teleop.base")
+    np.testing.assert_allclose(base[:, 0], action[:, 0])
+    np.testing.assert_allclose(base[:, 1:], np.tile([0, 0.8, 0, 0, 0, 1], (len(table), 1)), atol=1e-6)
 
 
 def test_states_and_flags_are_those_of_the_same_tick_and_held_frames_stay(written):
@@ -162,14 +169,16 @@ def test_the_state_is_what_was_measured_and_its_lack_is_counted(written):
     out, told, table = written
     state, times = column(table, "observation.state"), 1000.0 / 30 * np.arange(len(table))
     names = json.loads((out / "meta/info.json").read_text())["features"]["observation.state"]["names"]
-    assert names == ["knee", "wrist", "elbow"]
-    stamps = np.array([i * 10 + 1 for i in range(-4, 80, 2) if i not in range(30, 50)])  # ms after the first command
-    apart = np.abs(stamps[None] - times[:, None])
-    known = apart.min(axis=1) <= 500 / 30
-    np.testing.assert_array_equal(np.isfinite(state).all(axis=1), known)
-    assert told["state_missing"] == (~known).sum() > 3
-    best = stamps[apart.argmin(axis=1)][known]
-    np.testing.assert_allclose(state[known, 2], 0.001 * (best - 1), atol=1e-6)
+    assert names == ["elbow", "wrist", "knee"]  # as the action, then the others
+    for joint, late_ms, at in ((0, 1, lambda ms: 0.001 * ms), (2, 4, lambda ms: 7 + 0.1 * ms)):
+        ticks = [i for i in range(-4, 80, 2) if i not in range(30, 50)]
+        stamps = np.array([i * 10 + late_ms for i in ticks])  # ms after the first command
+        apart = np.abs(stamps[None] - times[:, None])
+        known = apart.min(axis=1) <= 500 / 30
+        np.testing.assert_array_equal(np.isfinite(state[:, joint]), known)
+        best = stamps[apart.argmin(axis=1)][known]
+        np.testing.assert_allclose(state[known, joint], at(best - late_ms), atol=1e-5)
+    assert told["state_missing"] == (~np.isfinite(state).all(axis=1)).sum() > 3
 
 
 def test_the_operator_is_who_is_exported_at_the_frames_of_the_engagement(written, people):
@@ -243,6 +252,40 @@ def test_an_engagement_that_is_of_no_use_is_skipped_and_told(people, tmp_path):
     told = export(str(folder), "lerobot", tmp_path / "set")
     assert told["episodes"] == 1
     assert sorted(name.partition("Z_")[2] for name in told["skipped"]) == ["operator-1.mcap", "operator-9.mcap"]
+
+
+def test_recordings_without_joint_states_are_skipped_where_others_have_them(people, tmp_path):
+    folder = tmp_path / "teleop"
+    folder.mkdir()
+    names = [f"20200101T00000{i}.000Z_operator-1.mcap" for i in range(3)]
+    for name, without in zip(names, (range(-5, 80), range(0), range(-5, 80)), strict=True):
+        Writer(folder / name, people[1], without_states=without)
+    told = export(str(folder), "lerobot", tmp_path / "set")
+    assert told["episodes"] == 1
+    assert list(told["skipped"]) == [names[0], names[2]]
+    assert all(why.endswith("its columns are of others: observation.state") for why in told["skipped"].values())
+    (folder / names[1]).unlink()
+    assert export(str(folder), "lerobot", tmp_path / "without")["episodes"] == 2
+
+
+def test_an_export_of_many_engagements_goes_on_where_it_was_stopped(engagements, tmp_path, monkeypatch):
+    folder, out, more = str(engagements[0].parent), tmp_path / "set", ExportOptions(append=True)
+    done = []
+
+    def stopped_in_the_second(path):
+        done.append(path)
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        return read_engagement(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("hsr_core.export.run.read_engagement", stopped_in_the_second)
+        with pytest.raises(KeyboardInterrupt):
+            export(folder, "lerobot", out, options=more)
+    told = export(folder, "lerobot", out, options=more)
+    assert (told["episodes"], list(told["skipped"])) == (1, [engagements[0].name])
+    assert export(folder, "lerobot", out, options=more)["episodes"] == 0
+    assert json.loads((out / "meta/info.json").read_text())["total_episodes"] == 2
 
 
 def test_robot_formats_hold_what_was_sent_without_being_told_a_robot(engagements, tmp_path):

@@ -106,6 +106,8 @@ def test_the_robot_s_files_hold_the_actions_of_the_data_set(made):
     names = json.loads((made.root / "meta/info.json").read_text())["features"]["action"]["names"]
     np.testing.assert_allclose([[float(row[name]) for name in names] for row in rows], action, atol=1e-6)
     assert [int(row["stamp_ns"]) for row in rows] == column(made.root, "observation.stamp_ns").tolist()
+    base = [[float(row[f"base_{axis}"]) for axis in ("x", "y", "z", "qx", "qy", "qz", "qw")] for row in rows]
+    np.testing.assert_allclose(base, column(made.root, "teleop.base"), atol=1e-6)
     motion = np.load(made.root / "robot.npz", allow_pickle=False)
     assert motion["dof_pos"].shape[1] == 29
     assert motion["root_pos"][0, 2] > 0.5  # the pelvis of a robot that stands
