@@ -164,5 +164,17 @@ class FaceFrames:
         return out
 
 
+class PersonFrame:
+    """`person_<id>`, where REP-155 has it: at the head, which is where the face is."""
+
+    def __init__(self, person_id: str, body_id: str) -> None:
+        self.names = ((f"head_{body_id}", f"person_{person_id}"),)
+        self._poses = np.array([[0.0, 0, 0, 0, 0, 0, 1]])
+
+    def poses(self, joints: Array, joint_rotmats: Array) -> Array:
+        """As of `PersonFrames`; (1, 7)."""
+        return self._poses
+
+
 def _quats_xyzw(R: Array) -> Array:
     return wxyz_to_xyzw(rotmat_to_quat_wxyz(R))

@@ -1,4 +1,4 @@
-"""The 18 points of a person in an image, as ROS4HRI's Skeleton2D orders them, and what of a face moves with the head.
+"""The 18 points of a person in an image, as ROS4HRI's Skeleton2D orders them.
 
 The order is OpenPose's COCO order up to the legs; after them hri_msgs has the left eye and ear before the right ones.
 """
@@ -19,9 +19,6 @@ POINTS: tuple[str, ...] = (
     "RIGHT_HIP", "RIGHT_KNEE", "RIGHT_ANKLE", "LEFT_HIP", "LEFT_KNEE", "LEFT_ANKLE",
     "LEFT_EYE", "RIGHT_EYE", "LEFT_EAR", "RIGHT_EAR",
 )  # fmt: skip
-FACE_LANDMARKS = {"right_ear": 0, "left_ear": 16, "nose": 30, "right_eye": 68, "left_eye": 69}
-"""Rows of hri_msgs' 70 landmarks that move with the head; the other ones are moved by the face."""
-N_LANDMARKS = 70
 
 _HEAD, _SHOULDERS = J["head"], [J["left_shoulder"], J["right_shoulder"]]
 _ROW = {name: row for row, name in enumerate(POINTS)}
@@ -92,23 +89,7 @@ def skeleton2d(keypoints2d: Array, joints: Array, head_rotmat: Array, head: Head
     if head is not None:
         out[_ON_HEAD_ROWS, :2] = project(head.named @ head_rotmat.T + joints[_HEAD], camera)
         out[_ON_HEAD_ROWS, 2] = keypoints2d[_HEAD, 2]
-    return _normalised(out, camera)
-
-
-def face_landmarks(skeleton: Array) -> Array:
-    """Return the 70 landmarks (70, 3) that a skeleton tells: pupils, tip of the nose and ears; others have score 0."""
-    out = np.zeros((N_LANDMARKS, 3))
-    for name, row in FACE_LANDMARKS.items():
-        out[row] = skeleton[_ROW[name.upper()]]
-    return out
-
-
-def face_box(joints: Array, head_rotmat: Array, head: HeadPoints, camera: Camera) -> Array | None:
-    """Return xmin, ymin, xmax, ymax of the face in parts of the image, (4,); None when it is not in the image."""
-    uv = project(head.outline @ head_rotmat.T + joints[_HEAD], camera)
-    if not np.isfinite(uv).all():
-        return None
-    return normalised_box(np.concatenate([uv.min(axis=0), uv.max(axis=0) + 1.0]), camera)
+    return normalised(out, camera)
 
 
 def normalised_box(bbox_xyxy: Array, camera: Camera) -> Array | None:
@@ -122,7 +103,8 @@ def normalised_box(bbox_xyxy: Array, camera: Camera) -> Array | None:
     return box if box[2] > box[0] and box[3] > box[1] else None
 
 
-def _normalised(points: Array, camera: Camera) -> Array:
+def normalised(points: Array, camera: Camera) -> Array:
+    """Return points u, v [px] and score, (n, 3), in parts of the image, in place; score 0 for those outside it."""
     height, width = camera.image_hw
     xy = (points[:, :2] + 0.5) / (width, height)  # pixel centres are at integers
     with np.errstate(invalid="ignore"):

@@ -73,25 +73,6 @@ def test_nose_and_ears_are_where_the_mesh_has_them(person) -> None:
     np.testing.assert_allclose(found[rows, :2] * (640, 480) - 0.5, on_mesh[:, :2], atol=0.5)
 
 
-def test_the_face_box_holds_eyes_and_nose_and_little_more(person) -> None:
-    body, params, posed = person
-    head = points2d.head_points(body, params)
-    rotmat = posed.joint_rotmats[J["head"]]
-    box = points2d.face_box(posed.joints, rotmat, head, CAMERA)
-    skeleton = points2d.skeleton2d(keypoints_of(posed.joints), posed.joints, rotmat, head, CAMERA)
-    landmarks = points2d.face_landmarks(skeleton)
-    assert landmarks.shape == (70, 3)
-    assert set(np.flatnonzero(landmarks[:, 2])) == {0, 16, 30, 68, 69}
-    for row in (30, 68, 69):
-        assert (box[:2] < landmarks[row, :2]).all()
-        assert (landmarks[row, :2] < box[2:]).all()
-    size_m = (box[2:] - box[:2]) * (640, 480) / 500 * posed.joints[J["head"], 2]
-    assert (size_m > 0.1).all()
-    assert (size_m < 0.28).all()
-    behind = posed.joints - (0, 0, 10)
-    assert points2d.face_box(behind, rotmat, head, CAMERA) is None
-
-
 def test_what_is_not_in_the_image_has_no_score() -> None:
     joints, rotmats = random_pose(0)
     keypoints = np.full((55, 3), 0.9)

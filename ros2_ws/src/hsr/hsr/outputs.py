@@ -14,15 +14,14 @@ from visualization_msgs.msg import Marker
 
 from hsr_core.config import Settings
 from hsr_core.track.unseen import all_lost
-from hsr_core.types import Array, Frame, FrameResult, HumanEstimate, TrackState
+from hsr_core.types import Array, Frame, FrameResult, HumanEstimate, Part, TrackState
 from hsr_core.viz.overlay import draw_overlay
 
 from . import convert, marker, qos
-from .body_ids import BodyIds
 from .joint_states import JointStateBuilder
 from .later import Later
 from .primary_urdf import PrimaryUrdf
-from .rep155 import open_rep155, reason_off
+from .rep155 import body_ids, open_rep155
 from .stats import Counters, RateLimit
 from .tf_output import TfOutput
 from .worker import Worker
@@ -63,8 +62,9 @@ class Outputs:
         self.overlay = self._publisher(Image, "overlay", qos.overlay())
         self.overlay_jpeg = self._publisher(CompressedImage, "overlay/compressed", qos.overlay())
         self.stats = self._publisher(FrameStats, "stats", qos.stats())
-        self._ids = BodyIds(pool=settings.rep155.id_pool and not reason_off(settings))
-        self.tf = TfOutput(settings.tf.mode, self._publisher, self._ids.of, self._ids.body_of)
+        self._ids = body_ids(settings)
+        ids = self._ids
+        self.tf = TfOutput(settings.tf.mode, self._publisher, ids.of, ids.body_of, ids.face_of, ids.person_of)
         # Not a lifecycle publisher: the model is sent on configure, while those are still silent.
         self._body_model = node.create_publisher(
             BodyModel, "body_model", qos.body_model(), qos_overriding_options=qos.OVERRIDES
@@ -102,7 +102,8 @@ class Outputs:
         """Publish one frame; return the vertices that were computed, by track_id."""
         self._last = result
         seen = [person for person in result.people if person.state != TrackState.LOST]
-        self._ids.update([person.track_id for person in seen], time.monotonic())
+        faces = [person.track_id for person in seen if person.regression.parts & Part.FACE]
+        self._ids.update([person.track_id for person in seen], time.monotonic(), faces)
         # First: who gets anything else of this stamp can look it up.
         self.tf.publish(seen, result.stamp_ns, result.frame_id)
         self.people.publish(convert.people_to_msg(result, self._body.model_id))

@@ -13,20 +13,30 @@ from dataclasses import dataclass
 from typing import Any
 
 from rclpy.clock import Clock, ClockType
+from std_msgs.msg import Header
 
 from hsr_core.config import Settings
+from hsr_core.skeleton.face2d import FaceLandmarks2d
 from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.types import Frame, FrameResult, HumanEstimate, Part, TrackState
 
 from . import qos
-from .body_ids import LINGER_S, BodyIds, face_id
+from .body_ids import LINGER_S, BodyIds, face_id, person_id
 from .diagnostics import Status
 from .stamps import header
 
 try:
     from hri_msgs.msg import IdsList, IdsMatch
 
-    from .rep155_topics import BODY_KINDS, FACE_KINDS, BodyTopics, FaceTopics, create_publisher
+    from .rep155_topics import (
+        BODY_KINDS,
+        FACE_KINDS,
+        PERSON_KINDS,
+        BodyTopics,
+        FaceTopics,
+        PersonTopics,
+        create_publisher,
+    )
 except ImportError as error:  # not installed, or built for another Python
     IMPORT_ERROR = str(error)
 else:
@@ -42,6 +52,13 @@ def reason_off(settings: Settings) -> str:
     if not settings.rep155.enabled:
         return "rep155.enabled is false"
     return f"hri_msgs cannot be imported ({IMPORT_ERROR})" if IMPORT_ERROR else ""
+
+
+def body_ids(settings: Settings) -> BodyIds:
+    """Return the ids that frames and topics need."""
+    rep155 = settings.rep155
+    on = not reason_off(settings)
+    return BodyIds(pool=on and rep155.id_pool, faces=on and rep155.faces, persons=on and rep155.persons)
 
 
 def open_rep155(node: Any, settings: Settings, body: Any, later: Callable, ids: BodyIds) -> Rep155 | NoRep155:
@@ -77,17 +94,18 @@ class _Body:
     """One id in use.
 
     Attributes:
-        track_id, person: Whose it is now. seen_s: Monotonic time when last seen.
-        body, face: None until they have been made.
+        track_id, figure: Whose it is now. seen_s: Monotonic time when last seen.
+        body, face, person: Topics; None until they have been made, and where there are none.
         gone: They are not wanted any more, should they be made yet.
     """
 
     letters: str
     track_id: int
-    person: Rep155Body
+    figure: Rep155Body
     seen_s: float = 0.0
     body: Any = None
     face: Any = None
+    person: Any = None
     gone: bool = False
 
 
@@ -110,15 +128,17 @@ class Rep155:
         self._lock = threading.Lock()  # of all above, against the sweep in the executor's thread
         self._published_s, self._gap_s, self._tracked_some = 0.0, 0.0, False
         self._frame_id = ""
+        self._landmarks = FaceLandmarks2d(body)
         create = node.create_publisher
-        self._tracked = create(
-            IdsList, f"{self._root}/bodies/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
-        )  # fmt: skip
-        self._faces_tracked = self._matches = None
+        names = ["bodies/tracked"]
+        names += ["faces/tracked"] if self._settings.faces else []
+        names += ["persons/tracked", "persons/known"] if self._settings.persons else []
+        self._lists = {
+            name: create(IdsList, f"{self._root}/{name}", qos.rep155(), qos_overriding_options=qos.OVERRIDES)
+            for name in names
+        }
+        self._matches = None
         if self._settings.faces:
-            self._faces_tracked = create(
-                IdsList, f"{self._root}/faces/tracked", qos.rep155(), qos_overriding_options=qos.OVERRIDES
-            )  # fmt: skip
             self._matches = create(
                 IdsMatch, f"{self._root}/candidate_matches", qos.rep155_matches(), qos_overriding_options=qos.OVERRIDES
             )
@@ -133,14 +153,15 @@ class Rep155:
             bodies = [self._at(person, now) for person in seen]
             self._gap_s = now - self._published_s
             self._published_s, self._tracked_some, self._frame_id = now, bool(seen), result.frame_id
-            self._tracked.publish(
-                IdsList(header=header(result.stamp_ns, result.frame_id), ids=[body.letters for body in bodies])
-            )
+            head = header(result.stamp_ns, result.frame_id)
+            self._tell("bodies/tracked", head, [body.letters for body in bodies])
             for person, entry in zip(seen, bodies, strict=True):
                 if entry.body is not None:
                     entry.body.publish(frame, result, person, self._later)
             if self._settings.faces:
-                self._publish_faces(result, seen, bodies)
+                self._publish_faces(head, frame, result, seen, bodies)
+            if self._settings.persons:
+                self._publish_persons(head, bodies, now)
 
     def forget(self, stamp_ns: int, frame_id: str) -> None:
         """Say that nobody is tracked: tracks were reset, or the node is being deactivated."""
@@ -159,7 +180,7 @@ class Rep155:
             self._close_topics(entry)
         self._bodies.clear()
         self._leaving.clear()
-        for publisher in (self._tracked, self._faces_tracked, self._matches):
+        for publisher in (*self._lists.values(), self._matches):
             if publisher is not None:
                 self._node.destroy_publisher(publisher)
 
@@ -170,40 +191,65 @@ class Rep155:
             entry = self._bodies[letters] = _Body(letters, person.track_id, self._ids.body_of(person.track_id))
             self._later(lambda: self._make_topics(entry))
         elif entry.track_id != person.track_id:  # an id of the pool
-            entry.track_id, entry.person = person.track_id, self._ids.body_of(person.track_id)
+            entry.track_id, entry.figure = person.track_id, self._ids.body_of(person.track_id)
             if entry.body is not None:
-                entry.body.start_person(entry.person)
+                entry.body.start_person(entry.figure)
         entry.seen_s = now
         return entry
 
     def _make_topics(self, entry: _Body) -> None:
         name = f"{self._root}/bodies/{entry.letters}"
         body = BodyTopics(self._node, name, entry.letters, self._body, picture=self._settings.cropped)
-        face = FaceTopics(self._node, f"{self._root}/faces/{face_id(entry.letters)}") if self._settings.faces else None
+        face = person = None
+        if self._settings.faces:
+            name = f"{self._root}/faces/{face_id(entry.letters)}"
+            face = FaceTopics(self._node, name, self._landmarks, pictures=self._settings.cropped)
+        if self._settings.persons:
+            person = PersonTopics(self._node, f"{self._root}/persons/{person_id(entry.letters)}", entry.letters)
         with self._lock:
-            body.start_person(entry.person)
-            entry.body, entry.face = body, face
+            body.start_person(entry.figure)
+            entry.body, entry.face, entry.person = body, face, person
         if entry.gone:
             self._close_topics(entry)
 
-    def _publish_faces(self, result: FrameResult, seen: list[HumanEstimate], bodies: list[_Body]) -> None:
+    def _publish_faces(
+        self, head: Header, frame: Frame, result: FrameResult, seen: list[HumanEstimate], bodies: list[_Body]
+    ) -> None:
         ids = []
         for person, entry in zip(seen, bodies, strict=True):
-            if not person.regression.parts & Part.FACE:
+            face = self._ids.face_of(entry.track_id)
+            if face is None:
                 continue
-            ids.append(face_id(entry.letters))
-            if entry.face is not None:
-                entry.face.publish(result, person, entry.body.head)
+            ids.append(face)
+            if entry.face is not None and person.regression.parts & Part.FACE:
+                entry.face.publish(frame, result, person, entry.body.head)
             self._matches.publish(
-                IdsMatch(id1=ids[-1], id1_type=IdsMatch.FACE, id2=entry.letters, id2_type=IdsMatch.BODY, confidence=1.0)
+                IdsMatch(id1=face, id1_type=IdsMatch.FACE, id2=entry.letters, id2_type=IdsMatch.BODY, confidence=1.0)
             )
-        self._faces_tracked.publish(IdsList(header=header(result.stamp_ns, result.frame_id), ids=ids))
+        self._tell("faces/tracked", head, ids)
+
+    def _publish_persons(self, head: Header, bodies: list[_Body], now: float) -> None:
+        self._tell("persons/tracked", head, [person_id(entry.letters) for entry in bodies])
+        known = [entry for entry in self._bodies.values() if now - entry.seen_s <= LINGER_S]
+        self._tell("persons/known", head, [person_id(entry.letters) for entry in known])
+        for entry in self._bodies.values():
+            if entry.person is None:
+                continue
+            if entry.seen_s == now:
+                entry.person.publish(self._ids.face_of(entry.track_id))
+            else:
+                entry.person.lose()
+
+    def _tell(self, name: str, head: Header, ids: list[str]) -> None:
+        self._lists[name].publish(IdsList(header=head, ids=ids))
 
     def _nobody(self, stamp_ns: int, frame_id: str) -> None:
         self._tracked_some = False
-        for publisher in (self._tracked, self._faces_tracked):
-            if publisher is not None:
-                publisher.publish(IdsList(header=header(stamp_ns, frame_id)))
+        for name in self._lists:
+            self._tell(name, header(stamp_ns, frame_id), [])
+        for entry in self._bodies.values():
+            if entry.person is not None:
+                entry.person.lose()
 
     def _sweep(self) -> None:
         """End the topics of those who have gone; tell when frames stopped that nobody is tracked."""
@@ -230,15 +276,16 @@ class Rep155:
 
     @staticmethod
     def _close_topics(entry: _Body) -> None:
-        for topics in (entry.body, entry.face):
+        for topics in (entry.body, entry.face, entry.person):
             if topics is not None:
                 topics.close()
-        entry.body = entry.face = None
+        entry.body = entry.face = entry.person = None
 
     def _load_types(self) -> None:
         """Have the middleware load each type now: the first endpoint of one takes up to 13 ms, later ones 0.2 ms."""
-        kinds = {**BODY_KINDS, **(FACE_KINDS if self._settings.faces else {})}
-        for kind in {*kinds.values()}:
+        on = self._settings
+        groups = [BODY_KINDS, *([FACE_KINDS] if on.faces else []), *([PERSON_KINDS] if on.persons else [])]
+        for kind in {kind for group in groups for kind in group.values()}:
             # A hidden topic for each: several nodes may do this at once, and a topic has one type.
             name = f"{self._root}/_types/{kind.__name__}"
             self._node.destroy_publisher(create_publisher(self._node, kind, name, qos.rep155()))

@@ -1,4 +1,4 @@
-"""The REP-155 topics of one body and of one face. Imports hri_msgs, which need not be installed: see `rep155`."""
+"""The REP-155 topics of one body, one face, one person. Imports hri_msgs, which need not be installed: see `rep155`."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hri_msgs.msg import (
 )
 from rclpy.event_handler import PublisherEventCallbacks
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import Header, String
+from std_msgs.msg import Bool, Float32, Header, String
 
 from hsr_core.body.joints import J
-from hsr_core.skeleton import points2d
+from hsr_core.skeleton import face2d, points2d
 from hsr_core.skeleton.proportions import Proportions
 from hsr_core.skeleton.rep155 import JOINTS, BodyFrame, body_frame
 from hsr_core.skeleton.rep155_body import Rep155Body
@@ -35,6 +35,9 @@ BODY_KINDS = {
     "velocity": TwistStamped, "urdf": String,
 }  # fmt: skip
 FACE_KINDS = {"roi": NormalizedRegionOfInterest2D, "landmarks": FacialLandmarks}
+PERSON_KINDS = {"anonymous": Bool, "body_id": String, "face_id": String, "location_confidence": Float32}
+PICTURES = ("cropped", "aligned")
+_LATCHED = ("urdf", "anonymous", "body_id", "face_id")
 _CHANNELS = {("bgr", 3): "bgr8", ("bgr", 4): "bgra8", ("rgb", 3): "rgb8", ("rgb", 4): "rgba8", ("mono", 1): "mono8"}
 _HEAD = J["head"]
 
@@ -53,7 +56,7 @@ class Topics:
         self._node = node
         self.publishers = {
             name: create_publisher(
-                node, kind, f"{prefix}/{name}", qos.description() if name == "urdf" else qos.rep155()
+                node, kind, f"{prefix}/{name}", qos.description() if name in _LATCHED else qos.rep155()
             )
             for name, kind in kinds.items()
         }  # fmt: skip
@@ -179,32 +182,77 @@ class BodyTopics:
     def _send_picture(self, frame: Frame, person: HumanEstimate) -> None:
         height, width = frame.image_hw
         x0, y0, x1, y1 = np.clip(person.regression.bbox_xyxy, 0, (width, height, width, height)).round().astype(int)
-        channels = frame.image.shape[2] if frame.image.ndim == 3 else 1
         if x1 > x0 and y1 > y0:
-            encoding = _CHANNELS[frame.order, channels]
-            picture = image_to_msg(frame.image[y0:y1, x0:x1], frame.stamp_ns, frame.frame_id, encoding)
-            self._topics.send("cropped", picture)
+            self._topics.send("cropped", _picture_to_msg(frame.image[y0:y1, x0:x1], frame))
 
 
 class FaceTopics:
-    """One face, with topics under a name such as /humans/faces/<id>."""
+    """One face.
 
-    def __init__(self, node: Any, name: str) -> None:
-        self._topics = Topics(node, name, FACE_KINDS)
+    Args:
+        name: Of its topics, such as /humans/faces/<id>.
+        landmarks: Makes those of anybody.
+        pictures: With `cropped` and `aligned`.
+    """
 
-    def publish(self, result: FrameResult, person: HumanEstimate, shape: HeadOfShape) -> None:
-        topics, camera = self._topics, result.camera
-        points = shape.points(person) if topics.heard("roi") or topics.heard("landmarks") else None
-        if points is None:
+    def __init__(self, node: Any, name: str, landmarks: face2d.FaceLandmarks2d, *, pictures: bool) -> None:
+        kinds = {**FACE_KINDS, **(dict.fromkeys(PICTURES, Image) if pictures else {})}
+        self._topics = Topics(node, name, kinds)
+        self._landmarks = landmarks
+
+    def publish(self, frame: Frame, result: FrameResult, person: HumanEstimate, shape: HeadOfShape) -> None:
+        """Publish a face that was seen in this frame."""
+        heard = [name for name in self._topics.publishers if self._topics.heard(name)]
+        if not heard:
             return
-        head, rotmat = header(result.stamp_ns, result.frame_id), person.joint_rotmats[_HEAD]
-        if topics.heard("roi"):
-            box = points2d.face_box(person.joints, rotmat, points, camera)
-            if box is not None:
-                topics.send("roi", region_to_msg(head, box, float(person.regression.part_score[3])))
-        if topics.heard("landmarks"):
+        head, camera, points = header(result.stamp_ns, result.frame_id), result.camera, shape.points(person)
+        rotmat = person.joint_rotmats[_HEAD]
+        if "landmarks" in heard:
             skeleton = points2d.skeleton2d(person.keypoints2d, person.joints, rotmat, points, camera)
-            topics.send("landmarks", _landmarks_to_msg(head, points2d.face_landmarks(skeleton), camera))
+            found = self._landmarks(person, skeleton, camera)
+            self._topics.send("landmarks", _landmarks_to_msg(head, found, camera))
+        box = None if points is None else face2d.face_box(person.joints, rotmat, points, camera)
+        if box is None:
+            return
+        if "roi" in heard:
+            self._topics.send("roi", region_to_msg(head, box, float(person.regression.part_score[3])))
+        for name in PICTURES:
+            if name in heard:
+                roll = face2d.face_roll(person) if name == "aligned" else 0.0
+                self._topics.send(name, _picture_to_msg(face2d.face_picture(frame.image, box, roll), frame))
+
+    def close(self) -> None:
+        self._topics.close()
+
+
+class PersonTopics:
+    """One person who is not identified.
+
+    Args:
+        name: Of the topics, such as /humans/persons/<id>. body_id: Letters of their body.
+    """
+
+    def __init__(self, node: Any, name: str, body_id: str) -> None:
+        self._topics = Topics(node, name, PERSON_KINDS)
+        self._face_id: str | None = None
+        self._lost = False
+        self._topics.send("anonymous", Bool(data=True))
+        self._topics.send("body_id", String(data=body_id))
+
+    def publish(self, face_id: str | None) -> None:
+        """Say that the person is there, and which face is theirs now; None: that is not tracked."""
+        if face_id != self._face_id:
+            self._face_id = face_id
+            self._topics.send("face_id", String(data=face_id or ""))
+        self._lost = False
+        if self._topics.heard("location_confidence"):
+            self._topics.send("location_confidence", Float32(data=1.0))
+
+    def lose(self) -> None:
+        """Say once that nobody knows where the person is."""
+        if not self._lost:
+            self._lost = True
+            self._topics.send("location_confidence", Float32(data=0.0))
 
     def close(self) -> None:
         self._topics.close()
@@ -214,6 +262,12 @@ def region_to_msg(head: Header, box: Array, score: float) -> NormalizedRegionOfI
     """Return a box in parts of the image, (4,), as a message."""
     xmin, ymin, xmax, ymax = box.tolist()
     return NormalizedRegionOfInterest2D(header=head, xmin=xmin, ymin=ymin, xmax=xmax, ymax=ymax, c=float(score))
+
+
+def _picture_to_msg(image: Any, frame: Frame) -> Image:
+    """Return a part of a frame's image as a message."""
+    channels = image.shape[2] if image.ndim == 3 else 1
+    return image_to_msg(image, frame.stamp_ns, frame.frame_id, _CHANNELS[frame.order, channels])
 
 
 def velocity_in_body(person: HumanEstimate, body: BodyFrame) -> Twist:
