@@ -86,6 +86,27 @@ def ray_rotation(uv: Array, K: Array) -> Array:
     return rotation_between(np.array([0.0, 0, 1]), np.array([x, y, 1.0]))
 
 
+def fit_translation(points: Array, uv: Array, K: Array, roots: Array | None = None) -> Array | None:
+    """Return the translation (3,) [m] that best brings points onto pixels, or None where they do not tell it.
+
+    Least squares on the reprojection multiplied by depth, which is linear; exact for exact projections.
+
+    Args:
+        points: (N, 3) [m], oriented as in the camera frame.
+        uv: (N, 2) undistorted pixels.
+        K: (3, 3).
+        roots: (N,) square roots of the points' weights; None = all count the same.
+    """
+    f, offset = K[[0, 1], [0, 1]], uv - K[:2, 2]
+    A = np.zeros((len(points), 2, 3))
+    A[:, 0, 0], A[:, 1, 1], A[:, :, 2] = f[0], f[1], -offset
+    b = offset * points[:, 2:] - f * points[:, :2]
+    if roots is not None:
+        A, b = A * roots[:, None, None], b * roots[:, None]
+    solution, _, rank, _ = np.linalg.lstsq(A.reshape(-1, 3), b.reshape(-1), rcond=None)
+    return solution if rank == 3 else None
+
+
 def crop_transform(center: Array, size_px: float, angle_rad: float, out_px: int) -> Array:
     """Return A_crop_img (2, 3): a rotated square of the image to an out_px x out_px crop.
 

@@ -17,19 +17,18 @@ from itertools import pairwise
 import numpy as np
 
 from ..body.joints import PARENTS, J
+from ..geometry.camera import fit_translation
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec, rotvec_to_rotmat
 from ..types import Array
 from .kinematics import ANCESTORS, forward, forward_offsets, log_jacobian, point_jacobian
 from .pose_network import L
 
-SOLVED = np.array(
-    [J[name] for name in (
-        "pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar", "left_shoulder",
-        "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
-        "left_knee", "right_knee", "left_ankle", "right_ankle",
-    )]
+_NAMES = (
+    "pelvis", "spine1", "spine2", "spine3", "neck", "head", "left_collar", "right_collar", "left_shoulder",
+    "right_shoulder", "left_elbow", "right_elbow", "left_wrist", "right_wrist", "left_hip", "right_hip",
+    "left_knee", "right_knee", "left_ankle", "right_ankle",
 )  # fmt: skip
-_ROW = {int(joint): i for i, joint in enumerate(SOLVED)}
+SOLVED = np.array([J[name] for name in _NAMES])
 _N = 3 + 3 * len(SOLVED)
 
 
@@ -98,32 +97,22 @@ _PRIOR_SIGMA = {
 }  # fmt: skip
 
 
-def _per_joint(table: dict[str, tuple]) -> Array:
-    rows = []
-    for joint in SOLVED:
-        name = next(n for n, i in J.items() if i == joint)
-        side, _, part = name.partition("_")
-        rows.append(table[part] if side in ("left", "right") else table.get(name, (_INF,) * 3))
-    return np.array(rows, float)
+_PARTS = [name.removeprefix("left_").removeprefix("right_") for name in _NAMES]
 
 
 def _limits() -> tuple[Array, Array]:
-    low, high = [], []
-    for joint in SOLVED:
-        name = next(n for n, i in J.items() if i == joint)
-        side, _, part = name.partition("_")
-        a, b = _LIMITS_LEFT.get(part if side in ("left", "right") else name, ((-_INF,) * 3, (_INF,) * 3))
-        if side == "right":  # mirrored across x = 0: y and z components change sign
-            a, b = (a[0], -b[1], -b[2]), (b[0], -a[1], -a[2])
-        low.append(a)
-        high.append(b)
-    return np.array(low, float), np.array(high, float)
+    """Return the lowest and the highest rotation vectors of the solved joints, both (20, 3) [rad]."""
+    free = ((-_INF,) * 3, (_INF,) * 3)
+    low, high = np.array([_LIMITS_LEFT.get(part, free) for part in _PARTS]).transpose(1, 0, 2)
+    right = [name.startswith("right_") for name in _NAMES]
+    low[right, 1:], high[right, 1:] = -high[right, 1:], -low[right, 1:]  # mirrored across x = 0
+    return low, high
 
 
 _LOW, _HIGH = _limits()
-_PRIOR = 1 / _per_joint(_PRIOR_SIGMA)
+_PRIOR = 1 / np.array([_PRIOR_SIGMA[part] for part in _PARTS])
 _REST = np.zeros((len(SOLVED), 3))
-_REST[_ROW[J["left_shoulder"]], 2], _REST[_ROW[J["right_shoulder"]], 2] = -1.2, 1.2
+_REST[_NAMES.index("left_shoulder"), 2], _REST[_NAMES.index("right_shoulder"), 2] = -1.2, 1.2
 """Mean of the pose prior: the body's zero pose with the arms hanging. What is not seen stays there."""
 
 
@@ -215,25 +204,17 @@ class BodyFitter:
 
     def shape_system(self, seen: BodyObservation, fit: BodyFit) -> tuple[Array, Array]:
         """Return normal matrix (n, n) and gradient (n,) of the reprojection error by shape, the pose taken out."""
-        rotations, joints = forward(fit.local, self._rest, fit.transl)
-        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
+        rotations, joints, points = self._posed(fit.local, fit.transl)
         moved = forward_offsets(rotations, self._rest_basis)[:, CARRIERS]
         moved += np.einsum("nab,inb->ina", rotations[CARRIERS], self._offset_basis)
-        pose = np.empty((len(points), 3, _N))
-        pose[:, :, :3] = np.eye(3)
-        pose[:, :, 3:] = point_jacobian(points, CARRIERS, rotations, joints, SOLVED).reshape(len(points), 3, -1)
-        pixels, d_pixels = _project(points, seen.K)
-        scale = 1 / (self.weights.pixel * seen.size_px)
-        error = (pixels - seen.uv[LANDMARKS]) * scale
-        c2 = self.weights.robust**2
-        root = (np.sqrt(seen.weight[LANDMARKS]) * c2 / (c2 + (error**2).sum(1)))[:, None]
-        by_shape = (np.einsum("nab,inb->nai", d_pixels, moved) * (scale * root)[:, :, None]).reshape(-1, len(moved))
-        by_pose = (np.einsum("nab,nbk->nak", d_pixels, pose) * (scale * root)[:, :, None]).reshape(-1, _N)
+        error, d_error, root = self._reprojection(seen, points)
+        by_shape = np.einsum("nab,inb->nai", d_error * root, moved).reshape(-1, len(moved))
+        by_pose = np.einsum("nab,nbk->nak", d_error * root, _by_pose(points, rotations, joints)).reshape(-1, _N)
         cross = by_pose.T @ by_shape
-        pose_normal, pose_gradient, _, _ = self._linearise(seen, fit.local, fit.transl, None)
-        solved = np.linalg.solve(pose_normal + 1e-6 * np.eye(_N), np.column_stack([cross, pose_gradient]))
+        pose = self._linearise(seen, fit.local, fit.transl)
+        solved = np.linalg.solve(pose.normal + 1e-6 * np.eye(_N), np.column_stack([cross, pose.gradient]))
         normal = by_shape.T @ by_shape - cross.T @ solved[:, :-1]
-        gradient = by_shape.T @ (error * root).ravel() - cross.T @ solved[:, -1]
+        gradient = by_shape.T @ (error * root[..., 0]).ravel() - cross.T @ solved[:, -1]
         return normal, gradient
 
     def start(self, seen: BodyObservation) -> tuple[Array, Array]:
@@ -261,24 +242,10 @@ class BodyFitter:
 
     def _place(self, local: Array, seen: BodyObservation) -> Array:
         """Return the translation that best reprojects the posed landmarks (linear least squares)."""
-        rotations, joints = forward(local, self._rest, np.zeros(3))
-        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
-        K, uv = seen.K, seen.uv[LANDMARKS]
-        weight = np.sqrt(seen.weight[LANDMARKS])[:, None]
-        du, dv = uv[:, 0] - K[0, 2], uv[:, 1] - K[1, 2]
-        zero, one = np.zeros(len(uv)), np.ones(len(uv))
-        A = np.concatenate(
-            [np.stack([K[0, 0] * one, zero, -du], 1) * weight, np.stack([zero, K[1, 1] * one, -dv], 1) * weight]
-        )
-        b = np.concatenate(
-            [
-                (du * points[:, 2] - K[0, 0] * points[:, 0]) * weight[:, 0],
-                (dv * points[:, 2] - K[1, 1] * points[:, 1]) * weight[:, 0],
-            ]
-        )
-        transl = np.linalg.lstsq(A, b, rcond=None)[0]
-        if transl[2] <= 0.2:
-            transl = np.array([0.0, 0.0, K[1, 1] * 1.7 / max(seen.size_px, 1.0)])
+        _, _, points = self._posed(local, np.zeros(3))
+        transl = fit_translation(points, seen.uv[LANDMARKS], seen.K, np.sqrt(seen.weight[LANDMARKS]))
+        if transl is None or transl[2] <= 0.2:
+            transl = np.array([0.0, 0.0, seen.K[1, 1] * 1.7 / max(seen.size_px, 1.0)])
         return transl
 
     def fit(
@@ -302,17 +269,16 @@ class BodyFitter:
             steps: Most Gauss-Newton steps.
         """
         damping = 1e-2
-        self._calm = 1 / (self.weights.last_rad_per_sqrt_s * np.sqrt(max(dt_s, 1e-3)))
-        state = self._linearise(seen, local, transl, last)
+        calm = 1 / (self.weights.last_rad_per_sqrt_s * np.sqrt(max(dt_s, 1e-3)))
+        state = self._linearise(seen, local, transl, last, calm)
         for _ in range(steps):
-            normal, gradient, cost, _ = state
-            step = np.linalg.solve(normal + damping * np.diag(np.diag(normal) + 1e-6), -gradient)
+            step = np.linalg.solve(state.normal + damping * np.diag(np.diag(state.normal) + 1e-6), -state.gradient)
             new_local, new_transl = _retract(local, transl, step)
             if new_transl[2] < 0.2:
                 new_transl = transl
-            trial = self._linearise(seen, new_local, new_transl, last)
-            if trial[2] < cost:
-                gain = (cost - trial[2]) / cost
+            trial = self._linearise(seen, new_local, new_transl, last, calm)
+            if trial.cost < state.cost:
+                gain = (state.cost - trial.cost) / state.cost
                 local, transl, state = new_local, new_transl, trial
                 damping = max(damping * 0.3, 1e-5)
                 if gain < 1e-3:
@@ -321,62 +287,88 @@ class BodyFitter:
                 damping *= 8
                 if damping > 1e3:
                     break
-        return BodyFit(local, transl, float(state[2]), state[3])
+        return BodyFit(local, transl, state.cost, state.errors)
 
-    def _linearise(self, seen: BodyObservation, local: Array, transl: Array, last: Array | None):
-        """Return normal matrix, gradient, cost and per-landmark errors at a pose."""
-        W = self.weights
+    def _posed(self, local: Array, transl: Array) -> tuple[Array, Array, Array]:
+        """Return global rotations (55, 3, 3), joints (55, 3) and the landmarks' places (22, 3) [m]."""
         rotations, joints = forward(local, self._rest, transl)
-        points = joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
-        jacobian = np.empty((len(points), 3, _N))
-        jacobian[:, :, :3] = np.eye(3)
-        jacobian[:, :, 3:] = point_jacobian(points, CARRIERS, rotations, joints, SOLVED).reshape(len(points), 3, -1)
+        return rotations, joints, joints[CARRIERS] + np.einsum("nab,nb->na", rotations[CARRIERS], self._offsets)
 
-        weight = seen.weight[LANDMARKS]
+    def _reprojection(self, seen: BodyObservation, points: Array) -> tuple[Array, Array, Array]:
+        """Return the landmarks' errors (22, 2) in deviations, their derivatives by the places (22, 2, 3), and the roots
+        of their weights (22, 1, 1), Geman-McClure's among them: (c^2 / (c^2 + r^2))^2."""
         pixels, d_pixels = _project(points, seen.K)
-        scale = 1 / (W.pixel * seen.size_px)
-        error = (pixels - seen.uv[LANDMARKS]) * scale
-        square = (error**2).sum(1)
-        robust = W.robust**2 / (W.robust**2 + square)  # Geman-McClure: w = (c^2 / (c^2 + r^2))^2
-        root = (np.sqrt(weight) * robust)[:, None]
-        rows = [(np.einsum("nab,nbk->nak", d_pixels, jacobian) * (scale * root)[:, :, None]).reshape(-1, _N)]
-        residuals = [(error * root).ravel()]
-        cost = float((weight * W.robust**2 * square / (W.robust**2 + square)).sum())
+        scale = 1 / (self.weights.pixel * seen.size_px)
+        error, c2 = (pixels - seen.uv[LANDMARKS]) * scale, self.weights.robust**2
+        root = np.sqrt(seen.weight[LANDMARKS]) * c2 / (c2 + (error**2).sum(1))
+        return error, d_pixels * scale, root[:, None, None]
 
-        bone = (points[_BONE_B] - points[_BONE_A]) / self._bone_length[:, None]
-        target = seen.world[LANDMARKS][_BONE_B] - seen.world[LANDMARKS][_BONE_A]
-        target = target / np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-6)
-        bone_weight = (np.sqrt(np.maximum(weight[_BONE_A] * weight[_BONE_B], _BONE_FLOOR)) / W.bone)[:, None]
-        d_bone = (jacobian[_BONE_B] - jacobian[_BONE_A]) / self._bone_length[:, None, None]
-        rows.append((d_bone * bone_weight[:, :, None]).reshape(-1, _N))
-        residuals.append(((bone - target) * bone_weight).ravel())
-        cost += float((residuals[-1] ** 2).sum())
-
+    def _linearise(
+        self, seen: BodyObservation, local: Array, transl: Array, last: Array | None = None, calm: float = 0.0
+    ) -> _Equations:
+        """Return the normal equations at a pose; `calm` is the weight of the change since `last` [1/rad]."""
+        rotations, joints, points = self._posed(local, transl)
+        by_pose = _by_pose(points, rotations, joints)
+        error, d_error, root = self._reprojection(seen, points)
+        square, c2 = (error**2).sum(1), self.weights.robust**2
+        out = _Equations(np.sqrt(square))
+        cost = float((seen.weight[LANDMARKS] * c2 * square / (c2 + square)).sum())
+        out.add(np.einsum("nab,nbk->nak", d_error * root, by_pose), error * root[..., 0], cost)
+        self._add_bones(out, seen, points, by_pose)
         if seen.head_rotation is not None:
-            error = rotmat_to_rotvec(rotations[_HEAD_JOINT] @ seen.head_rotation.T) / W.head_rad
-            rows.append(_head_jacobian(rotations, error * W.head_rad) / W.head_rad)
-            residuals.append(error)
-            cost += float(error @ error)
-
-        rotvec = rotmat_to_rotvec(local[SOLVED])
-        d_rotvec = log_jacobian(rotvec)
-        over = np.maximum(rotvec - _HIGH, 0) + np.minimum(rotvec - _LOW, 0)
-        prior = _PRIOR / W.pose
-        limit = (over != 0) / W.limit_rad
-        diagonal = [((rotvec - _REST) * prior, prior, d_rotvec), (over * limit, limit, d_rotvec)]
+            turn = rotmat_to_rotvec(rotations[_HEAD_JOINT] @ seen.head_rotation.T)
+            out.add(_head_jacobian(rotations, turn) / self.weights.head_rad, turn / self.weights.head_rad)
+        self._add_priors(out, local)
         if last is not None:
             change = rotmat_to_rotvec(local[SOLVED] @ last[SOLVED].transpose(0, 2, 1))
-            calm = np.full_like(change, self._calm)
-            diagonal.append((change * calm, calm, log_jacobian(change)))
+            out.add_rotations(change, np.full_like(change, calm), log_jacobian(change))
+        return out
 
-        J_all, r_all = np.concatenate(rows), np.concatenate(residuals)
-        normal, gradient = J_all.T @ J_all, J_all.T @ r_all
-        for residual, factor, derivative in diagonal:
-            block = factor[:, :, None] * derivative
-            _add_blocks(normal, np.einsum("sab,sac->sbc", block, block))
-            gradient[3:] += np.einsum("sab,sa->sb", block, residual).ravel()
-            cost += float((residual**2).sum())
-        return normal, gradient, cost, np.sqrt(square)
+    def _add_bones(self, out: _Equations, seen: BodyObservation, points: Array, by_pose: Array) -> None:
+        """Add the directions of the bones, at their length."""
+        weight, world = seen.weight[LANDMARKS], seen.world[LANDMARKS]
+        bone = (points[_BONE_B] - points[_BONE_A]) / self._bone_length[:, None]
+        target = world[_BONE_B] - world[_BONE_A]
+        target = target / np.maximum(np.linalg.norm(target, axis=1, keepdims=True), 1e-6)
+        root = np.sqrt(np.maximum(weight[_BONE_A] * weight[_BONE_B], _BONE_FLOOR)) / self.weights.bone
+        by_pose = (by_pose[_BONE_B] - by_pose[_BONE_A]) * (root / self._bone_length)[:, None, None]
+        out.add(by_pose, (bone - target) * root[:, None])
+
+    def _add_priors(self, out: _Equations, local: Array) -> None:
+        """Add the pose prior and the joint limits."""
+        rotvec = rotmat_to_rotvec(local[SOLVED])
+        by_turn = log_jacobian(rotvec)
+        out.add_rotations(rotvec - _REST, _PRIOR / self.weights.pose, by_turn)
+        over = np.maximum(rotvec - _HIGH, 0) + np.minimum(rotvec - _LOW, 0)
+        out.add_rotations(over, (over != 0) / self.weights.limit_rad, by_turn)
+
+
+_BLOCK = 3 + 3 * np.arange(len(SOLVED))[:, None] + np.arange(3)
+
+
+class _Equations:
+    """Normal equations J^T J and J^T r, and the cost, of residuals r with the derivatives J by the unknowns.
+
+    Attributes:
+        normal: (63, 63). gradient: (63,). cost: Sum of squares. errors: (22,) of the landmarks, in deviations.
+    """
+
+    def __init__(self, errors: Array) -> None:
+        self.normal, self.gradient, self.cost, self.errors = np.zeros((_N, _N)), np.zeros(_N), 0.0, errors
+
+    def add(self, jacobian: Array, residual: Array, cost: float | None = None) -> None:
+        """Add residuals (...,) with derivatives (..., 63); `cost`: what counts in place of their squares."""
+        jacobian, residual = jacobian.reshape(-1, _N), residual.ravel()
+        self.normal += jacobian.T @ jacobian
+        self.gradient += jacobian.T @ residual
+        self.cost += float(residual @ residual) if cost is None else cost
+
+    def add_rotations(self, residual: Array, weight: Array, by_turn: Array) -> None:
+        """Add weighted residuals (20, 3), each joint's of its own rotation alone, by_turn (20, 3, 3)."""
+        block, residual = weight[:, :, None] * by_turn, weight * residual
+        self.normal[_BLOCK[:, :, None], _BLOCK[:, None, :]] += np.einsum("sab,sac->sbc", block, block)
+        self.gradient[3:] += np.einsum("sab,sa->sb", block, residual).ravel()
+        self.cost += float((residual**2).sum())
 
 
 _HEAD_JOINT = J["head"]
@@ -394,12 +386,12 @@ def _head_jacobian(rotations: Array, rotvec: Array) -> Array:
     return jacobian
 
 
-_BLOCK = 3 + 3 * np.arange(len(SOLVED))[:, None] + np.arange(3)
-
-
-def _add_blocks(normal: Array, blocks: Array) -> None:
-    """Add (S, 3, 3) blocks to the rotations' diagonal of the normal matrix, in place."""
-    normal[_BLOCK[:, :, None], _BLOCK[:, None, :]] += blocks
+def _by_pose(points: Array, rotations: Array, joints: Array) -> Array:
+    """Return the derivative of the landmarks' places by the unknowns, (22, 3, 63)."""
+    out = np.empty((len(points), 3, _N))
+    out[:, :, :3] = np.eye(3)
+    out[:, :, 3:] = point_jacobian(points, CARRIERS, rotations, joints, SOLVED).reshape(len(points), 3, -1)
+    return out
 
 
 def _retract(local: Array, transl: Array, step: Array) -> tuple[Array, Array]:

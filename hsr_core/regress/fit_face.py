@@ -11,8 +11,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import roma
-import torch
 
 from ..body.joints import LEFT_EYE, RIGHT_EYE
 from ..geometry.rotations import rotation_between, rotmat_to_rotvec
@@ -157,8 +155,14 @@ class FaceFitter:
 
 
 def _similarity(model: Array, seen: Array) -> tuple[Array, float, Array]:
-    """Return R, s, t with seen = s R model + t in the least-squares sense, det R = +1."""
-    R, t, s = roma.rigid_points_registration(
-        torch.from_numpy(model), torch.from_numpy(np.ascontiguousarray(seen)), compute_scaling=True
-    )
-    return R.numpy(), float(s), t.numpy()
+    """Return R, s, t with seen = s R model + t in the least-squares sense, det R = +1.
+
+    Source: Umeyama 1991, eqs. 39 to 42.
+    """
+    mean_m, mean_s = model.mean(0), seen.mean(0)
+    centred = model - mean_m
+    U, D, Vt = np.linalg.svd((seen - mean_s).T @ centred)
+    proper = np.array([1.0, 1.0, np.linalg.det(U) * np.linalg.det(Vt)])  # never a reflection
+    R = (U * proper) @ Vt
+    s = float(D @ proper / np.square(centred).sum())
+    return R, s, mean_s - s * R @ mean_m

@@ -103,24 +103,6 @@ def pelvis_translation(pelvis: Array, uv: Array, t_virtual: Array, scale: float,
     return np.array([x, y, 1.0]) * distance - pelvis
 
 
-def fit_translation(points: Array, uv: Array, K: Array) -> Array | None:
-    """Return the translation (3,) [m] that best brings model points onto pixels, or None where they do not tell it.
-
-    Linear least squares; exact for exact projections.
-
-    Args:
-        points: (N, 3) [m].
-        uv: (N, 2) undistorted pixels in the full image.
-        K: (3, 3).
-    """
-    f, offset = K[[0, 1], [0, 1]], uv - K[:2, 2]
-    A = np.zeros((len(points), 2, 3))
-    A[:, 0, 0], A[:, 1, 1], A[:, :, 2] = f[0], f[1], -offset
-    b = offset * points[:, 2:] - f * points[:, :2]
-    solution, _, rank, _ = np.linalg.lstsq(A.reshape(-1, 3), b.reshape(-1), rcond=None)
-    return solution if rank == 3 else None
-
-
 def illegal(rotmats: Array, camera: Array, *numbers: Array) -> str:
     """Return why one person's output cannot be used, or "".
 

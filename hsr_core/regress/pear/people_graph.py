@@ -287,8 +287,8 @@ def _ray_rotation(ray: Tensor) -> Tensor:
 def _translation(points: Tensor, rays: Tensor, focal: Tensor, distance: Tensor) -> Tensor:
     """Return the translations (B, 3) [m] that best bring points (B, n, 3) onto rays (B, n, 2).
 
-    The least squares of `camera.fit_translation` with the lateral unknowns eliminated, which float32 can bear. Where a
-    point would come to lie behind the camera, the pelvis (the first) at `distance` (B,) [m] on its ray decides.
+    The least squares of `fit_translation` with the lateral unknowns eliminated, which float32 can bear. Where a point
+    would come to lie behind the camera, the pelvis (the first) at `distance` (B,) [m] on its ray decides.
     """
     target = rays * points[..., 2:] - points[..., :2]
     mean_target, mean_ray = target.mean(1, keepdim=True), rays.mean(1, keepdim=True)

@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 
 from ...config import Settings
-from ...geometry.camera import apply_affine, invert_affine, ray_rotation, undistort_points
+from ...geometry.camera import apply_affine, fit_translation, invert_affine, ray_rotation, undistort_points
 from ...geometry.rotations import rotmat_to_rotvec
 from ...runtime.base import Runtime
 from ...types import Array, Camera, Frame, HumanParams
 from ..crop import cut_rgb
-from .camera import N_FITTED, Crop, fit_translation, pelvis_translation, project_virtual, virtual_translation
+from .camera import N_FITTED, Crop, pelvis_translation, project_virtual, virtual_translation
 from .decode import Decoded
 from .network import IMAGE_PX
 from .params import ParamsMaker

@@ -97,14 +97,14 @@ def test_gradient_agrees_with_finite_differences(fitter):
     local[SOLVED] = rotvec_to_rotmat(rng.normal(0, 0.3, (len(SOLVED), 3))) @ local[SOLVED]
     last = rotvec_to_rotmat(rng.normal(0, 0.4, (55, 3)))
     plain = weighted(fitter, robust=1e6)  # the robust weight is not part of the gradient
-    plain._calm = 3.0
-    _, gradient, _, _ = plain._linearise(seen, local, transl, last)
+    at = (last, 3.0)
+    gradient = plain._linearise(seen, local, transl, *at).gradient
     step = 1e-5
     numeric = np.empty_like(gradient)
     for i in range(len(gradient)):
         e = np.eye(len(gradient))[i] * step
-        up = plain._linearise(seen, *fit_body._retract(local, transl, e), last)[2]
-        down = plain._linearise(seen, *fit_body._retract(local, transl, -e), last)[2]
+        up = plain._linearise(seen, *fit_body._retract(local, transl, e), *at).cost
+        down = plain._linearise(seen, *fit_body._retract(local, transl, -e), *at).cost
         numeric[i] = (up - down) / (2 * step)
     np.testing.assert_allclose(2 * gradient, numeric, atol=1e-5 * np.abs(numeric).max())
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from hsr_core.geometry.camera import apply_affine, invert_affine
+from hsr_core.geometry.camera import apply_affine, fit_translation, invert_affine
 from hsr_core.regress.pear.camera import (
-    fit_translation,
     illegal,
     letterbox,
     pelvis_translation,

@@ -15,10 +15,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from hsr_core.body import load_body
 from hsr_core.config import Settings
 from hsr_core.errors import ConfigError
-from hsr_core.geometry.camera import invert_affine, undistort_points
+from hsr_core.geometry.camera import fit_translation, invert_affine, undistort_points
 from hsr_core.regress.crop import cut_rgb
 from hsr_core.regress.pear import people_graph as graph
-from hsr_core.regress.pear.camera import Crop, fit_translation, letterbox, pelvis_translation, person_crop
+from hsr_core.regress.pear.camera import Crop, letterbox, pelvis_translation, person_crop
 from hsr_core.regress.pear.checkpoint import make_test
 from hsr_core.regress.pear.decode import Decoded
 from hsr_core.regress.pear.export import Networks, frame_samples, load_for_export, people_graph
