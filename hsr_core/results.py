@@ -117,16 +117,21 @@ class PeopleRecorder:
         if not self._cameras:
             return {}
         first = self._cameras[0]
-        arrays = {
-            "K": first.K,
-            "dist": first.dist,
-            "image_hw": np.array(first.image_hw),
-            "distortion_model": np.array(first.model),
-            "intrinsics_source": np.array(int(first.source)),
-        }
+        arrays = camera_arrays(first)
         if any(camera is not first and not np.array_equal(camera.K, first.K) for camera in self._cameras):
             arrays["K_per_frame"] = np.stack([camera.K for camera in self._cameras])
         return arrays
+
+
+def camera_arrays(camera: Camera) -> dict[str, Array]:
+    """Return a camera under the names of the file."""
+    return {
+        "K": camera.K,
+        "dist": camera.dist,
+        "image_hw": np.array(camera.image_hw),
+        "distortion_model": np.array(camera.model),
+        "intrinsics_source": np.array(int(camera.source)),
+    }
 
 
 def _empty(name: str, shape: tuple[int, int], value: Array) -> Array:

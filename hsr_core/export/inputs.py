@@ -15,7 +15,7 @@ from .. import progress
 from ..config import Settings
 from ..errors import BadFile, BadFrame, MissingFile, SourceError
 from ..geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
-from ..results import FORMAT, PARAMETERS, person_row
+from ..results import FORMAT, PARAMETERS, camera_arrays, person_row
 from ..types import HumanParams, MetricSource, Part, TrackState
 from .npz_stream import RowReader
 from .spool import CHUNK, Facts, Recorded, Spool
@@ -201,12 +201,14 @@ def _read_bag(text: str, spool: Spool, options: InputOptions) -> Facts:
         if options.topic is not None or not images or "no recorded people" not in str(error):
             raise
         return _read_source(text, spool, options)  # images alone: regress them
-    model_id, camera = "", None
+    model_id = frame_id = world_frame = ""
+    camera = None
     with people:
         for done, frame in enumerate(people):
             if done == options.max_frames:
                 break
             model_id, camera = frame.model_id or model_id, frame.camera or camera
+            frame_id, world_frame = frame.frame_id or frame_id, frame.world_frame or world_frame
             spool.add(frame.stamp_ns, frame.T_world_cam, _recorded_rows(frame.people))
             progress.report("reading", done + 1, people.count)
         damage = "; ".join(
@@ -216,11 +218,10 @@ def _read_bag(text: str, spool: Spool, options: InputOptions) -> Facts:
             ) if text
         )  # fmt: skip
     family = "OPEN" if model_id.startswith("open") else "EHMS" if model_id.startswith("ehms") else ""
-    facts = {} if camera is None else {
-        "K": camera.K, "dist": camera.dist, "image_hw": np.array(camera.image_hw),
-        "distortion_model": np.array(camera.model), "intrinsics_source": np.array(int(camera.source)),
-    }  # fmt: skip
-    return Facts(Path(bag).name, sha256_of(bag), "bag", model_id, family, licence_of(family), None, "", facts, damage)
+    return Facts(
+        Path(bag).name, sha256_of(bag), "bag", model_id, family, licence_of(family),
+        camera=camera and camera_arrays(camera), frame_id=frame_id, world_frame=world_frame, damage=damage,
+    )  # fmt: skip
 
 
 def licence_of(family: str) -> str:
@@ -283,12 +284,9 @@ def _read_source(text: str, spool: Spool, options: InputOptions) -> Facts:
             licence_note=stream.body.licence_note,
             settings=asdict(settings),
             regressor=stream.regressor.name,
-            camera=None if used is None else {
-                "K": used.K, "dist": used.dist, "image_hw": np.array(used.image_hw),
-                "distortion_model": np.array(used.model), "intrinsics_source": np.array(int(used.source)),
-            },
+            camera=used and camera_arrays(used),
             damage="the source ended early" if source.truncated else "",
-        )  # fmt: skip
+        )
 
 
 def pictures(text: str, options: InputOptions) -> Iterator[Any]:

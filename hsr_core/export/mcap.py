@@ -21,7 +21,8 @@ from .native import within
 from .spool import chunks
 
 FACTS_TOPIC = "/human/export"
-FRAME_ID = "camera_color_optical_frame"
+FRAME_ID, WORLD = "camera_color_optical_frame", "world"
+"""Names of the frames where the recording has none."""
 _UNSEEN = {"left_hand_pose": Part.LEFT_HAND, "right_hand_pose": Part.RIGHT_HAND, "eyelids": Part.FACE}
 _LETTERS = "abcdefghijklmnopqrstuvwxyz"
 _FLUSH = 256
@@ -100,21 +101,21 @@ class _Bag:
 
     def _message(self, stamp_ns: int, seq: int, T: Array, humans: list[Any]) -> Any:
         time = self._make("builtin_interfaces/msg/Time", sec=stamp_ns // 10**9, nanosec=stamp_ns % 10**9)
-        known = bool(np.isfinite(T).all())
+        facts, known = self._job.recorded.facts, bool(np.isfinite(T).all())
         pose = np.r_[T[:3, 3], Rotation.from_matrix(T[:3, :3]).as_quat()] if known else np.zeros(7)
         height, width = (int(n) for n in self._camera.get("image_hw", (0, 0)))
         return self._make(
             PEOPLE,
-            header=self._make("std_msgs/msg/Header", stamp=time, frame_id=FRAME_ID),
+            header=self._make("std_msgs/msg/Header", stamp=time, frame_id=facts.frame_id or FRAME_ID),
             seq=seq,
             source=int(self._source),
             image_width=width,
             image_height=height,
             k=np.asarray(self._camera.get("K", np.zeros((3, 3))), np.float64).reshape(9),
             intrinsics_source=int(self._camera.get("intrinsics_source", 0)),
-            world_frame="world" if known else "",
+            world_frame=(facts.world_frame or WORLD) if known else "",
             t_world_cam=pose,
-            model_id=self._job.recorded.facts.body_model,
+            model_id=facts.body_model,
             humans=humans,
         )
 

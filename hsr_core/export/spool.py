@@ -40,6 +40,7 @@ class Facts:
         regressor: Its name; "" = unknown.
         camera: K, dist, image_hw, distortion_model, intrinsics_source as arrays, where known.
         kind: `people`, `refined`, `bag` or `source`.
+        frame_id, world_frame: Names of the camera's frame and of the world; "" = unknown.
         damage: What was wrong with the input; "" = nothing.
     """
 
@@ -52,6 +53,8 @@ class Facts:
     settings: Mapping[str, Any] | None = None
     regressor: str = ""
     camera: Mapping[str, Any] | None = None
+    frame_id: str = ""
+    world_frame: str = ""
     damage: str = ""
 
 

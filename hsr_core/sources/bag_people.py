@@ -71,7 +71,7 @@ class RecordedFrame:
         source: What kind of estimate.
         camera: Intrinsics that were used, without distortion; None when the message has none.
         model_id: Key of the body model.
-        T_world_cam: (4, 4), or None when the pose in the world is unknown.
+        world_frame: The world of `T_world_cam` (4, 4); "" and None when the pose in the world is unknown.
         people: Empty = nobody was there.
     """
 
@@ -82,6 +82,7 @@ class RecordedFrame:
     source: EstimateSource
     camera: Camera | None
     model_id: str
+    world_frame: str
     T_world_cam: Array | None
     people: tuple[RecordedPerson, ...]
 
@@ -178,6 +179,7 @@ def _frame(msg: Any, receive_ns: int) -> RecordedFrame:
         source=EstimateSource(msg.source),
         camera=_camera(msg),
         model_id=msg.model_id,
+        world_frame=msg.world_frame,
         T_world_cam=_pose(msg.t_world_cam) if msg.world_frame else None,
         people=tuple(map(_person, msg.humans)),
     )

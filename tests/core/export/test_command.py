@@ -48,6 +48,7 @@ def test_the_command_writes_and_tells(recording, tmp_path, capsys):
         (["--format", "bvh", "--out", "a.bvh", "--smooth", "much"], "zero-phase"),
         (["--format", "bvh", "--out", "a.bvh", "--fps", "0"], "--fps"),
         (["--format", "glb", "--out", "a.glb", "--mesh", "yes"], "--mesh"),
+        (["--format", "lerobot", "--out", "set", "--camera-name", "front/left"], "--camera-name"),
         (["--format", "bvh", "--out", "a.bvh", "--world", "recorded"], "--world level"),
     ],
 )

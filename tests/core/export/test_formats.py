@@ -290,15 +290,20 @@ def test_a_fit_to_a_skeleton_of_smplx_finds_it(synthetic_body):
 # mcap
 
 
-def test_mcap_is_read_by_another_reader_and_as_an_input(recording, tmp_path):
+def test_mcap_is_read_by_another_reader_and_as_an_input(recording, tmp_path, monkeypatch):
     pytest.importorskip("mcap_ros2")
     from mcap_ros2.reader import read_ros2_messages
 
-    export(str(recording), "mcap", tmp_path / "bag")
+    with monkeypatch.context() as names:
+        names.setattr("hsr_core.export.mcap.FRAME_ID", "head_camera")
+        names.setattr("hsr_core.export.mcap.WORLD", "odom")
+        export(str(recording), "mcap", tmp_path / "recorded")
+    export(str(tmp_path / "recorded"), "mcap", tmp_path / "bag")
     (file,) = (tmp_path / "bag").glob("*.mcap")
     messages = [m.ros_msg for m in read_ros2_messages(str(file)) if m.channel.topic == "/human/people"]
     people = load_people(recording)
     assert len(messages) == 40
+    assert {(message.header.frame_id, message.world_frame) for message in messages} == {("head_camera", "odom")}
     for i in (0, 21):
         message = messages[i]
         assert message.header.stamp.sec * 10**9 + message.header.stamp.nanosec == people["stamp_ns"][i]
