@@ -1,9 +1,9 @@
-"""Names that may have been meant instead of one that does not exist."""
+"""Names in messages: those that may have been meant instead of one that does not exist, and a few of many."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 
 def near_names(name: str, known: Iterable[str], most: int = 1, cutoff: float = 0.6) -> list[str]:
@@ -27,3 +27,9 @@ def did_you_mean(name: str, known: Iterable[str], cutoff: float = 0.6, show: Cal
     """
     found = near_names(name, known, 1, cutoff)
     return f"; did you mean {show(found[0])}?" if found else ""
+
+
+def some_of(names: Collection[str], most: int = 4) -> str:
+    """Return names in a row; of more than `most` the first ones, and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(list(names)[:most]) + more

@@ -7,17 +7,20 @@ and balance controller.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import wraps
 from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from ..errors import ConfigError, ShapeError
+from ..near_names import some_of
 from ..types import Array
 from .command import MOVING, Command, Flag, State, Target
 from .motion import BoundedMotion
@@ -32,7 +35,8 @@ PERIOD_LIMITS_S = (1 / 240, 0.2)
 """Of the source's period, which the reference takes from one target to the next [s]."""
 OUTSIDE_RAD = 0.05
 """A robot that stands farther outside its limits is not engaged [rad]."""
-
+NEVER_NS = -(1 << 62)
+"""Stamp of a joint that nobody has measured yet."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -105,7 +109,8 @@ class Governor:
         self.state, self.reason, self.operator = State.DISARMED, "start", None
         self.counts: Counter[str] = Counter()
         self._motion = BoundedMotion(robot.lower, robot.upper, robot.velocity, robot.acceleration)
-        self._measured, self._measured_ns = np.zeros(n), None
+        self._measured, self._measured_ns = np.zeros(n), np.full(n, NEVER_NS)
+        self._all, self._oldest_ns = np.arange(n), NEVER_NS
         self._pressed, self._edge, self._deadman_ns = None, False, 0
         # The newest usable frame of the operator, and the one that is followed.
         self._new: Target | None = None
@@ -123,23 +128,30 @@ class Governor:
     # inputs
 
     @_locked
-    def set_joint_state(self, position: Array, stamp_ns: int) -> None:
-        """Take the measured commanded joints, (n,) [rad].
+    def set_joint_state(self, position: ArrayLike, stamp_ns: int, joints: Sequence[int] | None = None) -> None:
+        """Take measured joints, [rad]. Each grows old by itself: what tells of some makes no other one look fresh.
+
+        Args:
+            position: Of the commanded joints, (n,), or of `joints`.
+            stamp_ns: Of the measurement.
+            joints: Which of the commanded joints they are; None: all.
 
         Raises:
             ShapeError: Another number of joints.
         """
-        position = np.asarray(position, np.float64)
-        if position.shape != self._measured.shape:
-            raise ShapeError(f"a joint state must have shape {self._measured.shape}, not {position.shape}")
+        rows = self._all if joints is None else np.asarray(joints, np.intp)
+        position, last_ns = np.asarray(position, np.float64), self._measured_ns[rows]
+        if position.shape != rows.shape:
+            raise ShapeError(f"a joint state must have shape {rows.shape}, not {position.shape}")
         if not np.isfinite(position).all():
             self.counts["joint_state_not_finite"] += 1
             return
-        if self.in_future(stamp_ns) or (self._measured_ns is not None and self._goes_back(stamp_ns, self._measured_ns)):
+        back = (stamp_ns < last_ns) & (self.state is not State.DISARMED)  # as in `_goes_back`
+        newer = ~back & (not self.in_future(stamp_ns))
+        if not newer.all():
             self.counts["joint_state_stamp"] += 1
-            return
-        self._measured[:] = position
-        self._measured_ns = stamp_ns
+        self._measured[rows[newer]], self._measured_ns[rows[newer]] = position[newer], stamp_ns
+        self._oldest_ns = int(self._measured_ns.min())
 
     @_locked
     def set_deadman(self, pressed: bool, stamp_ns: int) -> None:
@@ -202,8 +214,8 @@ class Governor:
         """
         self._entered_ns = self._last_ns = self._newest_ns = now = self._clock_ns()
         self._error_since_ns = None
-        if self._measured_ns is not None:
-            self._measured_ns = now
+        self._measured_ns[self._measured_ns > NEVER_NS] = now
+        self._oldest_ns = int(self._measured_ns.min())
         self._pressed, self._edge, self._requested, self._deadman_ns = None, False, False, 0
         self.unlock(reason)
 
@@ -268,6 +280,18 @@ class Governor:
         return ""
 
     @_locked
+    def old_joints(self) -> dict[str, float]:
+        """Return the joints whose measurement is missing or too old, and its age [s]; infinite = there was none."""
+        now = self._clock_ns()
+        if self._fresh_joints(now):
+            return {}
+        return {
+            name: math.inf if stamp_ns == NEVER_NS else (now - stamp_ns) * 1e-9
+            for name, stamp_ns in zip(self.robot.joint_names, self._measured_ns.tolist(), strict=True)
+            if not self._within(stamp_ns, now, self.settings.feedback.timeout_s)
+        }
+
+    @_locked
     def checks(self) -> dict[str, bool]:
         """Return what must be true to engage."""
         now = self._clock_ns()
@@ -312,7 +336,7 @@ class Governor:
         settings = self.settings
         if self.state in (State.ENGAGING, State.TRACKING, State.HOLD):
             if not self._fresh_joints(now):
-                self._do(Event.STOP, "joint state lost")
+                self._do(Event.STOP, "joint state lost", some_of(self.old_joints()))
             elif self._lags(now):
                 self._do(Event.STOP, "the robot does not follow")
             elif self._silence_s(now) > settings.freshness.stop_s:
@@ -413,7 +437,7 @@ class Governor:
             age_ms=(self._last_ns - target.stamp_ns) * 1e-6,
         )
 
-    def _do(self, event: Event, reason: str) -> None:
+    def _do(self, event: Event, reason: str, detail: str = "") -> None:
         new = after(self.state, event)
         if new is self.state:
             return
@@ -423,7 +447,8 @@ class Governor:
             self._edge = self._requested = False  # only a press from here on counts
         if event is Event.ARM:
             self._seq = 0
-        self.state, self.reason, self._entered_ns = new, reason, self._clock_ns()
+        self.state, self.reason = new, f"{reason}: {detail}" if detail else reason
+        self._entered_ns = self._clock_ns()
 
     # rules
 
@@ -450,7 +475,8 @@ class Governor:
         return (stamp_ns - self._clock_ns()) * 1e-9 > self.settings.freshness.future_s
 
     def _fresh_joints(self, now: int) -> bool:
-        return self._measured_ns is not None and self._within(self._measured_ns, now, self.settings.feedback.timeout_s)
+        """True when none of the joints was measured too long ago."""
+        return self._within(self._oldest_ns, now, self.settings.feedback.timeout_s)
 
     def _held_down(self, now: int) -> bool:
         return bool(self._pressed) and self._within(self._deadman_ns, now, self.settings.deadman.timeout_s)

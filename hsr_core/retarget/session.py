@@ -53,23 +53,27 @@ class Session:
         self._place = {
             name: joint.idx_q for name, joint in zip(model.names, model.joints, strict=True) if joint.nq == 1
         }
+        self._row = {name: row for row, name in enumerate(robot.joint_names)}
         self._engagement = 0
 
     def on_joint_state(self, names: Sequence[str], positions: Array, stamp_ns: int) -> None:
-        """Take measured joints, by name; names that the robot lacks are left out. The commanded ones must all come."""
+        """Take measured joints, by name: all, or the part that one of several drivers knows.
+
+        Names that the robot lacks, and values that are no numbers, are left out; each joint grows old by itself.
+        """
         if len(names) != len(positions):  # a driver that sends efforts alone, too
             self.counts["joint_state_incomplete"] += 1
             return
-        seen, measured = set(), self._measured.copy()
+        measured, rows, values = self._measured.copy(), [], []
         for name, value in zip(names, positions, strict=True):
             if name in self._place and np.isfinite(value):
                 measured[self._place[name]] = value
-                seen.add(name)
+                if name in self._row:
+                    rows.append(self._row[name])
+                    values.append(value)
         self._measured = measured  # as a whole: a frame may be at work on the last one
-        if not seen.issuperset(self.robot.joint_names):
-            self.counts["joint_state_incomplete"] += 1
-            return
-        self.governor.set_joint_state(measured[self.robot.idx_q], stamp_ns)
+        if rows:
+            self.governor.set_joint_state(values, stamp_ns, rows)
 
     def on_deadman(self, pressed: bool, stamp_ns: int) -> None:
         """Take the deadman's level."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import signal
 import time
@@ -148,15 +149,19 @@ def test_joint_states_that_jump_are_not_taken_for_a_while(monkeypatch) -> None:
     now_s, taken, said = 100.0, [], []
     monkeypatch.setattr("hsr.retarget_robot.time.monotonic", lambda: now_s)
     robot = SimpleNamespace(joint_names=("a", "b"), velocity=np.array([1.5, 1.5]))
-    session = SimpleNamespace(robot=robot, on_joint_state=lambda names, q, stamp_ns: taken.append(q[1]))
+    old = {"b": 0.3}
+    session = SimpleNamespace(
+        robot=robot, governor=SimpleNamespace(old_joints=lambda: old),
+        on_joint_state=lambda names, q, stamp_ns: taken.extend(q if names == ["b"] else []),
+    )  # fmt: skip
     joints = RobotJoints(session, lambda: 0, Counters(), Notices(SimpleNamespace(warning=said.append)))
 
     def take(b: float, after_s: float = 0.01) -> None:
+        """Two drivers, each with a joint of its own, far from the other's."""
         nonlocal now_s
         now_s += after_s
-        joints.take(
-            serialize_message(JointState(header=header(round(now_s * 1e9), ""), name=["a", "b"], position=[0.0, b]))
-        )
+        for name, q in (("a", 3.0), ("b", b)):
+            joints.take(serialize_message(JointState(header=header(round(now_s * 1e9), ""), name=[name], position=[q])))
 
     fast = [0.015 * step for step in range(20)]
     for b in fast:
@@ -165,10 +170,13 @@ def test_joint_states_that_jump_are_not_taken_for_a_while(monkeypatch) -> None:
     for b in (0.9, 0.3) * 60:
         take(b)
     assert taken == fast
-    assert "jumps at b" in joints.problem
-    assert said == [joints.problem]
-    while now_s < 102.6:
+    assert joints.problem == f"{said[0]}; the joint state of b is 0.3 s old"
+    assert "jumps at b" in said[0]
+    assert len(said) == 1
+    while now_s < 103.6:
         take(0.3)
+    assert joints.problem == "the joint state of b is 0.3 s old"
+    old.clear()
     assert not joints.problem
     assert taken[-1] == 0.3
     take(2.0, after_s=5.0)
@@ -238,13 +246,22 @@ def test_what_is_missing_is_named(teleop) -> None:
     assert "not ready" in teleop.ask("engage").message
     teleop.stand()
     names = list(teleop.status[-1].joint_names)
-    teleop.spoil_joints = lambda msg: JointState(header=msg.header, name=msg.name[2:], position=msg.position[2:])
-    teleop.wait(lambda: names[0] in teleop.ask("arm").message and names[1] in teleop.ask("arm").message, "names")
+    part = itertools.cycle((slice(2, 9), slice(9, None)))  # two drivers in turn, and two joints that have none
+
+    def in_parts(msg: JointState) -> JointState:
+        own = next(part)
+        return JointState(header=msg.header, name=msg.name[own], position=msg.position[own])
+
+    teleop.spoil_joints = in_parts
+    nobody = f"no joint state names {names[0]}, {names[1]}"
+    teleop.wait(lambda: teleop.ask("arm").message == f"no fresh joint state; {nobody}", "names")
     robot = teleop.diagnosis("robot")
     assert level(robot) == 2
-    assert f"lacks {names[0]}, {names[1]}" in robot.message
-    teleop.spoil_joints = lambda msg: msg
+    assert nobody in robot.message
+    assert nobody in teleop.status[-1].problem
+    part = itertools.cycle((slice(0, 9), slice(9, None)))
     teleop.wait(lambda: teleop.ask("arm").success, "joint states")
+    teleop.spoil_joints = lambda msg: msg
     teleop.wait_state("READY")
     answer = teleop.ask("engage")
     assert not answer.success

@@ -11,9 +11,10 @@ pytest.importorskip("viser", reason="pip install 'hsr-core[view]'")
 pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget,robots]'")
 import pinocchio as pin
 from hsr import qos, view_robot
+from hsr.throttled import Throttled, unread
 from hsr.view_robot import RobotFeed, is_local
 from hsr_msgs.msg import RetargetStatus
-from rclpy.serialization import serialize_message
+from rclpy.serialization import deserialize_message, serialize_message
 from sensor_msgs.msg import JointState
 from std_srvs.srv import Trigger
 from web_visitor import Visitor
@@ -33,8 +34,9 @@ def test_the_posture_is_that_of_the_joint_states_by_name(feed):
     position = rng.uniform(robot.lower, robot.upper)
     order = rng.permutation(len(position))
     names = [robot.joint_names[i] for i in order]
-    message = JointState(name=["wheel", *names], position=[9.0, *position[order]])
-    feed.add_joint_state(bytes(serialize_message(message)))
+    for part in (slice(0, None, 2), slice(1, None, 2)):  # two drivers, each with its joints
+        message = JointState(name=["wheel", *names[part]], position=[9.0, *position[order[part]]])
+        feed.add_joint_state(bytes(serialize_message(message)))
     feed.add_joint_state(b"")
     view = feed.view()
     data = robot.model.createData()
@@ -43,6 +45,35 @@ def test_the_posture_is_that_of_the_joint_states_by_name(feed):
     for name in ("R_WRIST_Y", "NECK_P", "L_KNEE"):
         expected = data.oMi[robot.model.getJointId(name)].homogeneous
         np.testing.assert_allclose(view.T_root_part[names.index(name)], expected, atol=1e-9)
+
+
+def test_what_several_drivers_published_is_read_at_once(rig):
+    """A page that draws now and then takes the parts of all, not the newest message alone."""
+    taken, calls = [], []
+
+    def on_part(data: bytes) -> None:
+        calls.append(data)
+        taken.extend([data, *unread(subscription)])
+
+    group = Throttled(0.05)
+    subscription = rig.node.create_subscription(
+        JointState, "/joint_parts", on_part, qos.joint_parts(), raw=True, callback_group=group
+    )
+    drivers = [rig.node.create_publisher(JointState, "/joint_parts", qos.robot_joint_states()) for _ in range(2)]
+    rig.wait(lambda: all(driver.get_subscription_count() for driver in drivers), "drivers to be heard")
+    drivers[0].publish(JointState(name=["first"]))
+    rig.wait(lambda: calls, "the first")
+    for name in ("arm", "hand", "arm", "hand"):
+        drivers[name == "hand"].publish(JointState(name=[name]))
+        assert drivers[name == "hand"].wait_for_all_acked()
+    taken.clear()
+    group._due_s = 0.0
+    rig.wait(lambda: len(taken) == 4, "all parts")
+    assert len(calls) == 2
+    assert sorted(deserialize_message(data, JointState).name[0] for data in taken) == ["arm", "arm", "hand", "hand"]
+    for driver in drivers:
+        rig.node.destroy_publisher(driver)
+    rig.node.destroy_subscription(subscription)
 
 
 def test_the_panel_says_state_and_what_is_missing(feed):

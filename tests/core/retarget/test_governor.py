@@ -383,7 +383,46 @@ def test_a_lost_joint_state_stops() -> None:
     rig.joints_alive = False
     rig.run(0.15)
     assert rig.governor.state is State.STOPPED
-    assert rig.governor.reason == "joint state lost"
+    assert rig.governor.reason == "joint state lost: j0, j1, j2, j3 and 25 more"
+    assert rig.governor.counts["joint state lost"] == 1
+
+
+@pytest.mark.parametrize("silent", [[3], [0, 28]])
+def test_a_part_that_falls_silent_stops_however_fresh_the_others(silent) -> None:
+    """Several drivers, each with a part: one that is lost is not covered up by the others, in whatever order."""
+    rig = moving(Rig())
+    rest = [joint for joint in range(N) if joint not in silent]
+    part = iter(range(10**6))
+
+    def only_the_others(position: np.ndarray, stamp_ns: int) -> None:
+        some = rest[next(part) % 2 :: 2]
+        Governor.set_joint_state(rig.governor, position[some], stamp_ns, some)
+
+    rig.governor.set_joint_state = only_the_others
+    commands = rig.run(0.2)
+    assert commands[8].state is State.TRACKING
+    assert rig.governor.state is State.STOPPED
+    assert rig.governor.reason == f"joint state lost: {', '.join(f'j{joint}' for joint in silent)}"
+    assert set(rig.governor.old_joints()) == {f"j{joint}" for joint in silent}
+    assert all(0.1 < age_s < 0.25 for age_s in rig.governor.old_joints().values())
+
+
+def test_parts_in_turn_are_one_robot_and_a_joint_that_is_never_heard_is_named() -> None:
+    rig = Rig()
+    rig.joints_alive = False
+    arms, hands = list(range(20)), list(range(20, N - 1))
+    for part in (arms, hands, arms):
+        rig.now += 30_000_000
+        rig.governor.set_joint_state(np.full(len(part), 0.1), rig.now, part)
+    assert rig.governor.arm() == "no fresh joint state"
+    assert rig.governor.old_joints() == {f"j{N - 1}": np.inf}
+    rig.governor.set_joint_state([0.1], rig.now, [N - 1])
+    assert rig.governor.old_joints() == {}
+    assert rig.governor.arm() == ""
+    between_ns = rig.now - 10_000_000  # older than the arms, newer than the hands
+    rig.governor.set_joint_state([0.3, 0.3], between_ns, [19, 20])
+    assert rig.governor._measured[[19, 20]].tolist() == [0.1, 0.3]
+    assert rig.governor.counts["joint_state_stamp"] == 1
 
 
 def test_a_robot_that_does_not_follow_is_stopped_after_a_moment() -> None:

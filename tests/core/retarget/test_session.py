@@ -197,10 +197,22 @@ def test_the_operator_is_chosen_only_while_nothing_moves(live) -> None:
         live.session.select(2)
 
 
-def test_an_incomplete_joint_state_does_not_count(live) -> None:
-    live.session.on_joint_state(["left_elbow_joint", "wheel"], [0.1, 3.0], live.now)
-    assert live.session.counts["joint_state_incomplete"] == 1
-    assert live.session.arm() == "no fresh joint state"
+def test_joint_states_in_parts_are_merged_by_name(live) -> None:
+    """Two drivers on one topic, one of them with a joint of its own and one without a value: that one is not known."""
+    session, names = live.session, live.robot.joint_names
+    left, right = [[name for name in names if side in name] for side in ("left", "right")]
+    rest = [name for name in names if name not in left + right]
+    session.on_joint_state([*left, "wheel"], np.full(len(left) + 1, 0.1), live.now)
+    assert session.arm() == "no fresh joint state"
+    session.on_joint_state([*rest, *right], [*np.full(len(rest), 0.2), np.nan, *np.full(len(right) - 1, 0.3)], live.now)
+    assert set(session.governor.old_joints()) == {right[0]}
+    session.on_joint_state([right[0]], [0.4], live.now)
+    assert session.arm() == ""
+    expected = dict.fromkeys(left, 0.1) | dict.fromkeys(rest, 0.2) | dict.fromkeys(right, 0.3) | {right[0]: 0.4}
+    assert dict(zip(names, session.governor._measured, strict=True)) == expected
+    live.now += 110_000_000
+    session.on_joint_state([*right, *rest], np.zeros(len(right + rest)), live.now)
+    assert set(session.governor.old_joints()) == set(left)
 
 
 def as_estimate(human: Human, state: TrackState) -> HumanEstimate:

@@ -131,8 +131,13 @@ def people_newest() -> QoSProfile:
 
 
 def level() -> QoSProfile:
-    """What is said again and again, by publishers of any reliability: a robot's joints, the deadman's level."""
+    """What is said again and again, by a publisher of any reliability: the deadman's level."""
     return _profile(1, reliable=False)
+
+
+def joint_parts() -> QoSProfile:
+    """A robot's joints, by publishers of any reliability: of several drivers none pushes another's part out."""
+    return _profile(20, reliable=False)
 
 
 def joint_command() -> QoSProfile:

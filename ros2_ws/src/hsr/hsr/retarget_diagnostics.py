@@ -69,18 +69,12 @@ def people_status(people: People, topic: str, operator: int | None, publishers: 
 
 def robot_status(joints: RobotJoints, robot: Robot, topic: str, publishers: str) -> Status:
     """Return whether the robot says where its joints are."""
-    hz = joints.rate.hz()
     status = Status(
         "robot",
         {"robot": robot.mapping.name, "mode": robot.mapping.mode, "joints": len(robot.joint_names), "topic": topic,
-         "rate_hz": hz, "publishers": publishers, "age [ms]": 1e3 * joints.age_s},
+         "rate_hz": joints.rate.hz(), "publishers": publishers, "age [ms]": 1e3 * joints.age_s},
     )  # fmt: skip
-    if hz == 0:
-        status.error(f"no joint states on {topic}")
-    elif joints.problem:
-        status.error(joints.problem)
-    if abs(joints.age_s) > OTHER_CLOCK_S:
-        status.error(f"joint states are {joints.age_s:.1f} s old when they arrive: the robot's clock is another")
+    _add_faults(status, joints, topic)
     return status
 
 
@@ -93,11 +87,17 @@ def deadman_status(deadman: Deadman, topic: str, button: int) -> Status:
     )
     if hz == 0:
         status.warn(f"no deadman on {topic}: it counts as released")
-    elif deadman.problem:
-        status.error(deadman.problem)
-    if abs(deadman.age_s) > OTHER_CLOCK_S:
-        status.error(f"the deadman's stamps are {deadman.age_s:.1f} s old when they arrive: its clock is another")
+    else:
+        _add_faults(status, deadman, topic)
     return status
+
+
+def _add_faults(status: Status, speaker: RobotJoints | Deadman, topic: str) -> None:
+    """Add what is wrong with what is said again and again."""
+    if speaker.problem:
+        status.error(speaker.problem)
+    if abs(speaker.age_s) > OTHER_CLOCK_S:
+        status.error(f"{topic} is {speaker.age_s:.1f} s old when it arrives: its clock is another")
 
 
 def recorder_status(facts: Mapping[str, Any] | None) -> Status:

@@ -46,7 +46,7 @@ class RetargetInput:
         subscribe = node.create_subscription
         self._subscriptions = [
             subscribe(HumanArray, self.people, self._on_people, qos.people_newest(), raw=True),
-            subscribe(JointState, self.robot, self._on_joints, qos.level(), raw=True),
+            subscribe(JointState, self.robot, self._on_joints, qos.joint_parts(), raw=True),
             subscribe(Joy, self.deadman, deadman.take, qos.level()),
         ]
 

@@ -70,17 +70,17 @@ class RetargetOutputs:
         self._status.begin()
 
     def publish(
-        self, command: Command | None, now_ns: int, session: Session, people: People, counters: Counters,
+        self, command: Command | None, now_ns: int, session: Session, people: People, problem: str, counters: Counters,
         recorder: Recorder,
     ) -> None:  # fmt: skip
-        """Publish what one tick gave, the command first."""
+        """Publish what one tick gave, the command first; `problem` is what is wrong with the inputs."""
         if command is not None:
             data = self._command.serialise(command)
             self._publishers[0].publish(data)
             recorder.write(COMMAND, data)
             if self._trajectory is not None:
                 self._publishers[2].publish(self._trajectory.serialise(command))
-        status = self._status.serialise(command, now_ns, session, people, counters)
+        status = self._status.serialise(command, now_ns, session, people, problem, counters)
         self._publishers[1].publish(status)
         recorder.write(STATUS, status)
 
@@ -135,14 +135,14 @@ class _StatusMessage:
         self._count_in = 0
 
     def serialise(
-        self, command: Command | None, now_ns: int, session: Session, people: People, counters: Counters
+        self, command: Command | None, now_ns: int, session: Session, people: People, problem: str, counters: Counters
     ) -> bytes:
         msg, governor = self._msg, session.governor
         checks = session.checks()
         state, reason, operator = governor.state, governor.reason, governor.operator
         msg.header.frame_id = people.world_frame
         msg.state, msg.reason = STATES[state if command is None else command.state], reason
-        msg.problem = people.problem
+        msg.problem = problem
         msg.operator_id, msg.operator_track_id = people.letters(), operator or 0
         msg.checks, msg.checks_passed = list(checks), list(checks.values())
         msg.engagement = governor.engagements

@@ -9,8 +9,8 @@ import numpy as np
 from rclpy.serialization import deserialize_message
 from sensor_msgs.msg import JointState, Joy
 
+from hsr_core.near_names import some_of
 from hsr_core.retarget.session import Session
-from hsr_core.types import Array
 
 from .notices import Notices
 from .retarget_clock import TeleopClock
@@ -21,32 +21,46 @@ JUMP_RAD, JUMP_SPEED = 0.2, 2.0
 """Beyond this, and this many times what its limit of speed allows, no joint moves: somebody else measured it."""
 DOUBT_S = 1.0
 """So long after a jump no joint state is taken: which of two publishers is the robot cannot be known."""
-SHOWN = 4
-"""So many joints are named in a message, and the number of the others."""
 
 
 class RobotJoints:
-    """Hands measured joints to the session.
+    """Hands measured joints to the session: of one driver, or of several that publish parts on one topic.
 
     Attributes:
-        problem: What is wrong with the newest message; "" = nothing.
         age_s: Of the newest usable message when it came; a robot whose clock differs shows it.
         rate: Of messages.
     """
 
     def __init__(self, session: Session, clock: TeleopClock, counters: Counters, notices: Notices) -> None:
         self._session, self._clock, self._counters, self._notices = session, clock, counters, notices
-        self._joints = session.robot.joint_names
-        self._names: list[str] = []
-        self._places: dict[str, int] = {}
-        self._missing: tuple[str, ...] = self._joints
+        self._names = session.robot.joint_names
+        self._row = {name: row for row, name in enumerate(self._names)}
         self._reach = JUMP_SPEED * session.robot.velocity
-        self._last: tuple[Array, int, float] | None = None
-        self._doubt = -float("inf"), ""
-        self.problem, self.age_s, self.rate = "", math.nan, Rate()
+        n = len(self._names)
+        self._last, self._last_ns, self._last_s = np.zeros(n), np.zeros(n, np.int64), np.full(n, -np.inf)
+        self._doubt = self._refused = -math.inf, ""
+        self.age_s, self.rate = math.nan, Rate()
+
+    @property
+    def problem(self) -> str:
+        """Why it is not known where the robot is, with the joints that nobody tells of; "" = it is known."""
+        old = self._session.governor.old_joints()
+        if not old:
+            return ""
+        if self.rate.hz() == 0:
+            return "no joint states arrive"
+        never = [name for name, age_s in old.items() if age_s == math.inf]
+        silent = {name: age_s for name, age_s in old.items() if name not in never}
+        at_s, refused = self._refused
+        parts = [refused] if time.monotonic() - at_s < DOUBT_S else []
+        if never:
+            parts.append(f"no joint state names {some_of(never)}")
+        if silent:
+            parts.append(f"the joint state of {some_of(silent)} is {max(silent.values()):.1f} s old")
+        return "; ".join(parts)
 
     def take(self, data: bytes) -> None:
-        """Take a serialised JointState; one that cannot be used is counted, and `problem` names the joints."""
+        """Take a serialised JointState; one that cannot be used is counted."""
         self.rate.tick()
         try:
             msg = deserialize_message(data, JointState)
@@ -60,38 +74,31 @@ class RobotJoints:
             return
         self.age_s = (self._clock() - stamp_ns) * 1e-9
         self._session.on_joint_state(msg.name, msg.position, stamp_ns)
-        self.problem = ""
 
     def _problem(self, msg: JointState, stamp_ns: int) -> str:
         if stamp_ns == 0:
             return "the joint state has no stamp"
         if len(msg.position) != len(msg.name):
             return f"the joint state has {len(msg.name)} names and {len(msg.position)} positions"
-        if msg.name != self._names:
-            self._names, self._places = msg.name, {name: place for place, name in enumerate(msg.name)}
-            self._missing = tuple(name for name in self._joints if name not in self._places)
-        if self._missing:
-            return f"the joint state lacks {_some(self._missing)}"
-        q = np.array([msg.position[self._places[name]] for name in self._joints])
-        wrong = [name for name, value in zip(self._joints, q, strict=True) if not math.isfinite(value)]
-        return f"the joint state is not finite at {_some(wrong)}" if wrong else self._jump(q, stamp_ns)
+        mine = {self._row[name]: q for name, q in zip(msg.name, msg.position, strict=True) if name in self._row}
+        wrong = [self._names[row] for row, q in mine.items() if not math.isfinite(q)]
+        return f"the joint state is not finite at {some_of(wrong)}" if wrong else self._jump(mine, stamp_ns)
 
-    def _jump(self, q: Array, stamp_ns: int) -> str:
-        """Return which joint moved farther than it can since the last state, now or a moment ago."""
-        now_s, last, doubt = time.monotonic(), self._last, self._doubt
-        self._last = q, stamp_ns, now_s
-        if last is not None:
-            elapsed_s = max((stamp_ns - last[1]) * 1e-9, now_s - last[2])
-            over = np.abs(q - last[0]) - self._reach * elapsed_s
-            worst = int(over.argmax())
-            if over[worst] > JUMP_RAD:
-                why = f"the joint state jumps at {self._joints[worst]}: several publish it, or a sensor is broken"
-                doubt = self._doubt = now_s, why
-        return doubt[1] if now_s - doubt[0] < DOUBT_S else ""
+    def _jump(self, mine: dict[int, float], stamp_ns: int) -> str:
+        """Return which joint moved farther than it can since it was last measured, now or a moment ago."""
+        rows, q, now_s = np.array(list(mine), np.intp), np.array(list(mine.values())), time.monotonic()
+        elapsed_s = np.maximum((stamp_ns - self._last_ns[rows]) * 1e-9, now_s - self._last_s[rows])
+        over = np.abs(q - self._last[rows]) - self._reach[rows] * elapsed_s
+        self._last[rows], self._last_ns[rows], self._last_s[rows] = q, stamp_ns, now_s
+        if np.any(over > JUMP_RAD):
+            joint = self._names[rows[over.argmax()]]
+            self._doubt = now_s, f"the joint state jumps at {joint}: several publish it, or a sensor is broken"
+        at_s, why = self._doubt
+        return why if now_s - at_s < DOUBT_S else ""
 
     def _refuse(self, problem: str) -> None:
         self._counters.add("bad_joint_states")
-        self.problem = problem
+        self._refused = time.monotonic(), problem
         self._notices.warn(("joint state", problem), problem, every_s=60.0)
 
 
@@ -133,8 +140,3 @@ class Deadman:
         self._counters.add("bad_deadman")
         self.problem = problem
         self._notices.error(("deadman", problem), problem)
-
-
-def _some(names: tuple[str, ...] | list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more

@@ -104,7 +104,7 @@ def _with_hints(missing: str, control: Control) -> str:
     """Return what is missing, and what the inputs say of it."""
     hints = [missing]
     if "joint" in missing:
-        hints.append(control.joints.problem or "no joint states arrive" * (control.joints.rate.hz() == 0))
+        hints.append(control.joints.problem)
     if any(word in missing for word in ("frame", "operator", "gate", "person")):
         hints.append(control.people.problem)
     return "; ".join(filter(None, hints))

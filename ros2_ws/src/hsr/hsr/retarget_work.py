@@ -115,4 +115,5 @@ class Teleoperation:
 
     def _publish(self, command: Command | None, now_ns: int) -> None:
         self._recorder.follow(command is not None, self.people.model_id)
-        self._outputs.publish(command, now_ns, self.session, self.people, self._counters, self._recorder)
+        problem = "; ".join(filter(None, (self.joints.problem, self.people.problem)))
+        self._outputs.publish(command, now_ns, self.session, self.people, problem, self._counters, self._recorder)

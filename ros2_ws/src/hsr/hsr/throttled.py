@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from rclpy.callback_groups import MutuallyExclusiveCallbackGroup
@@ -23,3 +24,10 @@ class Throttled(MutuallyExclusiveCallbackGroup):
         if started:
             self._due_s = time.monotonic() + self._period_s
         return started
+
+
+def unread(subscription: Any) -> Iterator[bytes]:
+    """Yield what has come on a raw subscription and was not read; called in its callback."""
+    with subscription.handle:
+        while taken := subscription.handle.take_message(subscription.msg_type, subscription.raw):
+            yield taken[0]

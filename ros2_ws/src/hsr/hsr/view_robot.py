@@ -11,6 +11,7 @@ import ipaddress
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import Any
 
@@ -28,10 +29,12 @@ from hsr_core.viz.web_robot import RobotOnPage
 
 from . import qos
 from .stats import Window
-from .throttled import Throttled
+from .throttled import Throttled, unread
 
 CELL_M = 0.01
 """Vertices in a cell of this size are one on the page: Talos has 71,000 triangles there instead of 159,000."""
+PARTS = 20
+"""Most joint states between two postures that are drawn."""
 STATUS_HZ = 10.0
 STALE_S = 2.0
 SERVICE_S = 5.0
@@ -68,7 +71,7 @@ def is_local(host: str) -> bool:
 
 
 class RobotFeed:
-    """Keeps the newest messages as bytes; `view` decodes those that are drawn.
+    """Keeps messages as bytes; `view` decodes those that are drawn, and merges joints by name.
 
     Args:
         node: Its executor runs the callbacks.
@@ -102,6 +105,8 @@ class RobotFeed:
 
         def on_joint_state(data: bytes) -> None:
             self.add_joint_state(data)
+            for more in unread(subscriptions[0]):  # several drivers publish parts
+                self.add_joint_state(more)
             on_news()
 
         def make(kind: type, topic: str, callback: Callable, profile: Any, hz: float) -> Any:
@@ -115,16 +120,18 @@ class RobotFeed:
                 qos_overriding_options=qos.OVERRIDES,
             )
 
-        return [
-            make(JointState, "/joint_states", on_joint_state, qos.level(), self._rate_hz),
+        subscriptions = [
+            make(JointState, "/joint_states", on_joint_state, qos.joint_parts(), self._rate_hz),
             make(RetargetStatus, "retarget/status", self.add_status, qos.retarget_status(), STATUS_HZ),
         ]
+        return subscriptions
 
     def add_joint_state(self, data: bytes) -> None:
         """Store a serialised JointState."""
         if data:  # now and then a raw take of rclpy gives nothing
             with self._lock:
-                self._joint_state = data, time.monotonic()
+                self._joint_states.append(data)
+                self._heard_s = time.monotonic()
 
     def add_status(self, data: bytes) -> None:
         """Take a serialised RetargetStatus."""
@@ -138,18 +145,21 @@ class RobotFeed:
     def view(self) -> RobotView:
         """Return what to draw now."""
         with self._lock:
-            joint_state, status = self._joint_state, self._status
+            joint_states, self._joint_states = self._joint_states, deque(maxlen=PARTS)
+            heard_s, status = self._heard_s, self._status
         now = time.monotonic()
         fresh_status = status[0] if status and now - status[1] < STALE_S else None
         label = STATES.get(fresh_status.state, "?") if fresh_status else "no retarget node"
-        if joint_state is None or now - joint_state[1] > STALE_S:
+        for data in joint_states:
+            self._take(deserialize_message(data, JointState))
+        if now - heard_s > STALE_S:
             return RobotView(None, label, [("no joint states", "is the robot there?"), *self._rows(fresh_status)])
-        self._take(deserialize_message(joint_state[0], JointState))
         return RobotView(self._parts.placements(self._q), label, self._rows(fresh_status))
 
     def _clear(self) -> None:
         with self._lock:
-            self._joint_state: tuple[bytes, float] | None = None
+            self._joint_states: deque[bytes] = deque(maxlen=PARTS)
+            self._heard_s = -math.inf
             self._status: tuple[RetargetStatus, float] | None = None
             self._ages, self._answer = Window(300), ""
 
