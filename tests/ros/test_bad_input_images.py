@@ -178,6 +178,9 @@ def test_of_two_cameras_on_one_topic_the_first_is_used_until_it_is_silent(rig, p
     assert all(p.image_width == 64 for p in perception.people[begin:])
     status = perception.wait_status("camera", lambda s: "different cameras" in s.message, "the mix in the diagnostics")
     assert level(status) >= 1
+    # These also where both look the same.
+    perception.wait_status("camera", lambda s: "2 nodes publish on /camera/image_raw: /tester" in s.message, "both")
+    rig.wait(lambda: "several publish on /camera/image_raw: /tester" in perception.log(), "both in the log")
     rig.node.destroy_publisher(other)
     perception.feed(
         lambda: perception.people[-1].image_width == 80, "the second camera, once the first is silent",

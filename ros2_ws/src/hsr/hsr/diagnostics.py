@@ -97,6 +97,7 @@ class CameraView:
 
     Attributes:
         hint: What may be done when nothing arrives.
+        rivals: Publishers of the topic but the first.
         drops: What became of the images since activation, by name.
         last_bad: Why an image of the last seconds could not be used.
     """
@@ -114,6 +115,7 @@ class CameraView:
     camera_note: str
     publishers: str
     hint: str = ""
+    rivals: int = 0
     drops: Mapping[str, int] = field(default_factory=dict)
     last_bad: str = ""
 
@@ -143,6 +145,8 @@ def camera_status(view: CameraView) -> Status:
         status.warn(view.camera_note)
     if view.last_bad:
         status.warn(f"images are dropped: {view.last_bad}")
+    if view.rivals > 0:
+        status.warn(f"{view.rivals + 1} nodes publish on {view.topic}: {view.publishers}")
     if view.mixed:
         status.warn("images of different cameras on one topic")
     if view.no_stamps:

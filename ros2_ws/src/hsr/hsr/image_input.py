@@ -118,11 +118,14 @@ class ImageInput:
         return time.monotonic() - self._seen_s
 
     def watch(self) -> None:
-        """Follow the publishers' transport and reliability, complain about silence; called a few times a second."""
+        """Follow the publishers' transport and reliability, complain about two and about silence; called often."""
         if self._images.watch():
             self._one_camera = OneCamera()
             self._node.get_logger().info(f"images are taken from {self.topic} now")
         self._infos.watch()
+        if self._node.count_publishers(self.topic) > 1:
+            publishers = qos.describe_publishers(self._node, self.topic)
+            self._notices.warn("several", f"several publish on {self.topic}: {publishers}", every_s=30.0)
         if self.silent_s > SILENT_S:
             publishers = qos.describe_publishers(self._node, self.topic)
             self._notices.warn(

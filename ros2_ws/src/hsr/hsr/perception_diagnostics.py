@@ -94,6 +94,7 @@ class PerceptionDiagnostics:
             camera_note=cameras.note,
             publishers=qos.describe_publishers(node, topic),
             hint=hint,
+            rivals=node.count_publishers(topic) - 1,
             drops={name: counts[name] for name in Counters.FRAME},
             last_bad=str(pipeline.bad),
         )
