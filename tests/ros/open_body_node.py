@@ -15,6 +15,8 @@ from hsr_core.regress.fake import FakeRegressor
 from hsr_core.types import Camera, Frame, HumanEstimate
 
 VELOCITY = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6)
+LANDMARKS = np.column_stack([np.linspace(60, 100, 70), np.linspace(20, 50, 70), np.full(70, 0.8)])
+"""Of everybody's face: u, v [px] and score."""
 
 
 class OpenBodyStream(ScriptedStream):
@@ -30,6 +32,7 @@ class OpenBodyStream(ScriptedStream):
                 person,
                 keypoints2d=np.column_stack([project(person.joints, camera), person.regression.joint_score]),
                 root_velocity=np.float32(VELOCITY),
+                regression=dataclasses.replace(person.regression, face_landmarks=LANDMARKS),
             )
             for person in people
         )

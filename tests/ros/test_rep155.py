@@ -21,15 +21,15 @@ from hri_msgs.msg import (
     Skeleton2D,
 )
 from hsr import rep155
-from hsr.body_ids import LINGER_S, BodyIds, face_id
+from hsr.body_ids import FACE_HOLD_S, LINGER_S, BodyIds, face_id, person_id
 from hsr.convert import body_id
 from hsr.later import Later
-from open_body_node import VELOCITY
+from open_body_node import LANDMARKS, VELOCITY
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy, qos_profile_system_default
 from scipy.spatial.transform import Rotation
 from scripted_node import Command
 from sensor_msgs.msg import Image, JointState
-from std_msgs.msg import String
+from std_msgs.msg import Bool, Float32, String
 from std_srvs.srv import Trigger
 from test_wire_convert import frame, person
 from tf2_msgs.msg import TFMessage
@@ -92,7 +92,8 @@ class Listener:
 
 @pytest.fixture(scope="module")
 def perception(rig):
-    found = Perception(rig, "rep155.faces:=true", "people.max:=10", activate=False, module="open_body_node")
+    parameters = ("rep155.faces:=true", "rep155.persons:=true", "people.max:=10")
+    found = Perception(rig, *parameters, activate=False, module="open_body_node")
     found.change("configure")
     found.change("activate")
     return found
@@ -191,16 +192,51 @@ def test_faces_are_matched_with_their_bodies(rig, perception, listener) -> None:
     assert (match.id1, match.id1_type, match.id2_type, match.confidence) == (face, IdsMatch.FACE, IdsMatch.BODY, 1.0)
     assert match.id2 in listener.ids()
     assert face != match.id2
-    rois = rig.listen(NormalizedRegionOfInterest2D, f"/humans/faces/{face}/roi", LIBHRI)
-    landmarks = rig.listen(FacialLandmarks, f"/humans/faces/{face}/landmarks", LIBHRI)
-    perception.feed(lambda: rois and landmarks, "region and landmarks of a face", make=somebody)
-    nose, roi = landmarks[-1].landmarks[30], rois[-1]
-    assert len(landmarks[-1].landmarks) == 70
-    assert (landmarks[-1].width, landmarks[-1].height) == SIZE
-    assert nose.c > 0
-    assert roi.xmin < nose.x < roi.xmax
-    assert roi.ymin < nose.y < roi.ymax
+    kinds = {"roi": NormalizedRegionOfInterest2D, "landmarks": FacialLandmarks, "cropped": Image, "aligned": Image}
+    heard = {name: rig.listen(kind, f"/humans/faces/{face}/{name}", LIBHRI) for name, kind in kinds.items()}
+    perception.feed(lambda: all(map(len, heard.values())), "every topic of a face", make=somebody)
+    landmarks, roi = heard["landmarks"][-1], heard["roi"][-1]
+    assert (landmarks.width, landmarks.height) == SIZE
+    found = np.array([(point.x * SIZE[0] - 0.5, point.y * SIZE[1] - 0.5, point.c) for point in landmarks.landmarks])
+    np.testing.assert_allclose(found, LANDMARKS, atol=1e-4)
+    assert 0 <= roi.xmin < roi.xmax <= 1
+    assert 0 <= roi.ymin < roi.ymax <= 1
+    for name in ("cropped", "aligned"):
+        picture = heard[name][-1]
+        assert (picture.width, picture.height, picture.encoding, picture.header.frame_id) == (
+            128,
+            128,
+            "bgr8",
+            FRAME_ID,
+        )
+        assert len(picture.data) == 128 * 128 * 3
     perception.feed(lambda: not faces[-1].ids, "no face of nobody", make=nothing)
+
+
+def test_everybody_is_an_anonymous_person_until_they_leave(rig, perception, listener) -> None:
+    tracked = rig.listen(IdsList, "/humans/persons/tracked", LIBHRI)
+    known = rig.listen(IdsList, "/humans/persons/known", LIBHRI)
+    frames = rig.listen(TFMessage, "/tf", 100)
+    (letters,) = listener.wait_for(1, somebody, "a body")
+    wanted = [person_id(letters)]
+    perception.feed(
+        lambda: tracked and known and list(tracked[-1].ids) == list(known[-1].ids) == wanted, "a person", make=somebody
+    )
+    name = f"/humans/persons/{person_id(letters)}"
+    kinds = {"anonymous": Bool, "body_id": String, "face_id": String}
+    said = {topic: rig.listen(kind, f"{name}/{topic}", LATCHED) for topic, kind in kinds.items()}
+    sure = rig.listen(Float32, f"{name}/location_confidence", LIBHRI)
+    perception.feed(lambda: frames and sure and all(map(len, said.values())), "every topic of a person", make=somebody)
+    assert {topic: messages[-1].data for topic, messages in said.items()} == {
+        "anonymous": True, "body_id": letters, "face_id": face_id(letters)
+    }  # fmt: skip
+    assert sure[-1].data == 1.0
+    parents = {entry.child_frame_id: entry.header.frame_id for entry in frames[-1].transforms}
+    assert parents[f"person_{person_id(letters)}"] == f"head_{letters}"
+    assert parents[f"face_{face_id(letters)}"] == FRAME_ID
+    listener.wait_for(0, nothing, "an empty list of bodies")
+    perception.feed(lambda: not tracked[-1].ids and sure[-1].data == 0.0, "nobody", make=nothing)
+    perception.feed(lambda: not known[-1].ids, "nobody known", make=nothing)
 
 
 def test_every_publisher_matches_a_reliable_reader_and_only_descriptions_are_latched(rig, perception, listener) -> None:
@@ -334,7 +370,27 @@ def test_switched_off_is_no_warning() -> None:
 def test_ids_are_five_letters_and_faces_have_others(number) -> None:
     assert re.fullmatch("[a-z]{5}", body_id(number))
     assert re.fullmatch("[a-z]{5}", face_id(body_id(number)))
-    assert face_id(body_id(number)) not in {body_id(number + near) for near in range(-100, 100)}
+    near = {body_id(number + step) for step in range(-100, 100)}
+    assert face_id(body_id(number)) not in near
+    assert person_id(body_id(number)) not in near | {face_id(letters) for letters in near}
+
+
+def test_a_face_is_tracked_for_a_moment_after_it_was_seen() -> None:
+    """Of many people not all faces are looked at in every frame."""
+    ids = BodyIds(pool=False, faces=True)
+    ids.update([1, 2], 5.0, faces=[1])
+    assert [ids.face_of(1), ids.face_of(2)] == [face_id(body_id(1)), None]
+    ids.update([1, 2], 5.0 + 0.9 * FACE_HOLD_S)
+    assert ids.face_of(1)
+    ids.update([1, 2], 5.0 + 1.1 * FACE_HOLD_S, faces=[2])
+    assert [ids.face_of(1), ids.face_of(2)] == [None, face_id(body_id(2))]
+    ids.update([], 6.5)
+    ids.update([2], 6.6)  # somebody who was gone
+    assert ids.face_of(2) is None
+    off = BodyIds(pool=False)
+    off.update([1], 5.0, faces=[1])
+    assert off.face_of(1) is None
+    assert off.person_of(1) is None
 
 
 def test_a_pool_gives_an_id_again_after_its_rest_longest_free_first() -> None:

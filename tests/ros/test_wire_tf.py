@@ -14,6 +14,7 @@ from hsr.tf_output import TfOutput
 from rclpy.serialization import deserialize_message, serialize_message
 from tf2_msgs.msg import TFMessage
 
+from hsr_core.body.joints import J
 from hsr_core.errors import ConfigError
 from hsr_core.geometry.transform_tree import TransformTree
 
@@ -116,6 +117,24 @@ def test_one_message_has_everybody_under_the_images_frame() -> None:
     hips = people[1].joints[1:3].mean(axis=0)
     at = publisher.sent[2][0].transform.translation
     np.testing.assert_allclose([at.x, at.y, at.z], hips, atol=1e-6)
+
+
+def test_a_face_has_frames_while_it_is_tracked_and_a_person_the_heads() -> None:
+    faces, made = {1: "fffff"}, []
+    out = TfOutput(
+        "root", lambda *args: made.append(Publisher(*args)) or made[-1], face_of=faces.get, person_of={7: "ppppp"}.get
+    )  # fmt: skip
+    people, a, b = [person(1), person(7)], body_id(1), body_id(7)
+    out.publish(people, STAMP_NS, "camera")
+    faces.clear()
+    out.publish(people, STAMP_NS, "camera")
+    bodies = {f"body_{a}": "camera", f"head_{a}": f"body_{a}", f"body_{b}": "camera", f"head_{b}": f"body_{b}"}
+    found = [{entry.child_frame_id: entry.header.frame_id for entry in sent} for sent in made[0].sent]
+    with_person = {**bodies, "person_ppppp": f"head_{b}"}
+    assert found == [{**with_person, "face_fffff": "camera", "gaze_fffff": "face_fffff"}, with_person]
+    (pose,) = (entry.transform for entry in made[0].sent[0] if entry.child_frame_id == "face_fffff")
+    eyes = people[0].joints[[J["left_eye_smplhf"], J["right_eye_smplhf"]]].mean(axis=0)
+    np.testing.assert_allclose([pose.translation.x, pose.translation.y, pose.translation.z], eyes, atol=1e-6)
 
 
 def test_mode_none_has_no_publisher_and_without_tf2_msgs_it_says_so(monkeypatch) -> None:
