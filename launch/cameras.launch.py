@@ -20,10 +20,17 @@ import yaml
 from hsr.environment import share_dir
 from hsr.launching import ParameterFile, SimTime, UserFile, check_arguments, environment, given, write_for_this_launch
 from hsr.parameter_files import nearest
-from launch.actions import DeclareLaunchArgument, GroupAction, IncludeLaunchDescription, OpaqueFunction
+from launch.actions import (
+    DeclareLaunchArgument,
+    GroupAction,
+    IncludeLaunchDescription,
+    OpaqueFunction,
+    SetEnvironmentVariable,
+)
 from launch_ros.actions import Node
 
 from hsr_core.errors import ConfigError
+from hsr_core.threads import shared_by
 from launch import Action, LaunchContext, LaunchDescription
 
 FILE = share_dir() / "launch" / "human_perception.launch.py"
@@ -96,7 +103,7 @@ def _start(context: LaunchContext) -> list[Action]:
     cameras = [{**shared, **camera} for camera in _cameras(given(context, "cameras"))]
     together = given(context, "one_process") == "true"
     entries = [_entry(camera) for camera in cameras]  # a mistake in the last one starts none
-    actions: list[Action] = []
+    actions: list[Action] = [SetEnvironmentVariable(*item) for item in shared_by(len(cameras)).items()]
     for camera in cameras:
         arguments = {**camera, "perception": "false"} if together else camera
         actions.append(GroupAction([IncludeLaunchDescription(str(FILE), launch_arguments=arguments.items())]))

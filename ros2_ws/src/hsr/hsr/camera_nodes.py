@@ -35,6 +35,7 @@ from rclpy.utilities import remove_ros_args
 
 from hsr_core.config import Settings
 from hsr_core.errors import ConfigError, HsrError
+from hsr_core.threads import shared_by
 
 from .guarded_node import GuardedNode, spin
 from .parameter_files import check_file, check_pairs, nearest
@@ -156,8 +157,9 @@ def main(open_stream: Callable[[Settings], Stream] = open_stream, node: type[Per
     options = parser.parse_args(remove_ros_args(sys.argv)[1:])
     with ros():
         try:
-            open_one = _OneAfterTheOther(open_stream)
-            nodes = [node(open_one, cli_args=camera.arguments()) for camera in read_cameras(options.cameras)]
+            open_one, cameras = _OneAfterTheOther(open_stream), read_cameras(options.cameras)
+            os.environ.update(shared_by(len(cameras)))  # before any network is opened
+            nodes = [node(open_one, cli_args=camera.arguments()) for camera in cameras]
         except HsrError as error:
             sys.exit(f"camera_nodes: {error}")
         broken: list[str] = []
