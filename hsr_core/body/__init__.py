@@ -59,7 +59,7 @@ def load_body(path: str | os.PathLike[str] = "", device: str | torch.device = "c
         from .open_cache import open_body_files
 
         files = open_body_files()
-    return EhmBody(files).to(device)
+    return EhmBody(files, device)
 
 
 def __getattr__(name: str) -> Any:

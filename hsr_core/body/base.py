@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..errors import ShapeError
 from ..types import Array, HumanParams
+
+if TYPE_CHECKING:
+    import torch
 
 COEFFICIENTS = ("betas", "expression", "head_betas", "head_expression")
 """The parameters whose length comes from the model; the others have `HumanParams.FIXED_SHAPES`."""
@@ -53,13 +55,15 @@ class EhmParams:
         people: Sequence[HumanParams],
         *,
         device: str | torch.device = "cpu",
-        dtype: torch.dtype = torch.float32,
+        dtype: torch.dtype | None = None,
     ) -> EhmParams:
-        """Stack people of one model into a batch.
+        """Stack people of one model into a batch; of float32 unless a `dtype` is given.
 
         Raises:
             ShapeError: No people, or their coefficient vectors differ in length.
         """
+        import torch
+
         if not people:
             raise ShapeError("a batch needs at least one person")
         stacked = {}
@@ -67,7 +71,7 @@ class EhmParams:
             rows = [np.asarray(getattr(person, entry.name)) for person in people]
             if len({row.shape for row in rows}) > 1:
                 raise ShapeError(f"{entry.name} must have one shape in a batch, not {sorted({r.shape for r in rows})}")
-            stacked[entry.name] = torch.as_tensor(np.stack(rows), dtype=dtype, device=device)
+            stacked[entry.name] = torch.as_tensor(np.stack(rows), dtype=dtype or torch.float32, device=device)
         return cls(**stacked)
 
 
@@ -123,3 +127,10 @@ class BodyModel(Protocol):
     def rest(self, params: HumanParams) -> tuple[Array, Array]: ...
 
     def __call__(self, params: EhmParams, *, vertices: bool = True) -> BodyOutput: ...
+
+
+def check_lengths(model: BodyModel, lengths: Mapping[str, int]) -> None:
+    """Raise ShapeError for more coefficients than the model has."""
+    for name, n in lengths.items():
+        if n > getattr(model, f"n_{name}"):
+            raise ShapeError(f"{name} has {n} coefficients, {model.model_id} has {getattr(model, f'n_{name}')}")

@@ -2,46 +2,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import nn
 
 from ..errors import ShapeError
 from ..types import Array, HumanParams
-from .base import COEFFICIENTS, BodyOutput, EhmParams, PosedBody
-from .ehm_layer import EhmFiles, EhmLayer
+from .base import COEFFICIENTS, BodyOutput, EhmParams, PosedBody, check_lengths
 from .fast import FramePath
+from .files import EhmFiles
+
+if TYPE_CHECKING:
+    import torch
+
+    from .ehm_layer import EhmLayer
 
 
-class EhmBody(nn.Module):
+class EhmBody:
     """EHM-s parameters to vertices and joints in the camera frame. See `BodyModel` for the attributes.
 
-    `forward` is the differentiable batch path in torch; `pose_one` is the per-frame path in numpy, equal to it
+    Called with a batch, it is the differentiable path in torch; `pose_one` is the per-frame path in numpy, equal to it
     within rounding. `transl` is added after skinning; rotation is about the pelvis joint.
+
+    Args:
+        files: A checked model.
+        device: Where the torch module lives.
     """
 
-    def __init__(self, files: EhmFiles) -> None:
-        super().__init__()
+    def __init__(self, files: EhmFiles, device: str | torch.device = "cpu") -> None:
+        self._files, self._device = files, device
         self.faces = files.faces
         self.family = files.family
         self.model_id = files.model_id
         self.licence_note = files.licence_note
         self.surface_points = files.surface_points
         self.key_point_files = files.key_points
-        self.layer = EhmLayer(files)
-        for name in COEFFICIENTS:
-            setattr(self, f"n_{name}", getattr(self.layer, f"n_{name}"))
+        self.n_betas, self.n_expression, self.n_head_betas, self.n_head_expression = files.lengths
+        self.n_vertices = len(files.body.v_template)
         self.action_names = files.head.action_names
         self._from_actions = files.head.from_actions
         self._frame = FramePath(files)
 
-    @property
-    def n_vertices(self) -> int:
-        return self.layer.n_vertices
+    @cached_property
+    def layer(self) -> EhmLayer:
+        """The torch module. Made when first used: torch takes longer to import than all else that a frame needs."""
+        from .ehm_layer import EhmLayer
 
-    def forward(self, params: EhmParams, *, rotmats: torch.Tensor | None = None, vertices: bool = True) -> BodyOutput:
+        return EhmLayer(self._files).to(self._device)
+
+    def __call__(self, params: EhmParams, *, rotmats: torch.Tensor | None = None, vertices: bool = True) -> BodyOutput:
         """Pose a batch: see `EhmLayer.forward`."""
         return self.layer(params, rotmats=rotmats, vertices=vertices)
 
@@ -54,12 +64,12 @@ class EhmBody(nn.Module):
         Raises:
             ShapeError: More coefficients than the model has.
         """
-        self.layer.check_lengths({name: len(getattr(params, name)) for name in COEFFICIENTS})
+        check_lengths(self, {name: len(getattr(params, name)) for name in COEFFICIENTS})
         return self._frame.pose(params, vertices=vertices)
 
     def rest(self, params: HumanParams) -> tuple[Array, Array]:
         """Return the shaped, grafted template (V, 3) and its joints (55, 3) [m], before the body is posed."""
-        self.layer.check_lengths({name: len(getattr(params, name)) for name in COEFFICIENTS})
+        check_lengths(self, {name: len(getattr(params, name)) for name in COEFFICIENTS})
         return self._frame.rest(params)
 
     def stature(self, betas: Array) -> float:
@@ -76,7 +86,7 @@ class EhmBody(nn.Module):
             ConfigError: The height is not positive, or no shape near enough has it.
         """
         start = np.zeros(self.n_betas) if betas is None else np.asarray(betas, np.float64)
-        self.layer.check_lengths({"betas": len(start)})
+        check_lengths(self, {"betas": len(start)})
         return self._frame.betas_for_height(height_m, start)
 
     def head_betas_for(self, betas: Array) -> Array:

@@ -8,7 +8,7 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
 import roma
@@ -18,38 +18,18 @@ from torch import nn
 
 from ..errors import ShapeError
 from ..types import Array, HumanParams
-from .base import COEFFICIENTS, BodyOutput, EhmParams
+from .base import COEFFICIENTS, BodyOutput, EhmParams, check_lengths
+from .files import EhmFiles
 from .flame_head import LEFT_EYE, RIGHT_EYE, HeadPart
 from .joints import LEFT_EYE as BODY_LEFT_EYE
 from .joints import RIGHT_EYE as BODY_RIGHT_EYE
 from .joints import J
-from .key_points import KeyPointFiles
-from .smplx_body import SkinnedMesh, ancestor_table, rigid_chain, skin
+from .skinning import ancestor_table, rigid_chain, skin
+from .smplx_body import SkinnedMesh
 
 _BODY_EYES = slice(BODY_LEFT_EYE, BODY_RIGHT_EYE + 1)
 _JAW = J["jaw"]
 _HEAD_EYES = slice(LEFT_EYE, RIGHT_EYE + 1)
-
-
-@dataclass(frozen=True, eq=False)
-class EhmFiles:
-    """A checked model: its two parts and what is known about them.
-
-    Attributes:
-        body, head: The parts.
-        faces: (F, 3) int32 of the body.
-        family, model_id, licence_note, surface_points: As in `BodyModel`.
-        key_points: What `KeyPoints` reads, for licensed models.
-    """
-
-    body: SkinnedMesh
-    head: HeadPart
-    faces: NDArray[np.int32]
-    family: str
-    model_id: str
-    licence_note: str
-    surface_points: dict[str, int]
-    key_points: KeyPointFiles | None = None
 
 
 def _rows(dirs: Array) -> torch.Tensor:
@@ -158,10 +138,7 @@ class EhmLayer(nn.Module):
     def __init__(self, files: EhmFiles) -> None:
         super().__init__()
         self.model_id = files.model_id
-        self.n_betas = files.body.shapedirs.shape[2]
-        self.n_expression = files.body.exprdirs.shape[2]
-        self.n_head_betas = files.head.mesh.shapedirs.shape[2]
-        self.n_head_expression = files.head.mesh.exprdirs.shape[2]
+        self.n_betas, self.n_expression, self.n_head_betas, self.n_head_expression = files.lengths
         everything = np.arange(len(files.body.v_template)), np.arange(len(files.head.vertex_ids))
         self.full = _Graft(files, *everything)
         self.few = _Graft(files, *_regressed_vertices(files))
@@ -193,12 +170,6 @@ class EhmLayer(nn.Module):
         rotations, places = rigid_chain(rotmats, joints, self.few.body.ancestors)
         return BodyOutput(None, places + shift, rotations)
 
-    def check_lengths(self, lengths: dict[str, int]) -> None:
-        """Raise ShapeError for more coefficients than the model has."""
-        for name, n in lengths.items():
-            if n > getattr(self, f"n_{name}"):
-                raise ShapeError(f"{name} has {n} coefficients, {self.model_id} has {getattr(self, f'n_{name}')}")
-
     def _check(self, p: EhmParams) -> None:
         batch = p.batch
         for entry in fields(p):
@@ -207,7 +178,7 @@ class EhmLayer(nn.Module):
             if got[:1] != (batch,) or (got[1:] != fixed if fixed else len(got) != 2):
                 wanted = ", ".join(map(str, fixed or ("n",)))
                 raise ShapeError(f"{entry.name} must have shape ({batch}, {wanted}), not {got}")
-        self.check_lengths({name: getattr(p, name).shape[1] for name in COEFFICIENTS})
+        check_lengths(self, {name: getattr(p, name).shape[1] for name in COEFFICIENTS})
 
 
 def _regressed_vertices(files: EhmFiles) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -22,7 +22,7 @@ from .joints import RIGHT_EYE as BODY_RIGHT_EYE
 from .smplx_body import SkinnedMesh
 
 if TYPE_CHECKING:
-    from .ehm_layer import EhmFiles
+    from .files import EhmFiles
 
 _EYE3 = np.eye(3, dtype=np.float32)
 HEIGHT_TOLERANCE_M = 1e-4

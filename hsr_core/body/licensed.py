@@ -14,7 +14,7 @@ import numpy as np
 
 from ..errors import BadFile, MissingFile
 from ..types import Array
-from .ehm_layer import EhmFiles
+from .files import EhmFiles
 from .flame_head import HeadPart, head_part, vertex_set
 from .joints import N_JOINTS
 from .key_points import TABLES, KeyPointFiles, read_j14

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import BadFile, MissingPackage
 from ..paths import cache_dir, written_whole
 from ..types import Array
-from .ehm_layer import EhmFiles
+from .files import EhmFiles
 from .flame_head import head_part
 from .smplx_body import check_faces, read_npz, skinned_mesh
 

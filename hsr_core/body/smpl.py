@@ -13,7 +13,8 @@ from ..errors import BadFile, ShapeError
 from ..geometry.rotations import rotvec_to_rotmat
 from ..types import Array
 from .numbers_pickle import read_pickle
-from .smplx_body import SkinnedMesh, ancestor_table, read_npz, rigid_chain, skin, skinned_mesh
+from .skinning import ancestor_table, rigid_chain, skin
+from .smplx_body import SkinnedMesh, read_npz, skinned_mesh
 
 N_VERTICES, N_SMPL_JOINTS, N_BETAS = 6890, 24, 10
 

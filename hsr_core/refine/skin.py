@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from ..body.ehm import EhmBody
 from ..body.joints import BODY, LEFT_HAND, N_JOINTS, RIGHT_HAND, J
-from ..body.smplx_body import rigid_chain
+from ..body.skinning import rigid_chain
 from ..errors import ShapeError
 from ..types import HumanParams
 

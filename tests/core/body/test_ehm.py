@@ -158,7 +158,7 @@ def test_mirrored_parameters_give_the_mirrored_body(open_body, make_params):
 
 @pytest.mark.parametrize("at_zero", [False, True])
 def test_gradients_match_finite_differences(open_body, make_params, at_zero):
-    body = open_body.double()
+    body = open_body.layer.double()
     try:
         rng = np.random.default_rng(7)
         person = padded(open_body, HumanParams()) if at_zero else make_params(open_body, rng)
@@ -178,7 +178,7 @@ def test_gradients_match_finite_differences(open_body, make_params, at_zero):
             numeric = (ends[0] - ends[1]) / (2 * h)
             torch.testing.assert_close((gradient * step).sum(), numeric, rtol=1e-5, atol=1e-5, msg=entry.name)
     finally:
-        open_body.float()
+        open_body.layer.float()
 
 
 def test_gradients_reach_joints_without_vertices(open_body, make_params):

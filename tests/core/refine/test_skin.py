@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 
 from hsr_core.body.base import EhmParams
 from hsr_core.body.joints import JOINT_NAMES, PARENTS, J
-from hsr_core.body.smplx_body import rigid_chain, skin
+from hsr_core.body.skinning import rigid_chain, skin
 from hsr_core.errors import ShapeError
 from hsr_core.refine.avatar import blended
 from hsr_core.refine.skin import (

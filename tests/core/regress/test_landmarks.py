@@ -1,5 +1,7 @@
 """The landmark regressor on real pictures: found, placed, followed, lost and found again."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -234,6 +236,20 @@ def test_swapped_labels_do_not_turn_the_body(regressor, clip, monkeypatch):
         facing.append(regressor._people[0].local[0][:, 2])
     turns = [np.degrees(np.arccos(np.clip(a @ b, -1, 1))) for a, b in pairwise(facing)]
     assert max(turns) < 45
+
+
+def test_a_person_is_found_and_posed_without_torch():
+    """Torch takes longer to import than all else: a node that is started again would be back later."""
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from hsr_core.sources import clip_camera, open_source\n"
+        "from hsr_core.stream import HumanStream\n"
+        f"with HumanStream() as stream, open_source({str(CLIP)!r}, camera=clip_camera()) as source:\n"
+        "    people = next(filter(None, (stream.process(frame).people for frame in source)))\n"
+        "    print(stream.mesh(people[0]).shape[1])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "3\n", done.stderr
 
 
 def test_threads_end_with_the_regressor(body):
