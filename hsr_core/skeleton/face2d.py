@@ -14,7 +14,7 @@ from ..body.key_points import CONTOUR, LANDMARKS, KeyPoints
 from ..errors import BadFile
 from ..geometry.camera import crop_transform, project
 from ..types import N_FACE_LANDMARKS, Array, Camera, HumanEstimate
-from .points2d import POINTS, HeadPoints, normalised, normalised_box
+from .points2d import POINTS, HeadPoints, normalised_box
 
 ON_HEAD = {0: "RIGHT_EAR", 16: "LEFT_EAR", 30: "NOSE", 68: "RIGHT_EYE", 69: "LEFT_EYE"}
 """Landmarks that move with the head, by the names of `points2d.POINTS`; the other ones are moved by the face."""
@@ -23,18 +23,17 @@ PICTURE_PX = 128
 
 _HEAD, _EYES = J["head"], [J["right_eye_smplhf"], J["left_eye_smplhf"]]
 _ON_SKIN = np.r_[CONTOUR, LANDMARKS]
+_BROWS, _BRIDGE, _UNDER_NOSE, _PUPILS = slice(17, 27), 27, 33, slice(68, 70)
 _EYEBALL_M = 0.012
 _PROFILE_RAD = np.radians(20)
 """A line through the eyes that is further from level in the head is that of a head seen from the side."""
 
 
 class FaceLandmarks2d:
-    """The landmarks of people's faces, from what there is.
-
-    What the regressor saw; else points on the skin, where the body model names them; else the five of `ON_HEAD`.
+    """The landmarks of people's faces in their image: what the regressor saw, else points on the skin.
 
     Args:
-        body: The body model.
+        body: The body model; only of one that names landmarks on its skin there are the latter.
     """
 
     def __init__(self, body: Any) -> None:
@@ -43,48 +42,60 @@ class FaceLandmarks2d:
             with suppress(BadFile):  # a file without the tables
                 self._key_points = KeyPoints(body)
 
-    def __call__(self, person: HumanEstimate, skeleton: Array, camera: Camera) -> Array:
-        """Return x, y in parts of the image's width and height, and a score, (70, 3) in dlib's order.
-
-        What is unknown or not in the image has score 0.
-
-        Args:
-            skeleton: (18, 3) of `points2d.skeleton2d`.
-        """
-        if person.regression.face_landmarks is not None:
-            return normalised(np.array(person.regression.face_landmarks, np.float64), camera)
-        if self._key_points is not None:
-            return normalised(self._on_skin(person, camera), camera)
-        out = np.zeros((N_FACE_LANDMARKS, 3))
-        for row, name in ON_HEAD.items():
-            out[row] = skeleton[POINTS.index(name)]
-        return out
-
-    def _on_skin(self, person: HumanEstimate, camera: Camera) -> Array:
+    def __call__(self, person: HumanEstimate, camera: Camera) -> Array | None:
+        """Return u, v [px] and score, (70, 3) in dlib's order; None: nothing tells them."""
+        measured = person.regression.face_landmarks
+        if measured is not None or self._key_points is None:
+            return measured
         posed = self._body.pose_one(person.params)
         pupils = posed.joints[_EYES] + _EYEBALL_M * posed.joint_rotmats[_EYES, :, 2]
         uv = project(np.concatenate([self._key_points(posed)[_ON_SKIN], pupils]), camera)
         return np.column_stack([uv, np.full(len(uv), person.regression.part_score[3])])
 
 
-def face_box(joints: Array, head_rotmat: Array, head: HeadPoints, camera: Camera) -> Array | None:
-    """Return xmin, ymin, xmax, ymax of the face in parts of the image, (4,); None when it is not in the image."""
-    uv = project(head.outline @ head_rotmat.T + joints[_HEAD], camera)
-    if not np.isfinite(uv).all():
-        return None
-    return normalised_box(np.concatenate([uv.min(axis=0), uv.max(axis=0) + 1.0]), camera)
+def five_landmarks(skeleton: Array) -> Array:
+    """Return the landmarks that a skeleton tells, (70, 3) as those of `points2d.skeleton2d`; others have score 0."""
+    out = np.zeros((N_FACE_LANDMARKS, 3))
+    for row, name in ON_HEAD.items():
+        out[row] = skeleton[POINTS.index(name)]
+    return out
 
 
-def face_roll(person: HumanEstimate) -> float:
+def face_box(landmarks: Array, camera: Camera) -> Array | None:
+    """Return the box of a face up to the middle of its forehead; as of `head_box`.
+
+    Args:
+        landmarks: (70, 3) u, v [px] and score.
+    """
+    uv = landmarks[:, :2]
+    forehead = uv[_BROWS] + uv[_BRIDGE] - uv[_UNDER_NOSE]  # as far over the brows as the nose is long
+    return _box(np.concatenate([uv, forehead]), camera)
+
+
+def head_box(joints: Array, head_rotmat: Array, head: HeadPoints, camera: Camera) -> Array | None:
+    """Return xmin, ymin, xmax, ymax of a body's face in parts of the image, (4,); None when it is not in the image."""
+    return _box(project(head.outline @ head_rotmat.T + joints[_HEAD], camera), camera)
+
+
+def face_roll(person: HumanEstimate, landmarks: Array | None) -> float:
     """Return the angle [rad] of the line through the eyes, from the person's right one, clockwise as seen.
 
     Of a head seen from the side it is that of the line across the head's height: the eyes are one behind the other.
+
+    Args:
+        landmarks: (70, 3) u, v [px] and score; None: the eyes are where the body has them.
     """
+    right, left = person.keypoints2d[_EYES, :2] if landmarks is None else landmarks[_PUPILS, :2]
     up = person.joint_rotmats[_HEAD][:, 1]
     upright = float(np.arctan2(up[0], -up[1]))
-    across = person.keypoints2d[_EYES[1], :2] - person.keypoints2d[_EYES[0], :2]
-    tilt = (np.arctan2(across[1], across[0]) - upright + np.pi) % (2 * np.pi) - np.pi
+    tilt = (np.arctan2(left[1] - right[1], left[0] - right[0]) - upright + np.pi) % (2 * np.pi) - np.pi
     return upright + float(tilt) if abs(tilt) < _PROFILE_RAD else upright
+
+
+def _box(uv: Array, camera: Camera) -> Array | None:
+    if not np.isfinite(uv).all():
+        return None
+    return normalised_box(np.concatenate([uv.min(axis=0), uv.max(axis=0) + 1.0]), camera)
 
 
 def face_picture(image: NDArray[np.uint8], box: Array, roll_rad: float = 0.0) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Landmarks of a face by their sources, its box, and pictures whose eyes are level."""
+"""Landmarks of a face by their sources, its box, and pictures in which the eyes are level."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ from hsr_core.body import KEY_POINT_NAMES, load_body
 from hsr_core.body.joints import J
 from hsr_core.geometry.camera import project
 from hsr_core.skeleton import face2d, points2d
-from hsr_core.skeleton.face2d import ON_HEAD, PICTURE_PX, FaceLandmarks2d, face_box, face_picture, face_roll
+from hsr_core.skeleton.face2d import (
+    ON_HEAD,
+    PICTURE_PX,
+    FaceLandmarks2d,
+    face_box,
+    face_picture,
+    face_roll,
+    five_landmarks,
+    head_box,
+)
 from hsr_core.types import Camera, HumanParams
 
 CAMERA = Camera(np.array([[500.0, 0, 320], [0, 510, 240], [0, 0, 1]]), (480, 640))
@@ -50,35 +59,39 @@ def skeleton_of(body, person):
     return points2d.skeleton2d(person.keypoints2d, person.joints, rotmat, head, CAMERA)
 
 
-def test_what_the_regressor_saw_comes_first_and_is_left_as_it_is(body) -> None:
-    measured = np.random.default_rng(0).uniform(20, 400, (70, 3)).astype(np.float32)
-    measured[:, 2] = 0.6
-    measured[3, :2] = -5, 10
-    measured[4] = np.nan, 3, 0.6
-    before = measured.copy()
-    person = before_the_camera(body, measured=measured)
-    found = FaceLandmarks2d(body)(person, skeleton_of(body, person), CAMERA)
-    assert np.isfinite(found).all()
-    assert set(np.flatnonzero(found[:, 2] == 0)) == {3, 4}
-    seen = found[:, 2] > 0
-    np.testing.assert_allclose(found[seen, :2] * (640, 480) - 0.5, measured[seen, :2], atol=1e-3)
-    np.testing.assert_array_equal(measured, before)
+def test_what_the_regressor_saw_comes_first(body) -> None:
+    measured = np.random.default_rng(0).uniform(20, 400, (70, 3))
+    assert FaceLandmarks2d(body)(before_the_camera(body, measured=measured), CAMERA) is measured
+    assert FaceLandmarks2d(body)(before_the_camera(body), CAMERA) is None
 
 
 def test_without_any_five_move_with_the_head_and_the_box_holds_them(body) -> None:
     person = before_the_camera(body)
-    skeleton = skeleton_of(body, person)
-    found = FaceLandmarks2d(body)(person, skeleton, CAMERA)
+    found = five_landmarks(skeleton_of(body, person))
     assert set(np.flatnonzero(found[:, 2])) == set(ON_HEAD)
     head, rotmat = points2d.head_points(body, person.params), person.joint_rotmats[J["head"]]
-    box = face_box(person.joints, rotmat, head, CAMERA)
+    box = head_box(person.joints, rotmat, head, CAMERA)
     for row in (30, 68, 69):
         assert (box[:2] < found[row, :2]).all()
         assert (found[row, :2] < box[2:]).all()
     size_m = (box[2:] - box[:2]) * (640, 480) / 500 * person.joints[J["head"], 2]
     assert (size_m > 0.1).all()
     assert (size_m < 0.28).all()
-    assert face_box(person.joints - (0, 0, 10), rotmat, head, CAMERA) is None
+    assert head_box(person.joints - (0, 0, 10), rotmat, head, CAMERA) is None
+
+
+def test_the_box_of_landmarks_reaches_to_the_forehead_of_any_face() -> None:
+    landmarks = np.zeros((70, 3))
+    landmarks[:, :2] = 300, 200  # eyes, nose and lips
+    landmarks[:17, :2] = np.column_stack([np.linspace(250, 350, 17), 200 + 80 * np.sin(np.linspace(0, np.pi, 17))])
+    landmarks[17:27, :2] = np.column_stack([np.linspace(260, 340, 10), np.full(10, 190)])
+    landmarks[33, :2] = 300, 230
+    box = face_box(landmarks, CAMERA) * (640, 480, 640, 480)
+    np.testing.assert_allclose(box, [250, 160, 351, 281], atol=1e-6)
+    upside_down = landmarks * [1, -1, 1] + [0, 400, 0]
+    np.testing.assert_allclose(face_box(upside_down, CAMERA) * (640, 480, 640, 480), [250, 120, 351, 241], atol=1e-6)
+    landmarks[5, 0] = np.nan
+    assert face_box(landmarks, CAMERA) is None
 
 
 def test_a_body_that_names_them_has_all_on_its_skin(body, monkeypatch) -> None:
@@ -86,27 +99,32 @@ def test_a_body_that_names_them_has_all_on_its_skin(body, monkeypatch) -> None:
     monkeypatch.setattr(face2d, "KeyPoints", lambda body: lambda posed: places)
     monkeypatch.setattr(body, "key_point_files", object())
     person = before_the_camera(body)
-    found = FaceLandmarks2d(body)(person, np.zeros((18, 3)), CAMERA)
+    found = FaceLandmarks2d(body)(person, CAMERA)
     named = {0: "right_contour1", 8: "chin", 16: "left_contour1", 17: "right_brow1", 26: "left_brow1",
              30: "nose_bridge4", 33: "nose_lower3", 36: "right_eye1", 45: "left_eye1", 48: "mouth_outer1",
              60: "mouth_inner1", 67: "mouth_inner8"}  # fmt: skip
     expected = project(places[[KEY_POINT_NAMES.index(name) for name in named.values()]], CAMERA)
-    pixels = found[:, :2] * (640, 480) - 0.5
-    np.testing.assert_allclose(pixels[list(named)], expected, atol=1e-6)
-    np.testing.assert_allclose(pixels[68:], person.keypoints2d[EYES, :2], atol=0.013 * 500 / 1.5)
+    np.testing.assert_allclose(found[list(named), :2], expected, atol=1e-6)
+    np.testing.assert_allclose(found[68:, :2], person.keypoints2d[EYES, :2], atol=0.013 * 500 / 1.5)
     np.testing.assert_allclose(found[:, 2], 0.7)
 
 
+@pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("roll_deg", [-150, -35, 0, 20, 90])
-def test_eyes_are_level_in_an_aligned_picture(body, roll_deg) -> None:
+def test_eyes_are_level_in_an_aligned_picture(body, roll_deg, measured) -> None:
     person = before_the_camera(body, yaw_deg=30, roll_deg=roll_deg)
-    eyes = person.keypoints2d[EYES, :2]
+    eyes, landmarks = person.keypoints2d[EYES, :2], None
+    if measured:  # the image has them elsewhere, and turned by 5 degrees more
+        middle, turn = eyes.mean(axis=0), Rotation.from_euler("z", 5, degrees=True).as_matrix()[:2, :2]
+        eyes = (eyes - middle) @ turn.T + middle + (20, -30)
+        landmarks = np.zeros((70, 3))
+        landmarks[68:, :2] = eyes
     image = np.zeros((480, 640), np.uint8)
     for u, v in eyes:
         cv2.circle(image, (round(u), round(v)), 3, 255, -1)
     middle, half = eyes.mean(axis=0) + 0.5, 60
     box = np.concatenate([middle - half, middle + half]) / (640, 480, 640, 480)
-    picture = face_picture(image, box, face_roll(person))
+    picture = face_picture(image, box, face_roll(person, landmarks))
     assert picture.shape == (PICTURE_PX, PICTURE_PX)
     rows, columns = np.nonzero(picture > 100)
     right, left = columns < PICTURE_PX / 2, columns > PICTURE_PX / 2
@@ -118,7 +136,7 @@ def test_eyes_are_level_in_an_aligned_picture(body, roll_deg) -> None:
 
 def test_a_head_from_the_side_stays_upright(body) -> None:
     for yaw in (88, 95):  # the eyes one behind the other, and changed sides
-        assert abs(face_roll(before_the_camera(body, yaw_deg=yaw))) < np.radians(5)
+        assert abs(face_roll(before_the_camera(body, yaw_deg=yaw), None)) < np.radians(5)
 
 
 def test_pictures_are_black_where_the_image_ends() -> None:

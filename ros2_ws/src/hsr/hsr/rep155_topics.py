@@ -206,19 +206,25 @@ class FaceTopics:
         if not heard:
             return
         head, camera, points = header(result.stamp_ns, result.frame_id), result.camera, shape.points(person)
-        rotmat = person.joint_rotmats[_HEAD]
+        joints, rotmat = person.joints, person.joint_rotmats[_HEAD]
+        landmarks = self._landmarks(person, camera)
         if "landmarks" in heard:
-            skeleton = points2d.skeleton2d(person.keypoints2d, person.joints, rotmat, points, camera)
-            found = self._landmarks(person, skeleton, camera)
+            if landmarks is not None:
+                found = points2d.normalised(np.array(landmarks, np.float64), camera)
+            else:
+                found = face2d.five_landmarks(points2d.skeleton2d(person.keypoints2d, joints, rotmat, points, camera))
             self._topics.send("landmarks", _landmarks_to_msg(head, found, camera))
-        box = None if points is None else face2d.face_box(person.joints, rotmat, points, camera)
+        if landmarks is not None:
+            box = face2d.face_box(landmarks, camera)
+        else:
+            box = None if points is None else face2d.head_box(joints, rotmat, points, camera)
         if box is None:
             return
         if "roi" in heard:
             self._topics.send("roi", region_to_msg(head, box, float(person.regression.part_score[3])))
         for name in PICTURES:
             if name in heard:
-                roll = face2d.face_roll(person) if name == "aligned" else 0.0
+                roll = face2d.face_roll(person, landmarks) if name == "aligned" else 0.0
                 self._topics.send(name, _picture_to_msg(face2d.face_picture(frame.image, box, roll), frame))
 
     def close(self) -> None:
