@@ -5,17 +5,20 @@ from __future__ import annotations
 from enum import Enum
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ..types import Array
 from .frames import heading
 from .ground import SegmentLengths, segment_lengths
-from .human import OTHER_SIDE, Human
+from .human import OTHER_SIDE, Human, P
 from .settings import GateSettings
 
 ROOTS = ("pelvis", "left_hip", "right_hip")
 SHOULDERS = ("left_shoulder", "right_shoulder")
 PART = 90.0
 """Percentile of the joints' speed: a wrist may be fast, a whole body is not."""
+WALK_M_S = 2.0
+"""A way that looks faster is noise: it leads nowhere."""
 
 
 class Reason(Enum):
@@ -59,6 +62,7 @@ class InputGate:
         self.lengths.reset()
         self.bad, self.last_reason = 0, Reason.OK
         self._good: Human | None = None
+        self._walk_m_s = np.zeros(3)
 
     @property
     def closed(self) -> bool:
@@ -71,6 +75,8 @@ class InputGate:
         if reason is not Reason.OK:
             self.bad += 1
             return reason
+        if self._good is not None:
+            self._walk_m_s = _walk(self._good, person)
         self.bad, self._good = 0, person
         self.lengths.update(person)
         return reason
@@ -110,9 +116,23 @@ class InputGate:
             and now[:, 0] @ before[:, 0] < np.cos(np.radians(settings.facing_deg))
         ):
             return Reason.FACING
-        if len(moved) and np.percentile(moved, PART) > min(settings.speed_m_s * dt_s, settings.jump_m):
+        if np.percentile(moved, PART) > settings.speed_m_s * dt_s or self._elsewhere(person, last, both, dt_s):
             return Reason.JUMP
         return Reason.OK
+
+    def _elsewhere(self, person: Human, last: Human, both: NDArray[np.bool_], dt_s: float) -> bool:
+        """True for a body that is not where it was, or not where its way led: time makes neither place larger."""
+        for led in (np.zeros(3), self._walk_m_s * dt_s):
+            away = np.linalg.norm(person.points - last.points - led, axis=1)
+            if max(away[P["pelvis"]], np.median(away[both])) > self.settings.jump_m:
+                return True
+        return False
+
+
+def _walk(before: Human, person: Human) -> Array:
+    """Return the velocity of the pelvis, no faster than somebody walks, (3,) [m/s]."""
+    way = (person.at("pelvis") - before.at("pelvis")) / ((person.stamp_ns - before.stamp_ns) * 1e-9)
+    return way * min(1.0, WALK_M_S / max(float(np.linalg.norm(way)), 1e-9))
 
 
 def _distance(a: Array, b: Array, valid: Array) -> Array:

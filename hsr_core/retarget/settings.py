@@ -60,7 +60,12 @@ class FeedbackSettings:
 @dataclass(frozen=True)
 class GateSettings:
     speed_m_s: float = setting(6.0, "90th percentile of the joints' speed [m/s]", low=1, high=20)
-    jump_m: float = setting(0.4, "The same as a distance, however long the last frame is ago [m]", low=0.05, high=0.5)
+    jump_m: float = setting(
+        0.35,
+        "Distance of the body from where it was, and from where its way led, after any time [m]",
+        low=0.05,
+        high=0.45,
+    )
     length_part: float = setting(0.2, "Deviation of a segment from its frozen length", low=0.05, high=1)
     facing_deg: float = setting(120.0, "Turn of the body between two frames [deg]", low=30, high=180)
     swap_part: float = setting(0.3, "Swapped sides fit better by this part", low=0.05, high=0.9)

@@ -89,6 +89,36 @@ def test_two_people_who_swap_ids_are_not_followed(rate, distance) -> None:
     assert gate.closed
 
 
+@pytest.mark.parametrize("rate", [8, 15, 30])
+def test_two_walkers_who_swap_ids_are_not_followed(rate) -> None:
+    """Whichever way the other one walks beside them: between two slow frames a walker comes near where another was."""
+    for way in np.radians(range(0, 360, 45)):
+        gate = InputGate()
+        for i in range(40):
+            assert gate.judge(person(i / rate, place=(1.4 * i / rate, 0, 0))) is Reason.OK
+        beside = 0.5 * np.array([np.cos(way), np.sin(way), 0])
+        for i in range(40, 45):
+            place = beside + np.array([1.4 * i / rate, 0, 0])
+            assert gate.judge(person(i / rate, place=place)) is Reason.JUMP
+
+
+def test_a_slow_stream_of_somebody_who_walks_briskly_raises_no_false_alarm() -> None:
+    """10 frames a second: between two of them hands and feet go farther than a body may."""
+    gate, farthest = InputGate(), 0.0
+    for i in range(100):
+        t = i / 10
+        limbs = {}
+        for limb, swing in (("left_arm", 1.0), ("right_arm", -1.0), ("left_leg", -0.6), ("right_leg", 0.6)):
+            angle = swing * np.sin(2 * np.pi * 0.95 * t)
+            limbs[limb] = (unit(np.sin(angle), 0, -np.cos(angle)),) * 2
+        human = person(t, limbs, place=(1.4 * t, 0, 0))
+        last = gate._good
+        assert gate.judge(human) is Reason.OK
+        moved = np.linalg.norm(human.points - (human if last is None else last).points, axis=1)
+        farthest = max(farthest, np.percentile(moved, 90))
+    assert farthest > 0.42
+
+
 def test_another_persons_lengths_close_it_even_at_the_same_place() -> None:
     gate, t = opened()
     frames = [gate.judge(person(t + i / 30, size=0.75)) for i in range(6)]
