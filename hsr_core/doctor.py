@@ -116,6 +116,11 @@ def check_body() -> Finding:
     if cached:
         return Finding("body", OK, f"open body, cached in {cached[-1]}", more, {"family": "OPEN"})
     if installed_version("anny"):
+        try:
+            cache_dir().mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            summary = f"the open body cannot be kept: no folder {cache_dir()} ({error.strerror})"
+            return Finding("body", MISSING, summary, "set HSR_CACHE to a folder that can be written")
         return Finding("body", OK, "open body; built on first use (about a minute)", more, {"family": "OPEN"})
     return Finding("body", MISSING, "no licensed files, and anny is not installed", "pip install anny==0.6.0")
 

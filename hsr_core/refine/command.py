@@ -55,6 +55,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     frames, facts = _read(args, body)
     if args.depth == "off":
         frames = [replace(frame, depth_m=None) for frame in frames]
+    args.out.mkdir(parents=True, exist_ok=True)  # one that cannot be made is known now, not minutes later
     start = time.perf_counter()
     clip = _refine(args, frames, body)
     facts |= {"refine_s": round(time.perf_counter() - start, 1), "steps": args.steps, "binding": args.binding}
@@ -114,7 +115,6 @@ def _refine(args: argparse.Namespace, frames: Sequence[RefineFrame], body: EhmBo
 def _write(out: Path, clip: RefinedClip, frames: Sequence[RefineFrame], body: EhmBody, facts: dict[str, Any]) -> None:
     from .picture import write_strip
 
-    out.mkdir(parents=True, exist_ok=True)
     arrays = {name: np.stack([getattr(person, name) for person in clip.people]) for name in PARAMETERS}
     facts_of = {"stamp_ns": np.array([frame.stamp_ns for frame in frames]), "body_model": np.array(body.model_id)}
     np.savez(out / "people.npz", **facts_of, **arrays)

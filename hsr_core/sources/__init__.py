@@ -61,6 +61,12 @@ def open_source(text: str, *, camera: CameraLike = None) -> Source:
     raise SourceError(f"no source {text!r}; it can be {HELP}")
 
 
+def source_exists(text: str) -> bool:
+    """Return whether `open_source` would find what `text` names; nothing is opened, and a webcam is taken for there."""
+    made = text in ("clip", "synthetic") or text.partition(":")[0] == "webcam"
+    return made or Path(text).exists() or Path(text.partition("#")[0]).exists()
+
+
 def clip_camera() -> CameraLike:
     """Return the camera of the bundled clip."""
     from .calibration import load_camera

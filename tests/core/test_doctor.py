@@ -160,6 +160,15 @@ def test_the_open_body_s_cache_is_found(tmp_path, monkeypatch) -> None:
     assert "cached in" in doctor.check_body().summary
 
 
+def test_a_body_that_cannot_be_kept_takes_its_commands_away(tmp_path, monkeypatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("HSR_BODY_MODELS", raising=False)
+    monkeypatch.setenv("HSR_CACHE", str(tmp_path / "file" / "hsr"))
+    finding = doctor.check_body()
+    assert finding.status == MISSING
+    assert "HSR_CACHE" in finding.advice
+
+
 def test_a_failed_transport_test_does_not_end_the_report(monkeypatch) -> None:
     failed = subprocess.CompletedProcess([], 1, stdout="", stderr="no ROS")
     monkeypatch.setattr(doctor.subprocess, "run", lambda *args, **kwargs: failed)

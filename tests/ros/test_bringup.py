@@ -192,11 +192,11 @@ def test_a_second_system_in_the_same_domain_is_refused_and_the_first_goes_on(bri
 
 
 def test_a_source_that_is_not_there_is_said_with_the_reason(bring_up):
-    process = bring_up("--source", "/no/such/clip.mp4")
+    process = bring_up("--source", "webcam:99")
     _, err = process.communicate()
     assert process.returncode == 1
     assert "the source node ended" in err
-    assert "/no/such/clip.mp4" in err
+    assert "camera 99 cannot be read" in err
     assert not children_of(process.pid)
 
 
@@ -207,6 +207,8 @@ def test_where_images_come_from_is_read_from_the_option():
     assert Camera.parse("topic:/cam/image/compressed") == Camera("/cam/image", "/cam/camera_info", "", compressed=True)
     with pytest.raises(BringupError, match="in full"):
         Camera.parse("topic:image")
+    with pytest.raises(BringupError, match=r"no source '/no/such\.mp4'; it can be topic:"):
+        Camera.parse("/no/such.mp4")
 
 
 def test_a_typo_refuses_the_start_and_names_the_nearest_parameter(bring_up, tmp_path):

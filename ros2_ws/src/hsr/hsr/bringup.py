@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter, deque
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,11 +27,13 @@ from rclpy.signals import SignalHandlerOptions
 
 from hsr_core.config import describe
 from hsr_core.errors import HsrError
+from hsr_core.sources import HELP as SOURCES
+from hsr_core.sources import source_exists
 
 from . import bringup_teleop, qos
 from .bringup_teleop import RETARGET, Teleop
 from .lifecycle import LifecycleClient
-from .meter import Meter
+from .meter import KEPT, Meter
 from .network import network_environment
 from .parameter_files import check_file, check_pairs
 from .processes import NodeProcess, cpu_s, stop_all, worth_showing
@@ -94,7 +97,10 @@ class Camera:
     def parse(cls, text: str) -> Camera:
         kind, _, topic = text.partition(":")
         if kind != "topic":
-            return cls("/camera/image_raw", "/camera/camera_info", text or "clip")
+            source = text or "clip"
+            if not source_exists(source):
+                raise BringupError(f"no source {source!r}; it can be topic:/my/camera/image_raw, {SOURCES}")
+            return cls("/camera/image_raw", "/camera/camera_info", source)
         if not topic.startswith("/"):
             raise BringupError(f"{text!r}: a topic is given in full, as in topic:/my/camera/image_raw")
         compressed = topic.endswith("/compressed")
@@ -115,7 +121,8 @@ class Bringup:
         self._stop = False
         self._gave_up = False
         self._start_up = ""
-        self._windows: list[WindowQuality] = []
+        self._windows, self._rejected = 0, Counter[str]()
+        self._window_s: deque[float] = deque(maxlen=KEPT)
         self._lifecycles: dict[str, LifecycleClient] = {}
         self._teleop = Teleop(options, self._camera.source) if options.teleop else None
         self._processes: dict[str, NodeProcess] = {}
@@ -217,7 +224,10 @@ class Bringup:
 
     def _on_window(self, quality: WindowQuality) -> None:
         """Say how a window of the refiner went."""
-        self._windows.append(quality)
+        self._windows += 1
+        if not quality.accepted:
+            self._rejected[quality.reason] += 1
+        self._window_s.append(quality.time_ms / 1e3)
         verdict = "accepted" if quality.accepted else f"rejected: {quality.reason}"
         print(
             f"        window  {quality.id} {quality.status}  {quality.frames} frames  {quality.iterations} steps  "
@@ -346,8 +356,8 @@ class Bringup:
             print(f"{elapsed_s:5.0f} s  no frame processed yet", flush=True)
             return seen
         received, meshes = seen
-        p50, p99, _ = meter.percentiles(meshes)
-        latency = f"p50 {p50:.0f} p99 {p99:.0f} ms" if len(meter.latency_ms) > meshes else "-"
+        p50, p99 = meter.latency_ms.percentiles(50, 99, newest=meter.meshes - meshes)
+        latency = f"p50 {p50:.0f} p99 {p99:.0f} ms" if meter.meshes > meshes else "-"
         print(
             f"{elapsed_s:5.0f} s  in {stats.received:5d} (+{stats.received - received})  processed {stats.processed:5d}"
             f"  dropped: busy {stats.dropped_busy} stale {stats.dropped_stale} bad {stats.dropped_bad} "
@@ -356,7 +366,7 @@ class Bringup:
         )
         if self._teleop:
             print(f"        {self._teleop.meter.line()}", flush=True)
-        return stats.received, len(meter.latency_ms)
+        return stats.received, meter.meshes
 
     def _still_up(self) -> bool:
         return not self._stop and all(process.returncode is None for process in self._processes.values())
@@ -388,13 +398,13 @@ class Bringup:
     def _summary(self) -> dict:
         stats, meter = self._meter.stats, self._meter
         perception = self._processes.get("perception")
-        p50, p99, largest = (_number(value) for value in meter.percentiles())
+        p50, p99, largest = (_number(value) for value in meter.latency_ms.percentiles(50, 99, 100))
         summary = {
             "source": self._camera.source or self._camera.topic,
             "seconds": _number(time.monotonic() - self._cpu_start[0]) if hasattr(self, "_cpu_start") else 0.0,
             "frames": {"in": 0, "processed": 0, "dropped": {"busy": 0, "stale": 0, "bad": 0, "lost": 0}},
             "fps_processed": _number(meter.processed_hz()),
-            "latency_ms": {"p50": p50, "p99": p99, "max": largest, "meshes": len(meter.latency_ms)},
+            "latency_ms": {"p50": p50, "p99": p99, "max": largest, "meshes": meter.meshes},
             "stage_ms": {name: _number(value) for name, value in meter.stage_ms().items()},
             "people": stats.people if stats else 0,
             "perception_rss_mb": _number(perception.rss_mb()) if perception else None,
@@ -418,13 +428,11 @@ class Bringup:
         return summary
 
     def _windows_summary(self) -> dict:
-        windows = self._windows
-        reasons = [window.reason for window in windows if not window.accepted]
         return {
-            "all": len(windows),
-            "accepted": len(windows) - len(reasons),
-            "rejected": {reason: reasons.count(reason) for reason in reasons},
-            "seconds": [_number(window.time_ms / 1e3) for window in windows],
+            "all": self._windows,
+            "accepted": self._windows - self._rejected.total(),
+            "rejected": dict(self._rejected),
+            "seconds": [_number(seconds) for seconds in self._window_s],
         }
 
     def _cpu_percent(self) -> dict[str, float | None]:
@@ -463,7 +471,10 @@ def _new_log_dir(folder: str) -> Path:
     base = Path(folder or os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "hsr" / "log"
     path = base / time.strftime("%Y%m%d-%H%M%S")
     path = path.with_name(f"{path.name}-{os.getpid()}")
-    path.mkdir(parents=True)
+    try:
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise BringupError(f"no log folder {path} ({error.strerror}); name another by --log-dir") from error
     for old in sorted(base.iterdir())[:-KEPT_LOG_FOLDERS]:
         shutil.rmtree(old, ignore_errors=True)
     return path

@@ -24,6 +24,7 @@ from lifecycle_msgs.msg import Transition
 
 from hsr_core.config import SettingSpec, describe
 from hsr_core.sources import HELP as SOURCES
+from hsr_core.sources import source_exists
 from launch import Action, LaunchContext, Substitution
 
 from .bag_topics import BagTopics, bag_topics
@@ -197,8 +198,7 @@ def check_arguments(context: LaunchContext) -> None:
     if given(context, "bag") and given(context, "source"):
         raise ValueError("bag:= and source:= are two cameras at once: give one of them")
     source = given(context, "source")
-    made = source in ("clip", "synthetic") or source.partition(":")[0] == "webcam"
-    if source and not made and not Path(source.partition("#")[0]).exists():
+    if source and not source_exists(source):
         raise ValueError(f"no source {source!r}; it can be {SOURCES}")
     record = given(context, "record")
     if record and Path(record).exists():
