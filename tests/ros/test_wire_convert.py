@@ -424,6 +424,11 @@ def test_skeleton_draws_what_was_seen() -> None:
     assert len(lines.points) == 4  # pelvis-hip and hip-knee; the head's neck was not seen
     assert drawn == {tuple(source.joints[J[name]].tolist()) for name in ("pelvis", "left_hip", "left_knee")}
     assert len(spheres.points) == 4
+    object.__setattr__(source.regression, "joint_score", np.where(np.arange(55) == J["head"], score, 0))
+    (head,) = skeleton_markers(frame(source))  # no bone: a list without points is an error to RViz
+    assert (head.type, len(head.points)) == (Marker.SPHERE_LIST, 1)
+    object.__setattr__(source.regression, "joint_score", np.zeros(55, np.float32))
+    assert skeleton_markers(frame(source)) == []
     assert skeleton_markers(frame(person(joints=np.full((55, 3), np.nan)))) == []
 
 

@@ -292,7 +292,8 @@ _PARENT = np.array(PARENTS[1:])
 def skeleton_markers(result: FrameResult, *, lifetime_s: float = 0.5) -> list[Marker]:
     """Return two markers per person: observed bones (LINE_LIST) and observed joints (SPHERE_LIST).
 
-    Joints with score 0 were not seen and are not drawn. The ids are 2 track_id and 2 track_id + 1.
+    Joints with score 0 were not seen and are not drawn; RViz takes a marker without points for an error, so there is
+    none. The ids are 2 track_id and 2 track_id + 1.
     """
     markers = []
     for person in result.people:
@@ -301,14 +302,17 @@ def skeleton_markers(result: FrameResult, *, lifetime_s: float = 0.5) -> list[Ma
         seen = np.asarray(person.regression.joint_score) > 0
         bones = seen[_CHILDREN] & seen[_PARENT]
         ends = np.stack([_PARENT[bones], _CHILDREN[bones]], axis=1).reshape(-1)
+        points = _points(person.joints)  # each is a part of several bones, and made once
         for offset, kind, size_m, index in (
             (0, Marker.LINE_LIST, 0.015, ends),
             (1, Marker.SPHERE_LIST, 0.03, np.flatnonzero(seen)),
         ):
+            if not index.size:
+                continue
             marker_id = 2 * person.track_id + offset
             marker = _marker(kind, "skeleton", marker_id, result.stamp_ns, result.frame_id, lifetime_s)
             marker.scale.x = marker.scale.y = marker.scale.z = size_m
             marker.color = _rgba(person_color(person.track_id))
-            marker.points = _points(person.joints[index])
+            marker.points = [points[i] for i in index.tolist()]
             markers.append(marker)
     return markers
