@@ -24,7 +24,7 @@ from hsr_core.skeleton.proportions import Proportions
 from hsr_core.skeleton.rep155 import JOINTS, BodyFrame, body_frame
 from hsr_core.skeleton.rep155_body import Rep155Body
 from hsr_core.skeleton.rep155_urdf import rep155_urdf
-from hsr_core.types import Array, Camera, Frame, FrameResult, HumanEstimate
+from hsr_core.types import N_FACE_LANDMARKS, Array, Camera, Frame, FrameResult, HumanEstimate
 
 from . import qos
 from .images import image_to_msg
@@ -199,6 +199,7 @@ class FaceTopics:
         kinds = {**FACE_KINDS, **(dict.fromkeys(PICTURES, Image) if pictures else {})}
         self._topics = Topics(node, name, kinds)
         self._landmarks = landmarks
+        self._message = FacialLandmarks(landmarks=[NormalizedPointOfInterest2D() for _ in range(N_FACE_LANDMARKS)])
 
     def publish(self, frame: Frame, result: FrameResult, person: HumanEstimate, shape: HeadOfShape) -> None:
         """Publish a face that was seen in this frame."""
@@ -213,7 +214,7 @@ class FaceTopics:
                 found = points2d.normalised(np.array(landmarks, np.float64), camera)
             else:
                 found = face2d.five_landmarks(points2d.skeleton2d(person.keypoints2d, joints, rotmat, points, camera))
-            self._topics.send("landmarks", _landmarks_to_msg(head, found, camera))
+            self._send_landmarks(head, found, camera)
         if landmarks is not None:
             box = face2d.face_box(landmarks, camera)
         else:
@@ -226,6 +227,12 @@ class FaceTopics:
             if name in heard:
                 roll = face2d.face_roll(person, landmarks) if name == "aligned" else 0.0
                 self._topics.send(name, _picture_to_msg(face2d.face_picture(frame.image, box, roll), frame))
+
+    def _send_landmarks(self, head: Header, points: Array, camera: Camera) -> None:
+        self._message.header = head
+        self._message.height, self._message.width = camera.image_hw
+        _fill(self._message.landmarks, points)
+        self._topics.send("landmarks", self._message)
 
     def close(self) -> None:
         self._topics.close()
@@ -292,10 +299,3 @@ def _vector(values: Array) -> Vector3:
 def _fill(messages: Any, points: Array) -> None:
     for message, (x, y, c) in zip(messages, points.tolist(), strict=True):
         message.x, message.y, message.c = x, y, c
-
-
-def _landmarks_to_msg(head: Header, points: Array, camera: Camera) -> FacialLandmarks:
-    messages = [NormalizedPointOfInterest2D() for _ in points]
-    _fill(messages, points)
-    height, width = camera.image_hw
-    return FacialLandmarks(header=head, landmarks=messages, height=height, width=width)
