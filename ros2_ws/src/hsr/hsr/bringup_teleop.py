@@ -19,7 +19,9 @@ from hsr_core.retarget.robot import Robot, load_robot
 
 from . import qos
 from .camera_mount import CameraMount, mount_of
+from .meter import KEPT
 from .parameter_files import check_pairs
+from .stats import Window
 from .throttled import Throttled
 from .view_robot import FLAGS, MOVING, STATES
 
@@ -137,7 +139,7 @@ class TeleopMeter:
         self._flags: Counter[str] = Counter()
         self._moving = 0
         self._state_s: float | None = None
-        self._ages: list[float] = []
+        self._ages = Window(KEPT)
         self._last: tuple[int, np.ndarray] | None = None
         self._sent, self._sent_s = 0, 0.0
         if node is not None:
@@ -178,7 +180,7 @@ class TeleopMeter:
         self.status, self._state_s = message, now_s
         if message.state in MOVING:  # in HOLD no frame is followed: the last one grows old
             self._moving += 1
-            self._ages.append(message.age_ms)
+            self._ages.add(message.age_ms)
             for bit, text in FLAGS.items():
                 self._flags[text] += bool(message.flags & bit)
 
@@ -186,7 +188,7 @@ class TeleopMeter:
         """Return a line for the report of a second."""
         if self.status is None:
             return "robot   no status yet"
-        p50, p99 = self._age_percentiles(-3 * int(STATUS_HZ))
+        p50, p99 = self._ages.percentiles(50, 99, newest=3 * int(STATUS_HZ))
         state = STATES.get(self.status.state, "?")
         return (
             f"robot   {state}  follows {self.status.operator_id or 'nobody'}  commands {self.commands}  "
@@ -196,7 +198,7 @@ class TeleopMeter:
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run."""
-        p50, p99 = self._age_percentiles(0)
+        p50, p99 = self._ages.percentiles(50, 99)
         counts = dict(zip(self.status.counter_names, self.status.counter_values, strict=False)) if self.status else {}
         return {
             "state": STATES.get(self.status.state, "?") if self.status else None,
@@ -212,13 +214,6 @@ class TeleopMeter:
             },
             "counts": {name: int(value) for name, value in counts.items()},
         }
-
-    def _age_percentiles(self, since: int) -> tuple[float, float]:
-        ages = self._ages[since:]
-        if not ages:
-            return float("nan"), float("nan")
-        p50, p99 = np.percentile(ages, (50, 99))
-        return float(p50), float(p99)
 
 
 def _rounded(value: float) -> float | None:

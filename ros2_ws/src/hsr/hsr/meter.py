@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import struct
 import time
+from collections import deque
+from collections.abc import Sequence
 
 import numpy as np
 from hsr_msgs.msg import FrameStats
@@ -11,10 +13,13 @@ from rclpy.node import Node
 from visualization_msgs.msg import Marker
 
 from . import qos
+from .stats import Window
 
 _STAMP = struct.Struct("<iI")
 _CDR_HEADER_BYTES = 4
 STAGES = ("receive", "decode", "detect", "regress", "body", "place", "smooth", "publish", "total", "image_age")
+KEPT = 36_000
+"""Meshes and frames that figures are of: 20 minutes at 30 Hz. A run may last for days."""
 _LEAST_MESH_BYTES = 4096
 """Shorter markers are deletions."""
 
@@ -24,25 +29,19 @@ class Meter:
 
     Attributes:
         stats: The newest FrameStats, or None.
-        latency_ms: Camera stamp to receipt of the mesh message, one for each mesh [ms].
+        meshes: How many came.
+        latency_ms: Camera stamp to receipt of the mesh message, one for each of the newest meshes [ms].
     """
 
     def __init__(self, node: Node, namespace: str = "/human") -> None:
         self.stats: FrameStats | None = None
         self.first: tuple[float, FrameStats] | None = None
         self.last_s = 0.0
-        self.latency_ms: list[float] = []
-        self._stages: list[tuple[float, ...]] = []
+        self.meshes, self.latency_ms = 0, Window(KEPT)
+        self._stages: deque[tuple[float, ...]] = deque(maxlen=KEPT)
         # Raw: deserialising a mesh in Python would take longer than making it.
         node.create_subscription(Marker, f"{namespace}/mesh", self._on_mesh, qos.mesh(1), raw=True)
         node.create_subscription(FrameStats, f"{namespace}/stats", self._on_stats, qos.stats())
-
-    def percentiles(self, since: int = 0) -> tuple[float, float, float]:
-        """Return p50, p99 and the largest latency of the meshes from number `since` on [ms]; NaN without any."""
-        values = self.latency_ms[since:]
-        if not values:
-            return (float("nan"),) * 3
-        return tuple(float(value) for value in np.percentile(values, (50, 99, 100)))
 
     def processed_hz(self) -> float:
         """Return frames processed per second, from the first to the last one seen."""
@@ -59,7 +58,8 @@ class Meter:
         if len(data) < _LEAST_MESH_BYTES:
             return
         sec, nanosec = _STAMP.unpack_from(data, _CDR_HEADER_BYTES)
-        self.latency_ms.append((now_ns - sec * 1_000_000_000 - nanosec) * 1e-6)
+        self.meshes += 1
+        self.latency_ms.add((now_ns - sec * 1_000_000_000 - nanosec) * 1e-6)
 
     def _on_stats(self, msg: FrameStats) -> None:
         self.stats, self.last_s = msg, time.monotonic()
@@ -68,7 +68,7 @@ class Meter:
             self.first = (self.last_s, msg)
 
 
-def median_stages(frames: list[tuple[float, ...]]) -> dict[str, float]:
+def median_stages(frames: Sequence[tuple[float, ...]]) -> dict[str, float]:
     """Return the median of each stage that ran [ms]; `frames` has the durations in the order of `STAGES`."""
     if not frames:
         return {}

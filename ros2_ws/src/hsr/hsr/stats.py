@@ -50,9 +50,10 @@ class Window:
     def __len__(self) -> int:
         return len(self._values)
 
-    def percentiles(self, *wanted: float) -> tuple[float, ...]:
-        """Return the wanted percentiles (0..100); NaN while empty."""
+    def percentiles(self, *wanted: float, newest: int | None = None) -> tuple[float, ...]:
+        """Return the wanted percentiles (0..100), of so many of the newest values if said; NaN while empty."""
         values = list(self._values)
+        values = values if newest is None else values[max(0, len(values) - newest) :]
         if not values:
             return tuple(float("nan") for _ in wanted)
         return tuple(float(value) for value in np.percentile(values, wanted))
