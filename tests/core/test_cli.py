@@ -13,7 +13,7 @@ import av
 import numpy as np
 import pytest
 
-from hsr_core import cli, registry
+from hsr_core import bench_regressor, cli, registry
 from hsr_core.results import load_people
 from hsr_core.sources import DEFAULT_CLIP
 from hsr_core.stream import HumanStream
@@ -243,7 +243,10 @@ def test_bench_speed_measures_every_stage(capsys):
     assert isinstance(values["rss_growth_mb"], float)
 
 
-def test_bench_regressor_compares_the_runtimes_of_this_machine(capsys):
+@pytest.mark.parametrize("all_runtimes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_bench_regressor_compares_the_runtimes_of_this_machine(capsys, monkeypatch, all_runtimes):
+    if not all_runtimes:  # those that need no export
+        monkeypatch.setitem(bench_regressor.CASES, "cpu", bench_regressor.CASES["cpu"][:2])
     assert cli.main(["bench", "regressor", "--device", "cpu", "--frames", "5", "--json"]) == 0
     facts = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert facts["parameters"] == 284_716

@@ -191,6 +191,9 @@ class Perception:
     def change(self, transition: str, expected: bool = True) -> None:
         assert self.lifecycle.change(transition, LIMIT_S) == expected, self.process.tail()
 
+    def state(self) -> str | None:
+        return self.lifecycle.state(LIMIT_S)
+
     def begin(self, transition: str) -> Future:
         """Ask for a transition without waiting for its end; the future gives the answer of the service."""
         request = ChangeState.Request(transition=Transition(id=TRANSITIONS[transition]))
@@ -237,11 +240,20 @@ class Perception:
         return heard[-1]
 
     def works(self) -> HumanArray:
-        """Assert that good input gives people; the node lives."""
-        begin = len(self.people)
-        found = self.feed(lambda: [p for p in self.people[begin:] if _somebody(p)], "people from good images")
+        """Assert that good input gives people; the node lives. Return those of the newest of these images."""
+        begin, sent = len(self.people), []
+
+        def make() -> Image:
+            sent.append(image())
+            return sent[-1]
+
+        def found() -> list[HumanArray]:
+            stamps = [msg.header.stamp for msg in sent]
+            return [p for p in self.people[begin:] if _somebody(p) and p.header.stamp in stamps]
+
+        people = self.feed(found, "people from good images", make=make)
         assert self.process.returncode is None
-        return found[-1]
+        return people[-1]
 
     def status(self, part: str) -> DiagnosticStatus | None:
         """Return the newest diagnostics status of a part."""

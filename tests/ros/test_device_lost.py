@@ -58,7 +58,7 @@ def test_an_ordinary_exception_costs_its_frame_only(perception, goals):
     assert "RuntimeError: as the image asked for" in status.message
     assert int(values(status)["errors"]) >= 1
     perception.works()
-    assert perception.lifecycle.state() == "active"
+    assert perception.state() == "active"
     assert not goals
 
 
@@ -72,7 +72,7 @@ def test_a_lost_gpu_takes_the_node_to_unconfigured_and_it_comes_back_when_asked(
     perception.feed(lambda: "unconfigured" in labels(goals), "the node to give up")
     assert labels(goals) == ["deactivating", "errorprocessing", "unconfigured"]
     assert goals[0].start_state.label == "active"
-    assert perception.lifecycle.state() == "unconfigured"
+    assert perception.state() == "unconfigured"
 
     status = perception.wait_status("lifecycle", lambda s: level(s) == 2, "the loss in the diagnostics")
     for said in ("DeviceError: the GPU was told to be lost", CONFIGURE, ACTIVATE):

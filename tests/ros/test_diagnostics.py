@@ -9,7 +9,7 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from harness import Perception, Rig, best_effort, camera_info, image, level, values
+from harness import FRAME_ID, Perception, Rig, best_effort, camera_info, image, level, values
 from hsr import diagnostics
 from hsr.diagnostics import CameraView, MeshView, camera_status, drops_text, mesh_status, node_label, people_status
 from hsr.gpu_watch import GpuReading, GpuWatch, read_gpu
@@ -111,8 +111,10 @@ def test_no_camera_info_and_a_refused_one_are_told_apart(rig, perception):
         return info
 
     perception.feed(
-        lambda: perception.people[-1].intrinsics_source == HumanArray.ASSUMED_FOV, "a refused K", info=broken
-    )
+        lambda: perception.people[-1].header.frame_id == FRAME_ID
+        and perception.people[-1].intrinsics_source == HumanArray.ASSUMED_FOV,
+        "a refused K", info=broken,
+    )  # fmt: skip
     says(perception, "camera", "camera info refused")
     perception.works()
 

@@ -25,9 +25,9 @@ def perception(rig, fail_dir):
 
 
 def test_the_node_waits_unconfigured_and_refuses_impossible_transitions(perception):
-    assert perception.lifecycle.state() == "unconfigured"
+    assert perception.state() == "unconfigured"
     perception.change("activate", expected=False)
-    assert perception.lifecycle.state() == "unconfigured"
+    assert perception.state() == "unconfigured"
     perception.change("deactivate", expected=False)
     assert perception.process.returncode is None
 
@@ -47,7 +47,7 @@ def test_deactivation_deletes_our_markers_and_stops_within_a_frame(rig, percepti
     perception.change("deactivate")
     rig.wait(lambda: decode_marker(markers[-1]).action == Marker.DELETE, "DELETE of the mesh")
     ignored = perception.send()
-    assert perception.lifecycle.state() == "inactive"
+    assert perception.state() == "inactive"
     perception.change("activate")
     assert perception.works().seq > 0
     assert ignored.header.stamp not in [msg.header.stamp for msg in perception.people]
@@ -66,7 +66,7 @@ def test_an_exception_in_a_transition_leaves_a_living_unconfigured_node_that_say
         perception.change(step)
     (fail_dir / transition).touch()
     perception.change(transition, expected=False)
-    assert perception.lifecycle.state() == "unconfigured"
+    assert perception.state() == "unconfigured"
     status = perception.wait_status("lifecycle", lambda s: level(s) == 2, "the failure in the diagnostics")
     assert f"{transition} was told to fail" in status.message
     perception.change("configure")
@@ -114,10 +114,10 @@ def test_shutdown_ends_the_process_well(rig, perception):
 
 
 def reset_to_unconfigured(perception: Perception) -> None:
-    state = perception.lifecycle.state()
+    state = perception.state()
     if state == "active":
         perception.change("deactivate")
     if state in ("active", "inactive"):
         perception.change("cleanup")
-    assert perception.lifecycle.state() == "unconfigured"
+    assert perception.state() == "unconfigured"
     assert image().height  # the camera may play on

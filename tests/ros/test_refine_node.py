@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from harness import FRAME_ID, image, level
+from harness import FRAME_ID, LIMIT_S, image, level
 from hsr.convert import body_id, stamp_to_ns
 from hsr.marker import decode_marker
 from hsr.refine_outputs import refined_color
@@ -416,7 +416,7 @@ def test_a_lost_gpu_takes_the_node_to_unconfigured_and_it_comes_back_when_asked(
         play=lambda: refiner.send(Command.LOST_GPU),
     )  # fmt: skip
     assert "the GPU was told to be lost" in refiner.status("lifecycle").message
-    assert refiner.lifecycle.state() == "unconfigured"
+    assert refiner.lifecycle.state(LIMIT_S) == "unconfigured"
     assert refiner.told("close")
     rig.wait(lambda: not rig.node.count_subscribers("/camera/image_raw"), "nobody listens to the camera")
     refiner.change("configure")

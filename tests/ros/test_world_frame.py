@@ -160,7 +160,7 @@ def test_a_late_transform_is_waited_for_while_services_are_answered(robot) -> No
     for _ in range(10):
         stamp_ns = robot.tick(100 * MS)
         perception.send(image(stamp_ns=stamp_ns))
-        rig.wait(lambda: perception.lifecycle.state(), "an answer")  # of the executor, as the worker waits
+        rig.wait(lambda: perception.state(), "an answer")  # of the executor, as the worker waits
         if robot.people_of(stamp_ns) is None:  # else this machine took longer than the 0.5 s
             break
     robot.drive(stamp_ns + 5 * MS)

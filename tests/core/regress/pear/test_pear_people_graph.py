@@ -288,12 +288,18 @@ def test_a_synthetic_body_takes_the_networks_shape_and_stature(weights, syntheti
 # --- other runtimes
 
 
-def test_onnxruntime_gives_torchs_people(weights, body, tmp_path):
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory):
+    """A cache: one export of the graph serves all runtimes that take it in the same precision."""
+    return tmp_path_factory.mktemp("engines")
+
+
+def test_onnxruntime_gives_torchs_people(weights, body, engines):
     """Rotations within 1e-4, vertices within 0.1 mm, on real frames; also of a shorter frame after a longer one."""
     pytest.importorskip("onnxruntime", reason="pip install 'hsr-core[onnx]'")
     exported = people_graph(Networks(weights), body, max_people=2)
     reference = TorchRuntime(exported.make, exported.spec, device="cpu", precision="fp32")
-    options = {"network_hash": exported.hash, "engine": "onnxruntime", "device": "cpu", "cache": tmp_path}
+    options = {"network_hash": exported.hash, "engine": "onnxruntime", "device": "cpu", "cache": engines}
     with open_runtime(exported.make, exported.spec, **options) as ort:
         assert len(exported.samples()) == 5
         small = {**exported.samples()[0], "frame": noise().reshape(-1), "layout": np.array([*HW, 3, 2, 1, 0], np.int32)}
@@ -305,12 +311,13 @@ def test_onnxruntime_gives_torchs_people(weights, body, tmp_path):
             assert error.max() < 1e-4
 
 
-def test_an_engine_is_built_of_the_whole_graph(weights, body, tmp_path):
+@pytest.mark.parametrize("precision", ["tf32", pytest.param("fp16", marks=pytest.mark.slow)])
+def test_an_engine_is_built_of_the_whole_graph(weights, body, engines, precision):
     pytest.importorskip("tensorrt_rtx", reason="pip install 'hsr-core[rtx]'")
     exported = people_graph(Networks(weights), body, max_people=2)
     path = engine_file(
-        exported.make, exported.spec, engine="tensorrt-rtx", architecture="sm89", precision="fp16",
-        network_hash=exported.hash, cache=EngineCache(tmp_path),
+        exported.make, exported.spec, engine="tensorrt-rtx", architecture="sm89", precision=precision,
+        network_hash=exported.hash, cache=EngineCache(engines),
     )  # fmt: skip
     layer_bytes = sum(value.nbytes for value in body.layer.full.state_dict().values())
     assert path.stat().st_size > layer_bytes  # the body is inside
