@@ -22,6 +22,7 @@ def unseen(estimate: HumanEstimate, state: TrackState) -> HumanEstimate:
         parts=Part.NONE,
         mask=None,
         mask_A_crop_img=None,
+        face_landmarks=None,
     )
     return replace(estimate, state=state, regression=nothing, keypoints2d=keypoints2d, root_velocity=None)
 
