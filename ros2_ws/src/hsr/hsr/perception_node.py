@@ -34,14 +34,14 @@ from .tf_input import TfInput, check_world_frame
 from .worker import Worker
 
 RESERVED_BLOCKS, RESERVED_BLOCK_BYTES = 8, 8 * 1024 * 1024
-LIBRARY = ("hsr_core.body", "hsr_core.stream")
+LIBRARY = ("hsr_core.body.ehm", "hsr_core.stream", "hsr_core.regress.landmarks")
 OpenStream = Callable[[Settings], Stream]
 
 
 def open_stream(settings: Settings) -> Stream:
     """Return the library's stream with the body and the regressor that the settings name."""
     progress.report("loading the library")
-    from hsr_core.body import load_body  # torch and the networks: only when configuring
+    from hsr_core.body import load_body  # the body and the networks: only when configuring
     from hsr_core.stream import HumanStream
 
     progress.report("loading the body")
