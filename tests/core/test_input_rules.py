@@ -122,14 +122,14 @@ class Gate:
     def __call__(self, item):
         self.items.append(item)
         self.entered.set()
-        assert self.go.wait(10)
+        assert self.go.wait(60)
 
 
 def test_the_worker_takes_the_newest_and_says_what_was_overwritten():
     gate = Gate()
     worker = Worker(gate, pytest.fail, name="test")
     assert not worker.offer(1)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     assert not worker.offer(2)
     assert worker.offer(3)
     assert worker.offer(4)
@@ -160,7 +160,7 @@ def test_stopping_waits_for_the_item_in_work_and_fails_waiting_requests():
     gate = Gate()
     worker = Worker(gate, pytest.fail, name="test")
     worker.offer(1)
-    assert gate.entered.wait(10)
+    assert gate.entered.wait(60)
     waiting = worker.call(lambda: 7)
     worker.offer(2)
     threading.Timer(0.05, gate.go.set).start()

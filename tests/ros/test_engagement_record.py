@@ -74,7 +74,7 @@ def wait(condition, what: str) -> None:
     assert _wait_for(condition), f"waited in vain for {what}"
 
 
-def _wait_for(condition, limit_s: float = 20.0) -> bool:
+def _wait_for(condition, limit_s: float = 60.0) -> bool:
     pause = threading.Event()
     for _ in range(round(limit_s / 0.01)):
         if condition():

@@ -47,9 +47,9 @@ class Chromium:
             port_file = profile / "DevToolsActivePort"
             wait_until(lambda: port_file.exists() and len(port_file.read_text().splitlines()) >= 2, 60, "browser start")
             port = port_file.read_text().splitlines()[0]
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/json/list", timeout=60) as answer:
                 page = next(target for target in json.load(answer) if target["type"] == "page")
-            self._socket = connect(page["webSocketDebuggerUrl"], max_size=None, open_timeout=20)
+            self._socket = connect(page["webSocketDebuggerUrl"], max_size=None, open_timeout=60)
         except BaseException:
             self._process.kill()
             self._process.wait()

@@ -24,7 +24,7 @@ from hsr_core.viz.snapshot import PersonView, ViewSnapshot, ViewStats, snapshot_
 from hsr_core.viz.web import WebView
 from hsr_core.viz.web_scene import T_LEVEL_CAM, _wxyz
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 
 
 @pytest.fixture

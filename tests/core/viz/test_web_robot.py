@@ -17,7 +17,7 @@ from hsr_core.viz.snapshot import PersonView, RobotView, ViewSnapshot
 from hsr_core.viz.web import WebView
 from hsr_core.viz.web_robot import BESIDE_M, RobotOnPage
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 BALL = sphere((0, 0, 0), 0.1)
 
 
