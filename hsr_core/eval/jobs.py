@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
 from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -191,7 +192,8 @@ class _Worker:
         if self._pool is None:
             return
         if kill and self._pid:
-            os.kill(self._pid, signal.SIGTERM)
+            with suppress(ProcessLookupError):  # it has died by itself, and nobody has asked it for anything since
+                os.kill(self._pid, signal.SIGTERM)
         self._pool.shutdown(cancel_futures=True)
 
 

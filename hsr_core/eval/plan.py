@@ -42,7 +42,8 @@ def plan_units(
     for recording in recordings:
         paths = (recording.path, recording.cameras, recording.body_models, *model_files(settings))
         for path in paths:
-            prints.setdefault(path, fingerprint(path) if path else None)
+            if path not in prints:  # all sequences of a data set are in one folder
+                prints[path] = fingerprint(path) if path else None
         files = json.dumps([prints[path] for path in paths])
         parts, fps = _parts(recording, chunk_s, overlap_s)
         part_s = chunk_s if len(parts) > 1 else 0.0

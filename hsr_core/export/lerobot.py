@@ -15,6 +15,7 @@ from .. import progress
 from ..body.joints import JOINT_NAMES, LEFT_HAND, RIGHT_HAND
 from ..errors import ConfigError, SourceError
 from ..geometry.rotations import rotmat_to_rotvec
+from ..geometry.view import rgb_of
 from ..types import Array, Frame
 from .base import ExportOptions, Job, as_json, folder_added_to, folder_whole
 from .engagement import STATES
@@ -300,7 +301,7 @@ def _fill_pictures(table: Table, video: VideoFiles, frames: Iterator[Frame], tic
         valid[tick] = frame is not None
         missing += frame is None
         if frame is not None:
-            image = as_rgb(frame)
+            image = rgb_of(frame)
             size = size or image.shape
             if image.shape != size:
                 raise SourceError(f"pictures change their size from {size[:2]} to {image.shape[:2]}")
@@ -324,14 +325,6 @@ def paired(frames: Iterator[Frame], ticks: NDArray[np.int64], tolerance_ns: floa
             after = next((f for f in frames if f.stamp_ns > before.stamp_ns), None)
         near = [f for f in (before, after) if f is not None and abs(f.stamp_ns - tick) <= tolerance_ns]
         yield min(near, key=lambda frame: abs(frame.stamp_ns - tick), default=None)
-
-
-def as_rgb(frame: Frame) -> NDArray[np.uint8]:
-    """Return a frame's picture, uint8 (H, W, 3)."""
-    image = frame.image
-    if image.ndim == 2:
-        return np.repeat(image[..., None], 3, axis=2)
-    return image[..., :3] if frame.order == "rgb" else image[..., 2::-1]
 
 
 def create() -> LeRobotExporter:

@@ -95,12 +95,17 @@ class FrameView:
     @cached_property
     def rgb(self) -> NDArray[np.uint8]:
         """The image as contiguous RGB, uint8 (H, W, 3)."""
-        image, order = self.frame.image, self.frame.order
-        if order == "mono":
-            return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
-        if order == "bgr":
-            return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
-        return np.ascontiguousarray(image[..., :3])
+        return rgb_of(self.frame)
+
+
+def rgb_of(frame: Frame) -> NDArray[np.uint8]:
+    """Return a frame's image as contiguous RGB, uint8 (H, W, 3)."""
+    image, order = frame.image, frame.order
+    if order == "mono":
+        return cv2.cvtColor(image, cv2.COLOR_GRAY2RGB)
+    if order == "bgr":
+        return cv2.cvtColor(image, cv2.COLOR_BGRA2RGB if image.shape[2] == 4 else cv2.COLOR_BGR2RGB)
+    return np.ascontiguousarray(image[..., :3])
 
 
 def mesh_depth(vertices: Array, topology: Topology, camera: Camera) -> Array:

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 from .. import progress
 from ..body.ehm import EhmBody
 from ..body.joints import PARENTS
-from ..export.lerobot import as_rgb, paired
+from ..export.lerobot import paired
 from ..export.motion import LEVEL_CAMERA, Motion
 from ..export.robot_motion import people_of
 from ..export.spool import chunks
 from ..geometry.camera import project, ray_rotation
 from ..geometry.raster import Topology
+from ..geometry.view import rgb_of
 from ..retarget.command import Flag
 from ..retarget.frames import heading
 from ..retarget.gate import Reason
@@ -103,7 +104,7 @@ class _Left:
             canvas = np.full((*PANEL_HW, 3), DARK, np.uint8)
         else:
             shrinks = cv2.INTER_AREA if window.scale < 1 else cv2.INTER_LINEAR
-            canvas = _cut(as_rgb(frame)[..., ::-1], window, size, shrinks)
+            canvas = _cut(rgb_of(frame)[..., ::-1], window, size, shrinks)
         if motion.valid[i]:
             self._draw_person(canvas, i, lambda uv: uv @ window.A_panel_img[:, :2].T + window.A_panel_img[:, 2])
         seconds = (motion.track.stamps[i] - motion.track.stamps[0]) * 1e-9

@@ -31,7 +31,7 @@ from hsr_core.eval import jobs as jobs_module
 from hsr_core.eval.command import evaluate
 from hsr_core.eval.jobs import TRIES, NoSpace, run_units
 from hsr_core.eval.plan import plan_units
-from hsr_core.eval.recordings import dataset_recordings, find_recordings
+from hsr_core.eval.recordings import Recording, dataset_recordings, find_recordings
 from hsr_core.eval.refine_metrics import pose_errors
 from hsr_core.eval.unit import UnitResult
 from hsr_core.refine.frames import read_folder
@@ -167,6 +167,14 @@ def test_a_run_that_was_killed_goes_on_where_it_stopped(first, bag, tmp_path, mo
     )
     assert without_timing(run(find_recordings([bag]), copy)) == without_timing(summary)
     assert worked == [False]  # the first was there
+
+
+def test_a_folder_of_many_sequences_is_looked_through_once(tmp_path, monkeypatch):
+    looked = []
+    monkeypatch.setattr("hsr_core.eval.plan.fingerprint", lambda path: looked.append(path) or [path, 0])
+    sequences = [Recording(name, "dataset", str(tmp_path), dataset="set", sequence=name) for name in "abc"]
+    assert len({unit.key for unit in plan_units(sequences, Settings())}) == 3
+    assert looked == [str(tmp_path)]
 
 
 def test_another_setting_is_another_run(first, bag):
