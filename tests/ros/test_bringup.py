@@ -97,7 +97,7 @@ def test_the_refiner_runs_behind_the_same_command_and_says_a_line_for_each_windo
     monkeypatch.setenv(MODEL, TinyBody.model_id)
     process = bring_up(
         "--source", "synthetic", "--hfov", "60", "--refine", "--refine-module", "scripted_refiner",
-        "--refine-set", "nice:=3", "--set", f"data_dir:={tmp_path}",
+        "--refine-set", "nice:=3", "--refine-set", "window.max_age_s:=0.0", "--set", f"data_dir:={tmp_path}",
     )  # fmt: skip
 
     def refined(process: subprocess.Popen) -> str:
