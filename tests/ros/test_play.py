@@ -145,23 +145,29 @@ def test_a_truncated_recording_is_played_to_the_damage(rig, heard, tmp_path):
     assert rig.stop(process) == 0
 
 
-@pytest.mark.parametrize(
-    ("parameters", "reason"),
-    [
-        (["path:=/no/such/bag"], "no bag /no/such/bag"),
-        (["topics:=['/no/such']"], "no topic /no/such; it has: /camera/camera_info"),
-        (["mode:=fast"], "mode must be one of paced, stepped, not 'fast'"),
-        (["rate:=2"], "parameter rate takes a number with a decimal point"),
-        (["rate:=1000.0"], "parameter rate"),
-        (["path:=''"], "set the parameter path"),
-        (["image_topic:=/other"], "/other is not played"),
-    ],
-)
-def test_what_cannot_be_played_is_refused_with_a_reason(rig, bag, parameters, reason):
-    process = play(rig, bag, *parameters)
+REFUSED = {
+    "path:=/no/such/bag": "no bag /no/such/bag",
+    "topics:=['/no/such']": "no topic /no/such; it has: /camera/camera_info",
+    "mode:=fast": "mode must be one of paced, stepped, not 'fast'",
+    "rate:=2": "parameter rate takes a number with a decimal point",
+    "rate:=1000.0": "parameter rate",
+    "path:=''": "set the parameter path",
+    "image_topic:=/other": "/other is not played",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(rig, bag):
+    """One player for each parameter that is refused: they end side by side."""
+    return {parameter: play(rig, bag, parameter) for parameter in REFUSED}
+
+
+@pytest.mark.parametrize("parameter", REFUSED)
+def test_what_cannot_be_played_is_refused_with_a_reason(rig, refused, parameter):
+    process = refused[parameter]
     rig.wait(lambda: process.returncode is not None, "the end")
     assert process.returncode == 1
-    assert reason in process.tail()
+    assert REFUSED[parameter] in process.tail()
     assert "Traceback" not in process.tail(100)
     rig.stop(process)
 

@@ -235,21 +235,33 @@ def test_a_full_disk_ends_the_recorder_with_a_reason_and_nothing_else(rig, perce
     assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
 
 
-@pytest.mark.parametrize(
-    ("parameter", "reason"),
-    [
-        ("transport:=fast", "transport must be one of auto, compressed, raw, not 'fast'"),
-        ("jpeg_quality:=500", "parameter jpeg_quality"),
-        ("flush_s:=1", "parameter flush_s takes a number with a decimal point"),
-        ("path:=''", "set the parameter path"),
-    ],
-)
-def test_a_wrong_setting_is_refused_before_anything_is_written(rig, tmp_path, parameter, reason):
-    path = tmp_path / "run"
-    process = rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={path}", "-p", parameter)
+REFUSED = {
+    "transport:=fast": "transport must be one of auto, compressed, raw, not 'fast'",
+    "jpeg_quality:=500": "parameter jpeg_quality",
+    "flush_s:=1": "parameter flush_s takes a number with a decimal point",
+    "path:=''": "set the parameter path",
+}
+
+
+@pytest.fixture(scope="module")
+def refused(rig, tmp_path_factory):
+    """A recorder and its folder for each parameter that is refused: they end side by side."""
+    folder = tmp_path_factory.mktemp("refused")
+    paths = {parameter: folder / str(number) for number, parameter in enumerate(REFUSED)}
+    return {
+        parameter: (
+            rig.start("recorder", "hsr.record_node", "--ros-args", "-p", f"path:={path}", "-p", parameter), path
+        )
+        for parameter, path in paths.items()
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("parameter", REFUSED)
+def test_a_wrong_setting_is_refused_before_anything_is_written(rig, refused, parameter):
+    process, path = refused[parameter]
     rig.wait(lambda: process.returncode is not None, "its end")
     assert process.returncode == 1
-    assert reason in process.tail()
+    assert REFUSED[parameter] in process.tail()
     assert "Traceback" not in process.tail(100)
     assert not path.exists()
     rig.stop(process)
