@@ -74,11 +74,15 @@ class ClipReference:
         Raises:
             BadFile: One is not among the joints.
         """
+        return self.joints[:, self.limb_columns()]
+
+    def limb_columns(self) -> list[int]:
+        """Return where the joints of `LIMB_12` are among `joints`; raises as `limbs`."""
         by_name = {our_name(name): i for i, name in enumerate(self.names)}
         wanted = [JOINT_NAMES[j] for j in LIMB_12]
         if missing := [name for name in wanted if name not in by_name]:
             raise BadFile(f"{self.path} has no {', '.join(map(_file_name, missing))}; it has {', '.join(self.names)}")
-        return self.joints[:, [by_name[name] for name in wanted]]
+        return [by_name[name] for name in wanted]
 
 
 def our_name(name: str) -> str:
@@ -134,14 +138,18 @@ def read_clip_cameras(folder: Path) -> dict[str, CalibratedCamera]:
 
 
 class Clip:
-    """A calibrated clip; each camera is a sequence."""
+    """A calibrated clip; each camera is a sequence.
+
+    Attributes:
+        reference: What is known of the subject.
+    """
 
     def __init__(self, folder: str | os.PathLike[str], *, split: str = "", body_models: Any = "") -> None:
         self.split = choose_split(CONVENTIONS, split)
         self._root = need_folder(folder, ("cameras.json", "reference_3d.npz"), LAYOUT)
-        self._reference = read_reference(self._root / "reference_3d.npz")
+        self.reference = read_reference(self._root / "reference_3d.npz")
         self._cameras = read_clip_cameras(self._root)
-        self.conventions = replace(CONVENTIONS, fps=self._reference.fps)
+        self.conventions = replace(CONVENTIONS, fps=self.reference.fps)
         self.notes = ("joints only: no vertices, no PVE",)
 
     def sequences(self) -> tuple[str, ...]:
@@ -155,7 +163,7 @@ class Clip:
             SourceError: Its video cannot be read.
         """
         check_name(name, self.sequences(), "this clip")
-        return ClipSequence(name, self._root / f"{name}.mp4", self._cameras[name], self._reference)
+        return ClipSequence(name, self._root / f"{name}.mp4", self._cameras[name], self.reference)
 
 
 class ClipSequence:

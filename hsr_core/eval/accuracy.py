@@ -12,6 +12,7 @@ medians; reprojection is a median over joints as a part of the height of the ref
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +20,10 @@ import numpy as np
 
 from ..body.joints import LIMB_12
 from ..config import Settings
-from ..datasets.clip import ClipReference, read_clip_cameras, read_reference
+from ..datasets.clip import Clip, ClipSequence
 from ..geometry.camera import project
 from ..regress.person_detector import PersonDetector
 from ..regress.pose_network import L, PoseNetwork
-from ..sources import open_source
-from ..sources.calibration import CalibratedCamera
 from ..stream import HumanStream
 from ..types import Array, Frame
 from .matching import iou_matrix, tight_box
@@ -36,20 +35,16 @@ _HIPS = (6, 7)
 _MIN_IOU = 0.3
 
 
-def evaluate_camera(
-    path: Path, calibrated: CalibratedCamera, reference: ClipReference, settings: Settings
-) -> dict[str, Any]:
-    """Return the figures of one video."""
-    R, t = calibrated.R_cam_world, calibrated.t_cam_world
+def evaluate_camera(sequence: ClipSequence, limb_columns: Sequence[int], settings: Settings) -> dict[str, Any]:
+    """Return the figures of one video; the columns are those of `LIMB_12` in the reference's joints."""
     rows: dict[str, list[float]] = {}
     frames = found = 0
-    all_limbs = reference.limbs()
-    stream = HumanStream(settings)
     raw = _RawLandmarks()
-    with open_source(str(path), camera=calibrated) as source:
-        for frame, limbs, everything in zip(source, all_limbs, reference.joints, strict=False):
+    with HumanStream(settings) as stream:
+        for sample in sequence:
             frames += 1
-            limbs, everything = limbs @ R.T + t, everything @ R.T + t
+            frame, everything = sample.frame, sample.people[0].joints
+            limbs = everything[limb_columns]
             result = stream.process(frame)
             seen = raw.see(frame)
             true_uv = project(limbs, result.camera)
@@ -72,7 +67,6 @@ def evaluate_camera(
                 if seen is not None:
                     image["reprojection_on_landmarks"] = _pixels(fit_uv, uv) / height_px
                 _extend(rows, "fit", _joint_errors(joints, limbs) | image)
-    stream.close()
     average = {name: np.nanmean if name.endswith("_mm") else np.nanmedian for name in rows}
     figures = {name: float(average[name](values)) for name, values in rows.items()}
     return {"frames": frames, "found": found, **figures}
@@ -118,12 +112,9 @@ def _extend(rows: dict[str, list[float]], prefix: str, values: dict[str, float])
 
 def evaluate(folder: Path, settings: Settings) -> dict[str, Any]:
     """Return the figures of every camera, and their means over the cameras that have them."""
-    reference = read_reference(folder / "reference_3d.npz")
-    calibrated = read_clip_cameras(folder)
-    cameras = {
-        name: evaluate_camera(folder / f"{name}.mp4", camera, reference, settings)
-        for name, camera in calibrated.items()
-    }
+    clip = Clip(folder)
+    limbs = clip.reference.limb_columns()
+    cameras = {name: evaluate_camera(clip.open(name), limbs, settings) for name in clip.sequences()}
     keys = dict.fromkeys(key for figures in cameras.values() for key in figures)
     mean = {key: float(np.mean([figures[key] for figures in cameras.values() if key in figures])) for key in keys}
     return {

@@ -50,5 +50,5 @@ def test_a_camera_that_sees_nobody_has_no_errors_and_leaves_the_others_alone(fol
     (folder / "cameras.json").write_text(json.dumps(content))
     shutil.copy(folder / "cam02.mp4", folder / "empty.mp4")
     seen = {"cam02": {"frames": 10, "found": 10, "fit.pa_mpjpe_mm": 80.0}, "empty": {"frames": 10, "found": 0}}
-    monkeypatch.setattr(accuracy, "evaluate_camera", lambda path, *_: seen[path.stem])
+    monkeypatch.setattr(accuracy, "evaluate_camera", lambda sequence, *_: seen[sequence.name])
     assert evaluate(folder, Settings())["mean"] == {"frames": 10, "found": 5, "fit.pa_mpjpe_mm": 80.0}
