@@ -67,11 +67,11 @@ def check_face(points: np.ndarray, up: int) -> None:
 
 
 def check_jaw(points: np.ndarray) -> None:
-    """From the right ear down to the chin and up to the left ear; y down."""
+    """From the right ear down to the chin and up to the left ear; y down. Neighbours may be level or upright."""
     x, y = points[:17, 0], points[:17, 1]
-    assert (np.diff(x) > 0).all()
-    assert (np.diff(y[:9]) > 0).all()
-    assert (np.diff(y[8:]) < 0).all()
+    assert (x[2:] > x[:-2]).all()
+    assert (y[2:9] > y[:7]).all()
+    assert (y[10:] < y[8:15]).all()
 
 
 def test_landmarks_of_a_photograph_and_of_its_mirror_image(network, portrait) -> None:
@@ -84,7 +84,9 @@ def test_landmarks_of_a_photograph_and_of_its_mirror_image(network, portrait) ->
     other = read(network, mirrored)[1][MIRROR, :2]
     other[:, 0] = portrait.image_hw[1] - 1 - other[:, 0]
     between_eyes = np.hypot(*(found[68] - found[69])[:2])
-    assert np.hypot(*(other - found[:, :2]).T).max() < 0.1 * between_eyes
+    distance = np.hypot(*(other - found[:, :2]).T) / between_eyes
+    assert np.median(distance) < 0.05
+    assert distance.max() < 0.15
 
 
 def test_the_table_is_symmetric_on_the_mesh_of_a_head(network) -> None:
@@ -100,5 +102,5 @@ def test_the_table_is_symmetric_on_the_mesh_of_a_head(network) -> None:
     points = np.array([on_mesh[list(row)].mean(axis=0) for row in FACE_MESH])
     check_face(np.concatenate([points, eyes[::-1]]), up=1)
     distance = np.linalg.norm(points[MIRROR[:68]] * [-1, 1, 1] - points, axis=1)
-    assert distance[17:].max() < 0.012  # on the outline of the drawing depth is not known
+    assert distance[17:].max() < 0.005  # on the outline of the drawing depth is not known
     assert np.linalg.norm(points[30] - vertices[body.surface_points["nose"]]) < 0.015
