@@ -13,10 +13,10 @@ from typing import Any
 import torch
 
 from .body import load_body
-from .config import Settings
+from .config import GRAPHS, Settings
 from .errors import HsrError
 from .regress.pear.checkpoint import make_test
-from .regress.pear.export import GRAPHS, load_for_export
+from .regress.pear.export import load_for_export
 from .regress.pear.network import SIZES
 from .run import Timing
 from .runtime.base import Runtime, Tensors

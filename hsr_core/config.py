@@ -109,6 +109,10 @@ class PartsSettings:
     face: bool = setting(True, "Estimate face and eyes; false: at rest, and less work", live=True)
 
 
+GRAPHS = ("parameters", "people")
+"""What of PEAR can be one network: see `PearSettings.graph`."""
+
+
 @dataclass(frozen=True)
 class PearSettings:
     weights: str = setting("", "PEAR checkpoint (.pt); empty: HSR_PEAR_WEIGHTS")
@@ -122,7 +126,7 @@ class PearSettings:
     graph: str = setting(
         "parameters",
         "What runs as one network: the crop's parameters, or everything from the frame to vertices (for a GPU)",
-        choices=("parameters", "people"),
+        choices=GRAPHS,
     )
     ray_rotation: bool = setting(True, "Turn the person by the viewing ray of the crop", live=True)
     stature: bool = setting(True, "The network's own stature (SMPL-X bodies); false: subject.height_m")

@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import PeopleSettings
+from ..config import GRAPHS, PeopleSettings
 from ..errors import ConfigError, MissingFile, MissingPackage
 from ..progress import listening
 from .base import PRECISIONS
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 LOADER = "hsr_core.regress.pear.export"
 """Its `load_for_export(weights, graph, body_models=, max_people=)` returns an `Exported`."""
-GRAPHS = ("parameters", "people")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:

@@ -23,7 +23,6 @@ from .network import IMAGE_PX, PearNetwork
 from .parameters_graph import ParametersGraph, parameters_spec
 from .people_graph import PeopleGraph, lens_grid, people_inputs, people_spec
 
-GRAPHS = ("parameters", "people")
 GRAPH_VERSION = 2
 """Goes up when the graphs around the network change: engines of another one are built anew."""
 PARITY_TOLERANCE = {"fp32": 1e-4, "tf32": 5e-3, "fp16": 2e-2, "bf16": 1e-1, "int8": 1e-1}
@@ -92,7 +91,7 @@ def people_graph(networks: Networks, body: EhmBody, *, max_people: int = 1) -> E
 def load_for_export(
     weights: str | Path, graph: str = "parameters", *, body_models: str = "", max_people: int = 1
 ) -> Exported:
-    """Return a graph of a checkpoint, by its name in `GRAPHS`.
+    """Return a graph of a checkpoint, by its name in `config.GRAPHS`.
 
     Raises:
         MissingFile, BadFile: The checkpoint or the body models cannot be used.

@@ -31,30 +31,15 @@ FARTHEST_FIT_M = 1e4
 """Above this the joints do not tell the distance; the pelvis alone does."""
 
 
-class People(NamedTuple):
-    """What the graph says of a batch of crops: the fields of `Decoded` and where the people are.
+People = NamedTuple("People", [(name, Tensor) for name in (*Decoded._fields, "transl", "uv", "joints", "vertices")])
+"""What the graph says of a batch of crops: the fields of `Decoded` and where the people are.
 
-    `rotmats[:, 0]` turns the person into the real camera's axes, not the virtual one's.
+`rotmats[:, 0]` turns the person into the real camera's axes, not the virtual one's.
 
-    Attributes:
-        transl: (B, 3) [m]. uv: (B, 55, 2) full-image pixels of the joints as the network sees them, with distortion.
-        joints: (B, 55, 3). vertices: (B, V, 3) [m], camera frame.
-    """
-
-    rotmats: Tensor
-    head_scale: Tensor
-    betas: Tensor
-    expression: Tensor
-    head_betas: Tensor
-    head_expression: Tensor
-    jaw_pose: Tensor
-    eye_pose: Tensor
-    eyelids: Tensor
-    camera: Tensor
-    transl: Tensor
-    uv: Tensor
-    joints: Tensor
-    vertices: Tensor
+Attributes:
+    transl: (B, 3) [m]. uv: (B, 55, 2) full-image pixels of the joints as the network sees them, with distortion.
+    joints: (B, 55, 3). vertices: (B, V, 3) [m], camera frame.
+"""
 
 
 class PeopleGraph(nn.Module):
