@@ -55,6 +55,8 @@ CONFIGURE_LIMIT_S = 3600.0
 FIRST_FRAME_LIMIT_S = 30.0
 DISCOVERY_S = 3.0
 """Within this nodes of other processes are seen. With the transport profile they announce themselves twice a second."""
+SILENT_S = 20.0
+"""A node of ours that said nothing may take so long to be seen on a busy computer."""
 KEPT_LOG_FOLDERS = 10
 TOPICS = (
     ("/human/people", "everybody of each frame: parameters, 55 joints"),
@@ -120,6 +122,7 @@ class Bringup:
         check_pairs(options.refine_set, "refiner")
         self._stop = False
         self._gave_up = False
+        self._activated = False
         self._start_up = ""
         self._windows, self._rejected = 0, Counter[str]()
         self._window_s: deque[float] = deque(maxlen=KEPT)
@@ -138,11 +141,11 @@ class Bringup:
             self._open_node()
             self._start_perception()
             self._prepare_body()
-            self._check_alone()
+            self._check_alone(self._opened_s + DISCOVERY_S)
             self._start_source()
             self._drive("configure", CONFIGURE_LIMIT_S)
             self._drive("activate", 30.0)
-            self._check_alone()  # on a busy computer another system is seen late
+            self._check_alone(0.0)  # on a busy computer another system is seen late
             self._start_refiner()
             self._start_teleop()
             self._greet()
@@ -288,9 +291,12 @@ class Bringup:
     def _on_transition(self, event: TransitionEvent) -> None:
         self._gave_up |= event.goal_state.label == "errorprocessing"
 
-    def _check_alone(self) -> None:
-        """Refuse to run beside another perception node: it would answer for ours, and publish on the same topics."""
-        deadline = self._opened_s + DISCOVERY_S
+    def _check_alone(self, deadline: float) -> None:
+        """Refuse to run beside another perception node: it would answer for ours, and publish on the same topics.
+
+        Args:
+            deadline: Look until then, on the monotonic clock [s].
+        """
         while not self._stop and time.monotonic() < deadline and self._alone():
             self._check_alive()
             time.sleep(0.05)
@@ -312,10 +318,11 @@ class Bringup:
         self._show_logs()
         if not done and not self._stop:
             self._check_alive()
-            self._opened_s = time.monotonic()  # on a busy computer another system's node answers before ours is up
-            self._check_alone()
-            tail = self._processes[name].tail()
-            raise BringupError(f"the {name} node did not {transition}; the end of its log:\n{tail}")
+            process = self._processes[name]
+            # On a busy computer another system's node answers before ours is up, and has said a word.
+            self._check_alone(time.monotonic() + (DISCOVERY_S if process.tail() else SILENT_S))
+            raise BringupError(f"the {name} node did not {transition}; the end of its log:\n{process.tail()}")
+        self._activated |= done and transition == "activate" and name == "perception"
 
     def _greet(self) -> None:
         if self._stop:
@@ -444,8 +451,8 @@ class Bringup:
     def _close(self) -> dict[str, int | None]:
         """Clear the displays, stop the processes; return their exit codes."""
         try:
-            perception = self._processes.get("perception")
-            if perception and perception.returncode is None and self._alone():
+            # Only what was activated here: another system's node of this name must not be stopped for ours.
+            if self._activated and self._processes["perception"].returncode is None and self._alone():
                 self._lifecycle.change("deactivate", 2.0)
         finally:
             codes = stop_all(self._processes.values())
