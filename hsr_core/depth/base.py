@@ -16,6 +16,7 @@ from ..types import Array, MetricSource
 
 K_TOLERANCE = 0.005
 """Two sets of intrinsics of one grid agree when focal lengths and principal point do to this share."""
+_WORST = 0.1
 SCALE_MODES = ("auto", "raw", "window", "track", "relative")
 
 
@@ -54,8 +55,8 @@ class DepthFrame:
         stamp_ns, frame_id: Of the colour image it belongs to.
         metric_source: DEPTH_CAMERA, MONO_DEPTH or ASSUMED_HEIGHT.
         sigma_rel: One standard deviation of the whole frame's scale, shared by all pixels.
-        sigma_m: One standard deviation of a pixel at `z` is `sigma_m + sigma_per_m * z**2` [m], the scale apart.
-        sigma_per_m: See `sigma_m` [1/m].
+        sigma_m, sigma_per_m: One standard deviation of a pixel at `z` is `sigma_m + sigma_per_m * z**2` [m], the scale
+            apart.
         rank_unc: float32 (H, W), larger = less reliable; only its order within the frame means something. Or None.
         provider: Name of what made it.
     """
@@ -92,9 +93,12 @@ class DepthFrame:
         """False when the depth is the body's own and must not be compared with it (losses off)."""
         return self.metric_source in (MetricSource.DEPTH_CAMERA, MetricSource.MONO_DEPTH)
 
-    def sigma_at(self, z_m: float) -> float:
-        """Return a pixel's standard deviation at a distance [m]."""
-        return self.sigma_m + self.sigma_per_m * z_m * z_m
+    def reliable(self, region: NDArray[np.bool_]) -> Array:
+        """Return the depth (H, W) without the least reliable tenth of a region's; as it is where nothing orders it."""
+        ranks = None if self.rank_unc is None else self.rank_unc[region & self.valid]
+        if ranks is None or not len(ranks):
+            return self.depth_m
+        return np.where(region & (self.rank_unc > np.quantile(ranks, 1 - _WORST)), np.float32(0), self.depth_m)
 
     def coverage(self, region: NDArray[np.bool_]) -> float:
         """Return the share of a region (H, W) that has depth, 0 for an empty region."""

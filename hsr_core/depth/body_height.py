@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..errors import ShapeError
+from ..geometry.camera import unproject
 from ..geometry.view import BodyView, FrameView, mesh_depth
 from ..types import Array, MetricSource
 from .base import DepthFrame, DepthSettings
@@ -102,9 +103,8 @@ def solve_translation(joints: Array, uv: Array, weights: Array, K: Array) -> Arr
     if len(joints) < MIN_JOINTS:
         raise ShapeError(f"a translation needs {MIN_JOINTS} joints or more, not {len(joints)}")
     joints, uv = np.asarray(joints, np.float64), np.asarray(uv, np.float64)
-    y = (uv[:, 1] - K[1, 2]) / K[1, 1]
-    x = (uv[:, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
-    zero, one = np.zeros_like(x), np.ones_like(x)
+    x, y, one = unproject(uv, np.ones(len(uv)), K).T
+    zero = np.zeros_like(x)
     A = np.stack([np.stack([one, zero, -x], 1), np.stack([zero, one, -y], 1)], 1)  # (J, 2, 3)
     b = np.stack([x * joints[:, 2] - joints[:, 0], y * joints[:, 2] - joints[:, 1]], 1)  # (J, 2)
     robust, transl = np.ones(len(joints)), np.zeros(3)
@@ -118,27 +118,6 @@ def solve_translation(joints: Array, uv: Array, weights: Array, K: Array) -> Arr
         error = np.hypot((placed[:, 0] / z - x) * K[0, 0], (placed[:, 1] / z - y) * K[1, 1])
         robust = np.minimum(1.0, _HUBER_PX / np.maximum(error, 1e-9))
     return transl
-
-
-def crop_to_camera(scale: float, shift: Array, center: Array, side_px: float, K: Array) -> Array:
-    """Return the translation (3,) [m] of a weak-perspective crop camera, for the calibrated K.
-
-    Args:
-        scale, shift: The crop camera's s and (p_x, p_y).
-        center: Middle of the box (2,) [px]; side_px: its side [px].
-        K: Intrinsics of the full image.
-
-    Source:
-        Goel et al., "Humans in 4D", 2023 (HMR 2.0). Differs from it in: the true focal length and principal point.
-    """
-    z = 2 * K[0, 0] / (side_px * scale)
-    return np.array(
-        [
-            shift[0] + 2 * (center[0] - K[0, 2]) / (side_px * scale),
-            shift[1] + 2 * (center[1] - K[1, 2]) / (side_px * scale) * K[0, 0] / K[1, 1],
-            z,
-        ]
-    )
 
 
 def create(settings: DepthSettings, *, height_m: float = 0.0, **_: object) -> BodyHeight:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from ..errors import BadFrame
 from ..geometry.view import FrameView
 from ..types import Array
 
@@ -57,11 +56,8 @@ def depth_to_image(depth_m: Array, image_hw: tuple[int, int]) -> Array:
     return out
 
 
-def require_undistorted(view: FrameView) -> None:
-    """Refuse a distorted image: these networks take a pinhole camera.
-
-    Raises:
-        BadFrame: The camera has distortion; rectify the image first.
-    """
+def lens_problem(view: FrameView) -> str:
+    """Return why the networks, which take a pinhole camera, cannot have this image; "" where they can."""
     if view.camera.distorted:
-        raise BadFrame("a depth network takes undistorted images: rectify the image and give its K without distortion")
+        return "a depth network takes undistorted images: rectify the image and give its K without distortion"
+    return ""

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 
 from ..errors import BadFrame, InvalidIntrinsics, ShapeError
-from ..geometry.camera import project, undistort_points
+from ..geometry.camera import project, undistort_points, unproject
 from ..types import Array, Camera
 from .base import K_TOLERANCE, same_intrinsics
 
@@ -71,12 +71,9 @@ class Registration:
         self.depth_camera, self.camera, self.T_color_depth = depth_camera, camera, T
         height, width = depth_camera.image_hw
         uv = np.stack(np.meshgrid(np.arange(width), np.arange(height)), -1).reshape(-1, 2)
-        uv = undistort_points(uv, depth_camera)
         K = depth_camera.K
-        y = (uv[:, 1] - K[1, 2]) / K[1, 1]
-        x = (uv[:, 0] - K[0, 2] - K[0, 1] * y) / K[0, 0]
         # Rotated once: a depth z is then one multiplication and one addition away from the colour frame.
-        self._rays = np.stack([x, y, np.ones_like(x)], -1) @ T[:3, :3].T
+        self._rays = unproject(undistort_points(uv, depth_camera), np.ones(len(uv)), K) @ T[:3, :3].T
         self._footprint = np.array([camera.K[0, 0] / K[0, 0], camera.K[1, 1] / K[1, 1]])
 
     def __call__(self, depth_m: Array) -> Array:

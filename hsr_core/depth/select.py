@@ -66,17 +66,12 @@ class DepthSelector:
         """Return a provider by name, to feed it; None when it is not among those in use."""
         return next((provider for provider in self.providers if provider.name == name), None)
 
-    def depth_for(self, view: FrameView, *, key_frame: bool = False) -> DepthFrame | None:
-        """Return depth of the provider in use, or None when it has none for this image.
-
-        Args:
-            view: Image and bodies.
-            key_frame: Ask a network even when it is not its turn.
-        """
+    def depth_for(self, view: FrameView) -> DepthFrame | None:
+        """Return depth of the provider in use, or None when it has none for this image."""
         now = view.stamp_ns
         if self._since_ns is None:
             self._since_ns = now
-        turn = key_frame or self._calls % self._every_n == 0
+        turn = self._calls % self._every_n == 0
         self._calls += 1
         frames: dict[int, DepthFrame | None] = {}
         for rank in range(self._active + 1):

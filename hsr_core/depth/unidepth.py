@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import BadFile, BadFrame, MissingPackage
+from ..errors import BadFile, MissingPackage
 from ..geometry.camera import resize_intrinsics
 from ..geometry.view import FrameView
 from ..model_files import NetworkPlace
@@ -21,7 +21,7 @@ from ..runtime.image_input import resize_rgb
 from ..types import MetricSource
 from .base import DepthFrame, DepthSettings
 from .files import package_files
-from .grid import PIXELS, depth_to_image, require_undistorted, to_image, working_size
+from .grid import PIXELS, depth_to_image, lens_problem, to_image, working_size
 
 log = logging.getLogger(__name__)
 INSTALL = "install the project's code from https://github.com/lpiccinelli-eth/UniDepth (CC BY-NC 4.0)"
@@ -47,10 +47,8 @@ class UniDepth:
         self.status = ""
 
     def depth_for(self, view: FrameView) -> DepthFrame | None:
-        try:
-            require_undistorted(view)
-        except BadFrame as error:
-            self.status = str(error)
+        self.status = lens_problem(view)
+        if self.status:
             return None
         import torch
 
@@ -66,7 +64,6 @@ class UniDepth:
             depth, unsure = (out[key][0, 0].float().cpu().numpy() for key in ("depth", "confidence"))
         if depth.shape != hw:
             raise BadFile(f"unidepth returned {depth.shape} for an image of {hw}: another version of the package?")
-        self.status = ""
         return learned_frame(view, depth, unsure, self.name, SIGMA_REL)
 
     def reset(self) -> None:

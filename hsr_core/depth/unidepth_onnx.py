@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import BadFile, BadFrame, DeviceError
+from ..errors import BadFile, DeviceError
 from ..geometry.camera import pixel_rays, resize_intrinsics
 from ..geometry.view import FrameView
 from ..model_files import NetworkPlace
@@ -21,7 +21,7 @@ from ..runtime.onnx_file import check_shapes, open_onnx, read_shapes
 from ..types import Array
 from .base import DepthFrame, DepthSettings
 from .files import onnx_files
-from .grid import PATCH, require_undistorted
+from .grid import PATCH, lens_problem
 from .unidepth import SIGMA_REL, learned_frame
 
 log = logging.getLogger(__name__)
@@ -50,10 +50,8 @@ class UniDepthOnnx:
         self.status = ""
 
     def depth_for(self, view: FrameView) -> DepthFrame | None:
-        try:
-            require_undistorted(view)
-        except BadFrame as error:
-            self.status = str(error)
+        self.status = lens_problem(view)
+        if self.status:
             return None
         image_hw = view.camera.image_hw
         K = resize_intrinsics(view.camera.K, image_hw, self._hw)
@@ -66,7 +64,6 @@ class UniDepthOnnx:
         if not self._with_camera:
             depth = depth * self._focal_ratio(K, out["intrinsics"][0])
             sigma_rel = _PLAIN_SIGMA_REL
-        self.status = ""
         return learned_frame(view, depth, out["confidence"][0, 0], self.name, sigma_rel)
 
     def reset(self) -> None:

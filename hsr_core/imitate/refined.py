@@ -155,7 +155,7 @@ def _frame(
     if not found or not found[0].for_pose:
         return (found[0].reason or "low quality") if found else "no mask"
     image = whole.rgb.astype(np.float32) / 255
-    return RefineFrame(image, found[0].prob, frame.depth_m, camera.K, params, frame.stamp_ns)
+    return RefineFrame(image, found[0].prob, frame.depth_m, camera.K, params, frame.stamp_ns, traits=found[0].traits)
 
 
 def _windows(frames: Sequence[RefineFrame]) -> list[Sequence[RefineFrame]]:

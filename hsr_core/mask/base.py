@@ -10,7 +10,7 @@ import numpy as np
 
 from ..config import setting
 from ..errors import ShapeError
-from ..geometry.regions import Mask, grow, shrink
+from ..geometry.regions import Mask, bounds, grow, shrink
 from ..geometry.view import BodyView, FrameView
 from ..types import Array
 
@@ -71,7 +71,6 @@ class MaskFrame:
         prob: float32 (H, W), probability that the pixel shows this person.
         track_id: Of the body track.
         stamp_ns: Of the colour image.
-        height_px: Of the projected body.
         quality: [0, 1]; 0 when it was rejected.
         touches_border: The mask touches the image's border: part of the person may be outside.
         provider: Name of what made it.
@@ -82,7 +81,6 @@ class MaskFrame:
     prob: Array
     track_id: int
     stamp_ns: int
-    height_px: float
     quality: float
     touches_border: bool
     provider: str
@@ -103,16 +101,6 @@ class MaskFrame:
     def sure(self) -> Mask:
         """Where the person is likelier than not (H, W)."""
         return self.prob > SURE
-
-    @cached_property
-    def core(self) -> Mask:
-        """Surely the person, clear of the outline: where depth counts (H, W)."""
-        return shrink(self.sure, max(_reach(self.height_px), self.traits.band_px // 2))
-
-    @cached_property
-    def band(self) -> Mask:
-        """Around the outline: half the photometric weight, no depth (H, W)."""
-        return grow(self.sure, max(2 * _reach(self.height_px), self.traits.band_px)) & ~self.core
 
 
 class MaskProvider(Protocol):
@@ -175,5 +163,15 @@ def contested(masks: list[MaskFrame], least: float = 0.3) -> Mask | None:
     return sum((mask.prob > least).astype(np.uint8) for mask in masks) > 1
 
 
-def _reach(height_px: float) -> int:
-    return max(1, round(_SILHOUETTE_SHARE * height_px)) if np.isfinite(height_px) else 1
+def core_and_band(sure: Mask, traits: Traits, scale: float = 1.0) -> tuple[Mask, Mask]:
+    """Return what is surely the person, clear of the outline, and what lies around the outline; both (H, W).
+
+    Args:
+        sure: Where the person is likelier than not.
+        traits: Of the mask.
+        scale: Of this picture, of the one that the mask was made on.
+    """
+    box = bounds(sure)
+    reach = max(1, round(_SILHOUETTE_SHARE * (box[3] - box[1]))) if box else 1
+    core = shrink(sure, max(reach, traits.band_px // 2 * scale))
+    return core, grow(sure, max(2 * reach, traits.band_px * scale)) & ~core

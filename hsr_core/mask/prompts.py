@@ -21,10 +21,12 @@ _BOX_GROWTH = 0.1
 
 @dataclass(frozen=True, eq=False)
 class Prompt:
-    """Attributes:
-    box_xyxy: (4,) [px], cut at the image.
-    points: (N, 2) [px]; may be empty.
-    labels: (N,) 1 = this person, 0 = not.
+    """See the module.
+
+    Attributes:
+        box_xyxy: (4,) [px], cut at the image.
+        points: (N, 2) [px]; may be empty.
+        labels: (N,) 1 = this person, 0 = not.
     """
 
     box_xyxy: Array

@@ -25,11 +25,13 @@ _ADOPT_AFTER = 3
 
 @dataclass(frozen=True)
 class Judgement:
-    """Attributes:
-    quality: [0, 1]; 0 when rejected.
-    overlap: IoU with the body's outline, clothes included.
-    touches_border: The mask reaches the image's border.
-    reason: Why it is rejected; "" when it is not.
+    """What is thought of a mask.
+
+    Attributes:
+        quality: [0, 1]; 0 when rejected.
+        overlap: IoU with the body's outline, clothes included.
+        touches_border: The mask reaches the image's border.
+        reason: Why it is rejected; "" when it is not.
     """
 
     quality: float

@@ -74,7 +74,6 @@ class MaskSelector:
             prob=prob,
             track_id=body.track_id,
             stamp_ns=view.stamp_ns,
-            height_px=body.height_px,
             quality=verdict.quality,
             touches_border=verdict.touches_border,
             provider=provider.name,

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import roma
@@ -58,11 +57,8 @@ class Avatar(nn.Module):
         opacity_logits: (N,). sh0: (N, 1, 3). shN: (N, 3 or 0, 3), in the Gaussian's own frame.
 
     Attributes:
-        canonical: The body. binding: How it is bound. tau: Of the settings.
-        per_gaussian: Names of the parameters whose first axis is N.
+        canonical: The body. binding: How it is bound.
     """
-
-    per_gaussian: tuple[str, ...] = ("opacity_logits", "sh0", "shN")
 
     def __init__(self, canonical: CanonicalBody, binding: Binding, sh_degree: int, colors: Tensor, opacity: float):
         super().__init__()
@@ -145,11 +141,6 @@ class Avatar(nn.Module):
         """Bring scales back within `SCALE_M`; call it after each step of the optimiser."""
         raise NotImplementedError
 
-    def per_gaussian_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        """Yield what has a row for each Gaussian."""
-        for name in self.per_gaussian:
-            yield name, getattr(self, name)
-
 
 class FreeAvatar(Avatar):
     """Gaussians with free canonical centres, skinned by the weights of the nearest vertex.
@@ -187,10 +178,8 @@ class FreeAvatar(Avatar):
         self.means = nn.Parameter(means)
         self.quats_wxyz = nn.Parameter(quats_wxyz)
         self.log_scales = nn.Parameter(log_scales)
-        self.per_gaussian = ("means", "quats_wxyz", "log_scales", *Avatar.per_gaussian)
         if binding.weights is not Weights.FIXED:
             self.weight_offsets = nn.Parameter(means.new_zeros(len(means), canonical.weights.shape[1]))
-            self.per_gaussian += ("weight_offsets",)
         self._index: PointIndex | None = None
         self.set_anchors(anchors)
         self.register_buffer("asked", anchors.unique(), persistent=False)
@@ -324,7 +313,6 @@ class MeshAvatar(Avatar):
         self.normal_offsets = nn.Parameter(torch.zeros_like(vertices[:, 0]))
         self.in_plane = nn.Parameter(torch.eye(2).to(vertices)[:1].repeat(len(faces), 1))
         self.plane_log_scales = nn.Parameter(radius.log()[:, None].repeat(1, 2))
-        self.per_gaussian = ("in_plane", "plane_log_scales", *Avatar.per_gaussian)
         pairs = torch.cat([faces[:, [0, 1]], faces[:, [1, 2]], faces[:, [2, 0]]]).sort(dim=1).values
         keys = (pairs[:, 0] * len(vertices) + pairs[:, 1]).unique()  # of rows, unique is a hundred times slower
         edges = torch.stack([keys // len(vertices), keys % len(vertices)], dim=1)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 
 import cv2
@@ -42,7 +41,6 @@ def collect_person(
     *,
     every: int = 1,
     max_frames: int | None = None,
-    on_frame: Callable[[int], None] = lambda index: None,
 ) -> Collected:
     """Follow the first primary person of a recording; frames without a usable mask are counted and left out.
 
@@ -50,13 +48,11 @@ def collect_person(
         source, stream, masks: Opened; the caller closes them.
         every: Keep each n-th frame; the stream sees all of them.
         max_frames: Kept at most.
-        on_frame: Called with each frame's number.
     """
     out = Collected()
     topology = Topology(stream.body.faces)
     straighten = Straightener()
     for number, frame in enumerate(source):
-        on_frame(number)
         try:
             result = stream.process(frame)
         except BadFrame:
@@ -79,7 +75,11 @@ def collect_person(
             out.refused[reason] = out.refused.get(reason, 0) + 1
             continue
         image = view.rgb.astype(np.float32) / 255
-        out.frames.append(RefineFrame(image, found[0].prob, straight.depth_m, camera.K, person.params, frame.stamp_ns))
+        out.frames.append(
+            RefineFrame(
+                image, found[0].prob, straight.depth_m, camera.K, person.params, frame.stamp_ns, traits=found[0].traits
+            )
+        )
         out.indices.append(number)
         if len(out.frames) == max_frames:
             break

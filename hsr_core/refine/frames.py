@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import BadFile, ConfigError, InvalidIntrinsics, MissingFile, ShapeError
+from ..mask.base import Traits
 from ..types import Array, Camera, HumanParams
 
 FORMAT = "hsr-refine-frames/1"
@@ -51,6 +52,7 @@ class RefineFrame:
         stamp_ns: Exposure time [ns].
         ignore: bool (H, W), True where nothing is known of this person (somebody else is in front); or None.
         truth: Exact parameters, or None.
+        traits: What the mask is good for; None = it is exact to the edge.
 
     Raises:
         ShapeError: An image has another shape than `image`.
@@ -65,6 +67,7 @@ class RefineFrame:
     stamp_ns: int
     ignore: NDArray[np.bool_] | None = None
     truth: HumanParams | None = None
+    traits: Traits | None = None
 
     def __post_init__(self) -> None:
         if np.ndim(self.image) != 3 or self.image.shape[2] != 3:

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from ..body.base import PosedBody
 from ..body.ehm import EhmBody
-from ..body.joints import LEFT_HAND, RIGHT_HAND, J
+from ..body.joints import LEFT_HAND, LIMB_12, RIGHT_HAND, J
 from ..depth.scale import CLOTH_M, MAX_LOG_RATIO, MIN_PIXELS, log_ratio
-from ..errors import InvalidIntrinsics
 from ..geometry.camera import project
 from ..geometry.raster import NEAR_M, Topology, image_points
 from ..geometry.regions import Mask, bounds, grow, iou
@@ -36,9 +36,6 @@ MIN_HAND_PX = 24.0
 """Of a hand in the picture as optimised; wrists of smaller ones are left alone."""
 _BINS = 8
 _HISTOGRAM_PIXELS = 20_000
-LIMBS = tuple(
-    J[f"{side}_{part}"] for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle") for side in ("left", "right")
-)
 _NOT_MEASURED = ("", "none", "body_height", "assumed_height", "mesh")
 
 
@@ -49,7 +46,7 @@ class Entry:
     Attributes:
         index: Running number of the person's frames. stamp_ns: Of the frame. params: Initial estimate.
         frame: None = only the estimate was kept.
-        mask_quality, depth_source, metric: As given to `OnlineRefiner.add`.
+        mask_quality, depth_source, depth_weight, metric: As given to `OnlineRefiner.add`.
     """
 
     index: int
@@ -58,6 +55,7 @@ class Entry:
     frame: RefineFrame | None = None
     mask_quality: float = 1.0
     depth_source: str = "none"
+    depth_weight: float = 1.0
     metric: bool = True
 
     @cached_property
@@ -182,56 +180,93 @@ def observe(
         height_px: The person will be shrunk to this height.
         owners: (V,) the joint that moves each vertex most, see `vertex_owners`.
     """
+    try:
+        return _observed(entry, params, body, topology, gate, height_px, owners)
+    except _Unfit as problem:
+        return Observation(entry, params, str(problem))
+
+
+class _Unfit(Exception):
+    """Why a frame cannot be used."""
+
+
+def _observed(
+    entry: Entry,
+    params: HumanParams,
+    body: EhmBody,
+    topology: Topology,
+    gate: GateSettings,
+    height_px: int,
+    owners: NDArray[np.integer],
+) -> Observation:
     frame = entry.frame
     assert frame is not None
-    no = lambda problem: Observation(entry, params, problem)  # noqa: E731
-    if not params.finite():
-        return no("the initial pose is not finite")
-    if not entry.metric:
-        return no("the distance of the person is not known")
-    if not entry.mask_quality >= gate.min_mask_quality:
-        return no(f"the mask is poor: {entry.mask_quality:.2f}")
-    inside = frame.mask > 0.5
-    if frame.ignore is not None:
-        inside = inside & ~frame.ignore
-    if np.count_nonzero(inside) < MIN_MASK_PIXELS:
-        return no("the mask is empty")
-    try:
-        camera = Camera(frame.K, frame.image_hw)
-    except InvalidIntrinsics as error:
-        return no(str(error))
-    posed = body.pose_one(params)
-    uv, inv_depth = image_points(posed.vertices, camera)
-    height, width = frame.image_hw
-    with np.errstate(invalid="ignore"):
-        inside_image = (inv_depth > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] < width) & (uv[:, 1] < height)
-    outside = 1 - float(inside_image.mean())
-    if not inside_image.any() or outside > gate.max_outside or posed.joints[0, 2] < NEAR_M:
-        return no(f"{outside:.0%} of the body is outside the image")
-    tall = float(np.ptp(uv[inside_image, 1]))
-    if tall < gate.min_height_px:
-        return no(f"the person is {tall:.0f} px tall")
+    _check_given(entry, params, gate)
+    inside = _own_pixels(frame)
+    posed, camera = body.pose_one(params), Camera(frame.K, frame.image_hw)
+    uv, shown = _in_picture(posed, camera, gate)
     drawn = mesh_depth(posed.vertices, topology, camera)
     outline = grow(drawn > 0, frame.K[0, 0] * CLOTH_M / posed.joints[0, 2])
     overlap = iou(inside, outline if frame.ignore is None else outline & ~frame.ignore)
     if overlap < gate.min_iou:
-        return no(f"body and mask overlap by {overlap:.2f}")
-    window = person_window(frame.mask, uv[inside_image], max_height_px=height_px)
+        raise _Unfit(f"body and mask overlap by {overlap:.2f}")
+    window = person_window(frame.mask, uv[shown], max_height_px=height_px)
     part = np.s_[window.y0 : window.y1, window.x0 : window.x1]
     if not (np.isfinite(frame.image[part]).all() and np.isfinite(frame.mask[part]).all()):
-        return no("image or mask have values that are not finite")
-    joints = JointsSeen(
-        joints_shown(uv, inside_image, frame.ignore, owners), large_hands(posed.joints, camera, window.scale)
-    )
+        raise _Unfit("image or mask have values that are not finite")
     ratio, count = float("nan"), 0
     if frame.depth_m is not None and depth_kind(entry.depth_source) is not MetricSource.NONE:
         ratio, count = log_ratio(frame.depth_m, drawn, frame.mask > CORE_PROBABILITY)
+    hands = large_hands(posed.joints, camera, window.scale)
     return Observation(
-        entry, params, "", entry.mask_quality >= gate.min_mapping_quality, overlap, window,
-        camera_azimuth(params, posed.joints[0]), limb_rotmats(params), in_sight(uv, posed.vertices, drawn),
-        histogram(frame.image[inside]), joints,
-        posed.joints[0].astype(np.float64), ratio, count,
-    )  # fmt: skip
+        entry=entry,
+        params=params,
+        for_mapping=entry.mask_quality >= gate.min_mapping_quality,
+        overlap=overlap,
+        window=window,
+        azimuth=camera_azimuth(params, posed.joints[0]),
+        limbs=limb_rotmats(params),
+        seen=in_sight(uv, posed.vertices, drawn),
+        colors=histogram(frame.image[inside]),
+        joints=JointsSeen(joints_shown(uv, shown, frame.ignore, owners), hands),
+        root=posed.joints[0].astype(np.float64),
+        ratio=ratio,
+        pixels=count,
+    )
+
+
+def _check_given(entry: Entry, params: HumanParams, gate: GateSettings) -> None:
+    if not params.finite():
+        raise _Unfit("the initial pose is not finite")
+    if not entry.metric:
+        raise _Unfit("the distance of the person is not known")
+    if not entry.mask_quality >= gate.min_mask_quality:
+        raise _Unfit(f"the mask is poor: {entry.mask_quality:.2f}")
+
+
+def _own_pixels(frame: RefineFrame) -> Mask:
+    """Return where the mask has this person and nobody is in front (H, W)."""
+    inside = frame.mask > 0.5
+    if frame.ignore is not None:
+        inside = inside & ~frame.ignore
+    if np.count_nonzero(inside) < MIN_MASK_PIXELS:
+        raise _Unfit("the mask is empty")
+    return inside
+
+
+def _in_picture(posed: PosedBody, camera: Camera, gate: GateSettings) -> tuple[Array, NDArray[np.bool_]]:
+    """Return the vertices' pixels (V, 2), and which of them are in the image (V,)."""
+    uv, inv_depth = image_points(posed.vertices, camera)
+    height, width = camera.image_hw
+    with np.errstate(invalid="ignore"):
+        shown = (inv_depth > 0) & (uv >= 0).all(axis=1) & (uv[:, 0] < width) & (uv[:, 1] < height)
+    outside = 1 - float(shown.mean())
+    if not shown.any() or outside > gate.max_outside or posed.joints[0, 2] < NEAR_M:
+        raise _Unfit(f"{outside:.0%} of the body is outside the image")
+    tall = float(np.ptp(uv[shown, 1]))
+    if tall < gate.min_height_px:
+        raise _Unfit(f"the person is {tall:.0f} px tall")
+    return uv, shown
 
 
 def camera_azimuth(params: HumanParams, pelvis: Array) -> float:
@@ -242,7 +277,7 @@ def camera_azimuth(params: HumanParams, pelvis: Array) -> float:
 
 def limb_rotmats(params: HumanParams) -> Array:
     """Return the rotations of the twelve joints of arms and legs, (12, 3, 3)."""
-    return rotvec_to_rotmat(np.asarray(params.body_pose, np.float64)[[joint - 1 for joint in LIMBS]])
+    return rotvec_to_rotmat(np.asarray(params.body_pose, np.float64)[[joint - 1 for joint in LIMB_12]])
 
 
 def in_sight(uv: Array, vertices: Array, drawn: Array) -> NDArray[np.bool_]:

@@ -80,12 +80,11 @@ def resize(
         ShapeError: `changed` has another number of rows, or names no parameter of Gaussians.
     """
     changed = dict(changed or {})
-    names = avatar.per_gaussian
+    parameters = dict(avatar.named_parameters())
     for name, value in changed.items():
-        if name not in names or value.shape != (len(source), *getattr(avatar, name).shape[1:]):
+        if name not in parameters or value.shape != (len(source), *parameters[name].shape[1:]):
             raise ShapeError(f"{name} with shape {tuple(value.shape)} is no parameter of {len(source)} Gaussians")
-    for name in names:
-        old = getattr(avatar, name)
+    for name, old in parameters.items():
         new = nn.Parameter(changed.get(name, old[source]).detach().clone())
         setattr(avatar, name, new)
         _replace(optimizer, old, new, source, fresh)

@@ -23,9 +23,11 @@ UNCOVERED_STEPS = 50
 
 @dataclass(eq=False)
 class Learner:
-    """Attributes:
-    avatar: Is changed in place. optimiser: Of its Gaussians. terms: Of its binding.
-    stats: Gradients on the screen, for adding Gaussians.
+    """See the module.
+
+    Attributes:
+        avatar: Is changed in place. optimiser: Of its Gaussians. terms: Of its binding.
+        stats: Gradients on the screen, for adding Gaussians.
     """
 
     avatar: Avatar

@@ -139,11 +139,11 @@ def color(render: Tensor, target: Tensor, weights: LossSettings, valid: Tensor |
     the target is the render itself there.
 
     Args:
-        render, target: (B, H, W, 3) on the same background. valid: (B, H, W) bool.
+        render, target: (B, H, W, 3) on the same background. valid: (B, H, W) bool, or weights of the first mean.
     """
     if valid is None:
         return absolute_difference(render, target) + weights.ssim * (1 - ssim(render, target))
-    filled = torch.where(valid[..., None], target, render.detach())
+    filled = torch.where(valid[..., None] > 0, target, render.detach())
     return absolute_difference(render, target, valid) + weights.ssim * (1 - ssim(render, filled))
 
 
@@ -186,11 +186,6 @@ def centers_to_cloud(means: Tensor, visible: Tensor, nearest_points: Tensor, eps
 def depth(rendered: Tensor, centers: Tensor) -> Tensor:
     """Eq. (15): the depth term."""
     return rendered + centers
-
-
-def total(color: Tensor, depth: Tensor, camel: Tensor, weights: LossSettings, depth_weight: float = 1.0) -> Tensor:
-    """Eq. (16): the objective. `depth_weight` is how far the depth source is trusted."""
-    return color + weights.depth * depth_weight * depth + weights.camel * camel
 
 
 # --- terms that the paper does not have ---------------------------------------------------------------------------

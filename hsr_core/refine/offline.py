@@ -53,12 +53,14 @@ class OfflineSettings:
 
 @dataclass(frozen=True, eq=False)
 class RefinedClip:
-    """Attributes:
-    people: The refined parameters, one for each frame; the input's where the verdict is against them.
-    incoming: The input's, with the person's one shape.
-    candidate: What was refined, accepted or not.
-    avatar: Learnt on the way. views: As optimised. windows: Of the images, that they were cut to.
-    verdict: On held-out pixels. curves: Each term of the objective, by step.
+    """What came of a clip.
+
+    Attributes:
+        people: The refined parameters, one for each frame; the input's where the verdict is against them.
+        incoming: The input's, with the person's one shape.
+        candidate: What was refined, accepted or not.
+        avatar: Learnt on the way. views: As optimised. windows: Of the images, that they were cut to.
+        verdict: On held-out pixels. curves: Each term of the objective, by step.
     """
 
     people: list[HumanParams]

@@ -93,6 +93,7 @@ class OnlineRefiner:
         *,
         mask_quality: float = 1.0,
         depth_source: str = "none",
+        depth_weight: float = 1.0,
         metric: bool = True,
     ) -> None:
         """Take a frame of a person. Images nearer in time than `seconds / max_frames` are not kept, estimates are.
@@ -102,6 +103,7 @@ class OnlineRefiner:
             mask_quality: [0, 1], see `MaskFrame.quality`.
             depth_source: Provider of `frame.depth_m`. The body's own depth (`body_height`, `none`) is not used; that of
                 `unidepth...` or `mono...` has a scale error of its own in each frame.
+            depth_weight: How far it is trusted, see `DepthFrame.weight`.
             metric: Something metric is known of the person's distance.
         """
         with self._lock:
@@ -113,11 +115,10 @@ class OnlineRefiner:
             keep = box.image_ns is None or frame.stamp_ns - box.image_ns >= spacing
             if keep:
                 box.image_ns = frame.stamp_ns
+            image = frame if keep else None
             self._append(
                 box,
-                Entry(
-                    box.count, frame.stamp_ns, frame.params, frame if keep else None, mask_quality, depth_source, metric
-                ),
+                Entry(box.count, frame.stamp_ns, frame.params, image, mask_quality, depth_source, depth_weight, metric),
             )
 
     def add_estimate(self, track_id: int, stamp_ns: int, params: HumanParams) -> None:

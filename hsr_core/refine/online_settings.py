@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from ..config import setting
+from ..depth.base import SCALE_MODES
 from ..errors import ConfigError
 from ..mask.base import MAPPING_MIN, POSE_MIN
 from .avatar import AvatarSettings
@@ -75,6 +76,7 @@ class OnlineSettings:
     held_out: float = setting(0.1, "Part of the picture that is kept for judging", low=0, high=0.5)
     pose: bool = setting(True, "Refine poses and places")
     depth: bool = setting(True, "Use depth where frames have it")
+    depth_scale: str = setting("auto", "How the scale of frames' depth is treated", choices=SCALE_MODES)
     front_only: bool = setting(True, "Compare depth with the Gaussians that face the camera alone")
     exposure: bool = setting(True, "Learn a gain and a bias of each frame: for a camera that sets its exposure")
     map_rate: float = setting(5e-5, "Learning rate of the centres after the beginning [m]", low=0, high=1)

@@ -11,7 +11,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -202,25 +202,32 @@ class Refinement:
         terms["depth"] = self._depth(view, gaussians, drawn, rotmats) if settings.depth else drawn.depth.new_zeros(())
         terms["binding"] = self._binding()[0] if learn else drawn.depth.new_zeros(())
         total = terms["color"] + weights.depth * self._depth_weight * terms["depth"] + terms["binding"]
-        if settings.exposure:
-            terms["exposure"] = self.exposure.prior(frames)
-            total = total + EXPOSURE_WEIGHT * terms["exposure"]
-        if weights.alpha:
-            terms["alpha"] = losses.mask_difference(drawn.alpha, view.mask, view.valid)
-            total = total + weights.alpha * terms["alpha"]
-        if refine_pose and weights.reg:
-            rotvecs, shifts = self.corrections.rotvecs[frames], self.corrections.shifts[frames]
-            terms["prior"] = losses.pose_prior(rotvecs, shifts, self._joint_priors[frames])
-            total = total + weights.reg * terms["prior"]
-        if refine_pose and weights.limit:
-            bent = roma.rotmat_to_rotvec(rotmats[:, self._hinges])
-            terms["limit"] = losses.hinge_limits(bent, self._hinge_axes)
-            total = total + weights.limit * terms["limit"]
-        if refine_pose and weights.tmp and self._carried.pairs is not None:
-            terms["smoothness"] = self._smoothness(frames, self._carried.pairs)
-            total = total + weights.tmp * terms["smoothness"]
+        for name, weight, term in self._more_terms(frames, view, drawn, rotmats if refine_pose else None):
+            terms[name] = term
+            total = total + weight * term
         terms["total"] = total
         return terms
+
+    def _more_terms(
+        self, frames: Tensor, view: _Stack, drawn: Rendered, rotmats: Tensor | None
+    ) -> Iterator[tuple[str, float, Tensor]]:
+        """Yield name, weight and value of what eq. (16) does not have; `rotmats` of poses that are refined."""
+        weights = self.settings.losses
+        if self.settings.exposure:
+            yield "exposure", EXPOSURE_WEIGHT, self.exposure.prior(frames)
+        if weights.alpha:
+            share = (view.mask_weight / weights.alpha).clamp(max=1)[:, None, None]
+            yield "alpha", weights.alpha, losses.mask_difference(share * drawn.alpha, share * view.mask, view.valid)
+        if rotmats is None:
+            return
+        if weights.reg:
+            rotvecs, shifts = self.corrections.rotvecs[frames], self.corrections.shifts[frames]
+            yield "prior", weights.reg, losses.pose_prior(rotvecs, shifts, self._joint_priors[frames])
+        if weights.limit:
+            bent = roma.rotmat_to_rotvec(rotmats[:, self._hinges])
+            yield "limit", weights.limit, losses.hinge_limits(bent, self._hinge_axes)
+        if weights.tmp and self._carried.pairs is not None:
+            yield "smoothness", weights.tmp, self._smoothness(frames, self._carried.pairs)
 
     def _smoothness(self, frames: Tensor, pairs: Pairs) -> Tensor:
         """What is smooth is the correction; of a pair with one frame in the batch, the other is a constant."""
@@ -307,6 +314,7 @@ class _Stack:
         self.image, self.mask, self.valid, self.core, self.K = (
             torch.stack([getattr(view, name) for view in views]) for name in ("image", "mask", "valid", "core", "K")
         )
+        self.mask_weight = self.mask.new_tensor([view.mask_weight for view in views])
         have = all(view.depth_m is not None for view in views)
         self.depth_m = torch.stack([view.depth_m for view in views]) if have else None
         self.clouds = [_Cloud(view.points) for view in views] if have else []
@@ -317,7 +325,7 @@ class _Stack:
 
     def pick(self, frames: Tensor) -> _Stack:
         out = object.__new__(_Stack)
-        for name in ("image", "mask", "valid", "core", "K", "depth_m"):
+        for name in ("image", "mask", "valid", "core", "K", "mask_weight", "depth_m"):
             value = getattr(self, name)
             setattr(out, name, None if value is None else value[frames])
         out.clouds = [self.clouds[i] for i in frames.tolist()] if self.clouds else []

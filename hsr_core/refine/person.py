@@ -26,7 +26,7 @@ from .shape import SHAPE_FRAMES, OneShape, with_own_face
 from .skin import SHAPE_FIELDS
 from .snapshot import AvatarSnapshot
 from .solve import Item, NumericFault, Plan, Solved, scaled_rates, solve
-from .stage_zero import no_depth, window_depth
+from .stage_zero import WindowDepth, no_depth
 from .window import AvatarView, RefinedWindow, WindowQuality
 
 MAX_GAP_S = 1.0
@@ -77,6 +77,7 @@ class Person:
         self.view: AvatarView | None = None
         self._learner: Learner | None = None
         self._shape: OneShape | None = None
+        self._depth = WindowDepth(self.settings.depth_scale)
         self._good: AvatarSnapshot | None = None
         self._iterations = self._stint = self._rejections = self._faults = self._relearn = self._more_steps = 0
         self._rate_factor = 1.0
@@ -277,14 +278,7 @@ class Person:
         boot = self.settings.bootstrap
         # Spread over windows, so that the avatar learns from several sides before its rates have fallen.
         most = -(-boot.iterations // boot.keyframes)
-        done = min(1.0, self._iterations / boot.iterations)
-        rates = scaled_rates(self.settings.rates, self._rate_factor)
-        mu = rates.mu * (MAP_END / rates.mu) ** done if rates.mu > MAP_END else rates.mu
-        plan = Plan(
-            self.settings.pose_iterations if self._iterations else 0, most - self._stint, replace(rates, mu=mu),
-            color_iterations=max(0, boot.color_iterations - self._iterations), hold_keys=False, converge=False,
-        )  # fmt: skip
-        solved, verdict, items = self._solve(window, plan, budget)
+        solved, verdict, items = self._solve(window, self._bootstrap_plan(most - self._stint), budget)
         self._iterations += solved.learnt
         self._remember(window, items)
         self._learn_from(window, items)
@@ -308,6 +302,17 @@ class Person:
             else:
                 self._stint = 0
         return self._window(window, problem, budget, solved, verdict)
+
+    def _bootstrap_plan(self, most: int) -> Plan:
+        """Return up to `most` steps, colours first; the centres' rate falls over all of the bootstrap."""
+        boot = self.settings.bootstrap
+        rates = scaled_rates(self.settings.rates, self._rate_factor)
+        if rates.mu > MAP_END:
+            rates = replace(rates, mu=rates.mu * (MAP_END / rates.mu) ** min(1.0, self._iterations / boot.iterations))
+        return Plan(
+            self.settings.pose_iterations if self._iterations else 0, most, rates,
+            color_iterations=max(0, boot.color_iterations - self._iterations), hold_keys=False, converge=False,
+        )  # fmt: skip
 
     # --- track ---------------------------------------------------------------------------------------------------
 
@@ -390,7 +395,11 @@ class Person:
         items = self._items(window)
         keys = self._keys.for_window(s.window.max_frames - len(items), {o.stamp_ns for o in window})
         reserve = JUDGE_SHARE * s.budget_ms / 1e3 if self._judging_s is None else self._judging_s
-        solved = solve(learner, items, keys, plan, s, budget, self._rng, reserve=reserve)
+        trust = [o.entry.depth_weight for o in window if o.has_depth]
+        solved = solve(
+            learner, items, keys, plan, s, budget, self._rng,
+            depth_weight=float(np.mean(trust)) if trust else 1.0, reserve=reserve,
+        )  # fmt: skip
         begin = budget.used
         verdict = judge(
             learner.avatar, solved.views, [o.params for o in window], solved.people,
@@ -406,22 +415,14 @@ class Person:
     def _items(self, window: list[Observation]) -> list[Item]:
         """Begin each frame where the window before left it, else where recent corrections and its depth say."""
         s = self.settings
-        factors, targets = window_depth(window) if s.depth else no_depth(len(window))
+        factors, targets = self._depth(window) if s.depth else no_depth(len(window))
         items = []
         for observation, factor, root_z in zip(window, factors, targets, strict=True):
             known = self._corrections.get(observation.stamp_ns)
             correction = known or self._expected(observation, root_z)
             view = observation.view(held_out=s.held_out, device=s.device, depth_factor=factor)
-            items.append(
-                Item(
-                    view,
-                    observation.params,
-                    correction,
-                    known is None,
-                    observation.for_mapping,
-                    observation.joints,
-                )
-            )
+            new, for_mapping = known is None, observation.for_mapping
+            items.append(Item(view, observation.params, correction, new, for_mapping, observation.joints))
         return items
 
     def _expected(self, observation: Observation, root_z: float) -> Correction:

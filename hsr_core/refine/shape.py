@@ -20,8 +20,10 @@ OWN_SHAPE = ("betas", "head_betas", "head_scale")
 
 
 class OneShape:
-    """Attributes:
-    fields: All of `SHAPE_FIELDS`. pelvis: (3,) [m], where it lies at rest.
+    """See the module.
+
+    Attributes:
+        fields: All of `SHAPE_FIELDS`. pelvis: (3,) [m], where it lies at rest.
     """
 
     def __init__(self, body: EhmBody, fields: dict[str, Array]) -> None:

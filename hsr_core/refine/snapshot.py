@@ -15,8 +15,10 @@ from .gaussian_adam import GaussianRates, gaussian_adam
 
 @dataclass(frozen=True, eq=False)
 class AvatarSnapshot:
-    """Attributes:
-    parameters: By name. anchors: Of free Gaussians. optimiser: Its state. stamp_ns: When.
+    """See the module.
+
+    Attributes:
+        parameters: By name. anchors: Of free Gaussians. optimiser: Its state. stamp_ns: When.
     """
 
     parameters: dict[str, Tensor]

@@ -69,9 +69,11 @@ class Plan:
 
 @dataclass(frozen=True, eq=False)
 class Solved:
-    """Attributes:
-    people: Refined, of the window's frames. views: Theirs, all of one size. iterations: Steps taken in all.
-    learnt: Steps that changed the avatar.
+    """What came of a window.
+
+    Attributes:
+        people: Refined, of the window's frames. views: Theirs, all of one size. iterations: Steps taken in all.
+        learnt: Steps that changed the avatar.
     """
 
     people: list[HumanParams]
@@ -96,7 +98,7 @@ def solve(
 
     Args:
         items: In order of time. keys: Key frames that are not among them, oldest first.
-        budget: Is asked before each step. reserve: Time to be left [s].
+        budget: Is asked before each step. depth_weight: How far depth is trusted. reserve: Time to be left [s].
 
     Raises:
         NumericFault: A loss was not finite.

@@ -14,11 +14,14 @@ from torch import Tensor
 
 from ..errors import ShapeError
 from ..geometry.regions import bounds
+from ..mask.base import core_and_band
 from ..types import Array
 from .frames import RefineFrame
 from .losses import back_project
 
 CORE_PROBABILITY = 0.9
+BAND_SHARE = 0.5
+"""How much a pixel counts around the outline of a mask that is not exact."""
 PADDING_PX = 20
 """Around the person's box."""
 HELD_OUT_BLOCK_PX = 16
@@ -30,8 +33,8 @@ class View:
 
     Attributes:
         image: (H, W, 3) RGB in [0, 1]. mask: (H, W) in [0, 1].
-        valid: (H, W) bool, pixels that count in the photometric terms: not those that say nothing of this person
-            (somebody else is in front), nor the held-out ones.
+        valid: (H, W) in [0, 1], how much a pixel counts in the photometric terms: not at all where it says nothing of
+            this person (somebody else is in front) or is held out, half around the outline of a mask that is not exact.
         core: (H, W) bool, certainly this person: where depth counts.
         depth_m: (H, W) z-depth [m], 0 where it does not count; None without depth.
         points: (P, 3) the same as points in the camera frame [m], thinned out; None without depth.
@@ -39,6 +42,7 @@ class View:
         held_out: (H, W) bool, pixels kept for judging: they count in no loss.
         held_out_depth_m: (H, W) their depth [m], 0 elsewhere; None without depth.
         stamp_ns: Of the frame.
+        mask_weight: Most weight of the mask term.
     """
 
     image: Tensor
@@ -51,6 +55,7 @@ class View:
     held_out: Tensor
     held_out_depth_m: Tensor | None
     stamp_ns: int
+    mask_weight: float = float("inf")
 
     @property
     def image_hw(self) -> tuple[int, int]:
@@ -117,7 +122,6 @@ def prepare_view(
     frame: RefineFrame,
     window: Window | None = None,
     *,
-    core: NDArray[np.bool_] | None = None,
     held_out: float = 0.0,
     device: str | torch.device = "cpu",
 ) -> View:
@@ -126,20 +130,26 @@ def prepare_view(
     Args:
         frame: As stored.
         window: None = the whole image as it is.
-        core: (H, W), where the pixel certainly shows this person; None = where the mask is above CORE_PROBABILITY.
         held_out: Part of the blocks within the mask that are kept for judging, chosen by stamp and place alone.
         device: Where the tensors go.
     """
     window = window or whole_image(frame.image_hw)
     part = np.s_[window.y0 : window.y1, window.x0 : window.x1]
-    core = frame.mask > CORE_PROBABILITY if core is None else core
     known = np.ones(frame.image_hw, bool) if frame.ignore is None else ~frame.ignore
-    core = core & known
     size = tuple(max(1, round(side * window.scale)) for side in (window.x1 - window.x0, window.y1 - window.y0))
     image, mask = (_shrunk(values[part], size) for values in (frame.image, frame.mask))
-    known, core = (_picked(values[part], size) for values in (known, core))
+    known = _picked(known[part], size)
     K = _renderer_K(frame.K, window, size)
     blocks = _held_out_blocks(mask > 0.5, frame.stamp_ns, held_out)
+    valid = (known & ~blocks).astype(np.float32)
+    if frame.traits is None:
+        core = _picked(frame.mask[part] > CORE_PROBABILITY, size)
+    else:
+        core, band = core_and_band(mask > 0.5, frame.traits, window.scale)
+        valid[band] *= BAND_SHARE
+        if not frame.traits.composite:
+            valid[~core] = 0
+    core &= known
 
     def tensor(values: NDArray[Any]) -> Tensor:
         return torch.as_tensor(np.ascontiguousarray(values), device=device)
@@ -153,7 +163,7 @@ def prepare_view(
     return View(
         image=tensor(image),
         mask=tensor(mask),
-        valid=tensor(known & ~blocks),
+        valid=tensor(valid),
         core=tensor(core & ~blocks),
         depth_m=depth,
         points=points,
@@ -161,6 +171,7 @@ def prepare_view(
         held_out=tensor(blocks),
         held_out_depth_m=held_out_depth,
         stamp_ns=frame.stamp_ns,
+        mask_weight=float("inf") if frame.traits is None else frame.traits.max_weight,
     )
 
 

@@ -12,12 +12,14 @@ from .parity import ParityCheck
 
 @dataclass(frozen=True, eq=False)
 class Exported:
-    """Attributes:
-    make: Returns a new module, with its weights.
-    spec: Its tensors.
-    hash: Name of weights and arithmetic, hexadecimal.
-    samples: Returns real inputs to compare engines on.
-    tolerance: By precision, the largest absolute difference from torch fp32 of each output.
+    """See the module.
+
+    Attributes:
+        make: Returns a new module, with its weights.
+        spec: Its tensors.
+        hash: Name of weights and arithmetic, hexadecimal.
+        samples: Returns real inputs to compare engines on.
+        tolerance: By precision, the largest absolute difference from torch fp32 of each output.
     """
 
     make: ModuleFactory

@@ -31,6 +31,8 @@ def test_settings_of_the_node_reach_the_refinement():
     assert (online.window.seconds, online.window.stride_s, online.window.max_frames) == (3.0, 1.0, 12)
     assert (online.avatar.binding, online.density.cap) == ("lsw", 2000)
     assert online_settings_for(replace(settings, budget_ms=500.0), "cuda").budget_ms == 500
+    relative = replace(settings, depth=replace(settings.depth, scale_mode="relative"))
+    assert online_settings_for(relative, "cpu").depth_scale == "relative"
     assert online_settings_for(settings, "cuda").device == "cuda"
     assert online_settings_for(replace(settings, profile="online_gpu_small"), "cpu").crop_height_px == 256
 

@@ -120,7 +120,7 @@ def test_depth_and_masks_are_picked_and_not_mixed(camera):
             depth=depth_image(STAMP_NS, depth_m, encoding=encoding), mask=mask_image(STAMP_NS, mask)
         )  # fmt: skip
         frame = person.frame
-        assert person.depth_source == "topic"
+        assert (person.depth_source, person.depth_weight) == ("topic", 2.0)
         assert set(np.unique(frame.depth_m).round(6)) <= {0.0, 2.0, 3.5}
         assert set(np.unique(frame.mask)) == {0, 1}
         border = K[0, 0] * 0.05 + K[0, 2]

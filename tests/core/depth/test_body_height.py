@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from analytic_scenes import CENTER, ball, camera, sphere_depth, view
 
-from hsr_core.depth.body_height import BodyHeight, crop_to_camera, solve_translation
+from hsr_core.depth.body_height import BodyHeight, solve_translation
 from hsr_core.errors import ShapeError
 from hsr_core.types import MetricSource
 
@@ -108,12 +108,3 @@ def test_the_nearer_of_two_people_is_seen():
     np.testing.assert_array_equal(
         BodyHeight().depth_for(two).depth_m[ball(COLOR).mask], ball(COLOR).depth_m[ball(COLOR).mask]
     )
-
-
-def test_a_crop_camera_puts_its_box_where_it_was():
-    """A point cloud of unit size seen by a weak-perspective crop camera projects to the same pixels, far away."""
-    center, side, scale, shift = np.array([400.0, 200.0]), 150.0, 0.9, np.array([0.05, -0.02])
-    t = crop_to_camera(scale, shift, center, side, COLOR.K)
-    points = person() * 0.05
-    weak = center + side / 2 * scale * (points[:, :2] + shift)
-    np.testing.assert_allclose(pixels(points + t), weak, atol=0.3)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from analytic_scenes import camera, plane_depth, scene_depth, view
 
-from hsr_core.depth.base import DepthSettings
+from hsr_core.depth.base import DepthFrame, DepthSettings
 from hsr_core.depth.compressed import CompressedDepth
 from hsr_core.depth.decode import RawDepth
 from hsr_core.depth.measured import MeasuredDepth
@@ -33,8 +33,21 @@ def test_the_scene_comes_back_to_the_millimetre():
     np.testing.assert_allclose(frame.depth_m, scene_depth(COLOR), atol=5.1e-4)
     assert frame.metric_source is MetricSource.DEPTH_CAMERA
     assert frame.weight == 2.0
-    assert frame.sigma_at(3.0) == pytest.approx(0.0225)
+    assert (frame.sigma_m, frame.sigma_per_m) == (0, 0.0025)
     assert (frame.stamp_ns, frame.frame_id) == (100 * MS, "color")
+
+
+def test_the_least_reliable_tenth_of_a_person_is_left_out():
+    region = np.zeros((10, 20), bool)
+    region[:, :10] = True
+    ranks = np.arange(200, dtype=np.float32).reshape(10, 20)
+    depth = DepthFrame(np.full((10, 20), 2, np.float32), np.eye(3), 0, "c", MetricSource.MONO_DEPTH, 0.05, 0.015)
+    assert depth.reliable(region) is depth.depth_m
+    kept = replace(depth, rank_unc=ranks).reliable(region)
+    assert (kept[:9] == 2).all()
+    assert (kept[9, :10] == 0).all()  # the hundred ranks of the region end with this row
+    assert (kept[9, 10:] == 2).all()
+    assert (replace(depth, rank_unc=ranks).reliable(~region & region) == 2).all()
 
 
 def test_the_nearest_of_the_last_images_within_15_ms_is_taken():

@@ -9,7 +9,7 @@ from analytic_scenes import ball, camera
 
 from hsr_core.errors import ShapeError
 from hsr_core.geometry.regions import bounds, grow, iou, outline, shrink
-from hsr_core.mask.base import LANDMARKS, OWN_OUTLINE, SHARP, MaskFrame, contested
+from hsr_core.mask.base import LANDMARKS, OWN_OUTLINE, SHARP, MaskFrame, contested, core_and_band
 from hsr_core.mask.quality import MaskWatch, judge
 
 CAM = camera()
@@ -22,8 +22,8 @@ def soft(mask: np.ndarray) -> np.ndarray:
     return mask.astype(np.float32) * 0.9 + 0.05
 
 
-def frame(mask: np.ndarray, height_px: float = 250.0, traits=SHARP, track_id: int = 1) -> MaskFrame:
-    return MaskFrame(soft(mask), track_id, 0, height_px, 1.0, False, "test", traits)
+def frame(mask: np.ndarray, track_id: int = 1) -> MaskFrame:
+    return MaskFrame(soft(mask), track_id, 0, 1.0, False, "test", SHARP)
 
 
 def disc(radius: float, centre=(160, 120), hw=(240, 320)) -> np.ndarray:
@@ -56,12 +56,13 @@ def test_a_mask_cut_by_the_image_is_not_shrunk_there():
 
 
 def test_core_and_band_lie_where_depth_and_colour_are_to_be_trusted():
-    """A person 250 px tall: one pixel in, two out. The landmark network's outline: three in, six out."""
-    sharp, blurred = frame(disc(60)), frame(disc(60), traits=LANDMARKS)
-    for mask, inner, outer in ((sharp, 59, 62), (blurred, 57, 66)):
-        assert np.sqrt(mask.core.sum() / np.pi) == pytest.approx(inner, abs=0.6)
-        assert np.sqrt((mask.core | mask.band).sum() / np.pi) == pytest.approx(outer, abs=0.6)
-        assert not (mask.core & mask.band).any()
+    """Of somebody 120 px tall: one pixel in, two out. The landmark network's outline: three in, six out; half of it
+    in a picture of half the size."""
+    for traits, scale, inner, outer in ((SHARP, 1.0, 59, 62), (LANDMARKS, 1.0, 57, 66), (LANDMARKS, 0.5, 58, 63)):
+        core, band = core_and_band(disc(60), traits, scale)
+        assert np.sqrt(core.sum() / np.pi) == pytest.approx(inner, abs=0.6)
+        assert np.sqrt((core | band).sum() / np.pi) == pytest.approx(outer, abs=0.6)
+        assert not (core & band).any()
 
 
 def test_pixels_claimed_by_two_people_count_for_neither():

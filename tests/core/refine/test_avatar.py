@@ -372,9 +372,7 @@ def trained(avatar: FreeAvatar, steps: int = 3) -> torch.optim.Adam:
 
 def step(avatar: FreeAvatar, optimizer: torch.optim.Adam, row: torch.Tensor) -> None:
     optimizer.zero_grad()
-    loss = sum(
-        ((p - 0.01 * row.view(-1, *[1] * (p.dim() - 1))) ** 2).sum() for _, p in avatar.per_gaussian_parameters()
-    )
+    loss = sum(((p - 0.01 * row.view(-1, *[1] * (p.dim() - 1))) ** 2).sum() for _, p in avatar.named_parameters())
     loss.backward()
     optimizer.step()
 
@@ -397,7 +395,7 @@ def test_survivors_train_on_as_if_nothing_had_happened(binding, canonical):
         step(changed, optimizer, source)
         step(control, other, torch.arange(60))
 
-    for (name, p), (_, q) in zip(changed.per_gaussian_parameters(), control.per_gaussian_parameters(), strict=True):
+    for (name, p), (_, q) in zip(changed.named_parameters(), control.named_parameters(), strict=True):
         assert torch.equal(p[: len(keep)], q[keep]), name
     assert torch.equal(changed.anchors, control.anchors[source])
     assert len(optimizer.state) <= len(list(changed.parameters()))
@@ -415,7 +413,7 @@ def test_small_gaussians_are_cloned_and_large_ones_split(avatar):
     n = avatar.n_gaussians
     avatar.log_scales.data[:] = math.log(4e-3)
     avatar.log_scales.data[7, 1] = math.log(20e-3)
-    before = {name: p.detach().clone() for name, p in avatar.per_gaussian_parameters()}
+    before = {name: p.detach().clone() for name, p in avatar.named_parameters()}
     gradient = torch.zeros(n)
     gradient[[3, 7]] = 3e-4
     gradient[9] = 1e-4  # too small
@@ -424,7 +422,7 @@ def test_small_gaussians_are_cloned_and_large_ones_split(avatar):
 
     assert added == 2
     assert avatar.n_gaussians == n + 2
-    for name, p in avatar.per_gaussian_parameters():
+    for name, p in avatar.named_parameters():
         assert torch.equal(p[n], before[name][3])  # the clone
         others = [i for i in range(n) if i != 7]
         assert torch.equal(p[others], before[name][others])

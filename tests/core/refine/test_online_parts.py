@@ -37,6 +37,7 @@ from hsr_core.refine.pose import joint_rates
 from hsr_core.refine.schedule import Budget, Convergence
 from hsr_core.refine.skin import CanonicalBody
 from hsr_core.refine.snapshot import AvatarSnapshot
+from hsr_core.refine.stage_zero import WindowDepth
 from hsr_core.refine.view import prepare_view
 from hsr_core.types import HumanParams, MetricSource
 
@@ -390,6 +391,25 @@ def test_a_snapshot_brings_back_avatar_and_optimiser_whatever_was_added(small):
     assert torch.equal(restored.state_dict()["state"][0]["exp_avg"], moments)
     Refinement(avatar, views, people, settings, carried=Carried(restored)).step([0])  # and it goes on
     assert all(bool(p.isfinite().all()) for p in avatar.parameters())
+
+
+def test_the_scale_mode_decides_what_a_windows_depth_becomes(observed):
+    """A network whose depth is 5 % too large, and 10 % more in the fourth of eight frames."""
+    jitter = np.where(np.arange(8) == 3, 1.1, 1.0)
+    window = [
+        replace(o, entry=replace(o.entry, depth_source="unidepth_v2"), root=np.array([0, 0, 3.0]),
+                ratio=float(np.log(1.05 * j)), pixels=4000)
+        for o, j in zip(observed, jitter, strict=True)
+    ]  # fmt: skip
+    found = {mode: WindowDepth(mode)(window) for mode in ("raw", "auto", "window", "track", "relative")}
+    np.testing.assert_array_equal(found["raw"][0], 1)
+    np.testing.assert_allclose(found["window"][0], 1 / jitter, rtol=2e-3)
+    np.testing.assert_array_equal(found["auto"][0], found["window"][0])
+    np.testing.assert_allclose(found["track"][0] * 1.05 * jitter, 1, rtol=2e-3)  # the bias is told by the body's height
+    np.testing.assert_allclose(found["relative"][0] * 1.05 * jitter, 1)
+    assert np.isnan(found["relative"][1]).all()
+    np.testing.assert_allclose(found["track"][1], 3.0 + 0.01, atol=5e-3)  # half of the cloth before the skin
+    np.testing.assert_allclose(found["window"][1], 1.05 * 3.0 + 0.01, atol=5e-3)
 
 
 def test_padding_adds_nothing_that_counts(small):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -153,6 +154,19 @@ def test_frames_without_depth_and_with_broken_depth_are_refined_from_the_picture
     assert all(refinement.step()["depth"] == 0 for _ in range(3))
     refinement = refinement_of([replace(frame, depth_m=None) for frame in noisy], body)
     assert all(refinement.step()["depth"] == 0 for _ in range(3))
+
+
+def test_a_masks_trust_limits_the_weight_of_the_mask_term(noisy, body):
+    frame, terms = noisy[0], {}
+    avatar = first_avatar([frame], [frame.params], body, SMALL)
+    settings = RefineSettings(steps=1, losses=replace(PLAIN, alpha=0.1))
+    for weight in (float("inf"), 0.05, 0.0):
+        view = replace(prepare_view(frame), mask_weight=weight)
+        refinement = Refinement(copy.deepcopy(avatar), [view], [frame.params], settings)
+        terms[weight] = refinement.step()["alpha"]
+    assert terms[float("inf")] > 0
+    assert terms[0.05] == pytest.approx(0.5 * terms[float("inf")])
+    assert terms[0.0] == 0
 
 
 def test_a_parameter_that_is_not_finite_does_not_spread(noisy, body):

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hsr_core.errors import ShapeError
+from hsr_core.mask.base import LANDMARKS, OWN_OUTLINE
 from hsr_core.refine.frames import RefineFrame
 from hsr_core.refine.view import HELD_OUT_BLOCK_PX, PADDING_PX, Window, common_windows, person_window, prepare_view
 from hsr_core.types import HumanParams
@@ -102,6 +103,20 @@ def test_what_belongs_to_others_counts_nowhere():
     assert view.valid[:, 80:].all()
 
 
+def test_a_mask_that_is_not_exact_counts_half_around_its_outline():
+    """A disc of 60 px: the landmark network's outline is unsure from 3 px inside to 6 px outside, half of it at half
+    the size. The body's own outline says nothing of what lies outside."""
+    for scale, inner, outer in ((1.0, 27, 36), (0.5, 13, 18)):
+        view = prepare_view(frame(traits=LANDMARKS), Window(0, 0, HW[1], HW[0], scale))
+        assert view.mask_weight == 0.05
+        assert view.valid.unique().tolist() == [0.5, 1.0]
+        assert np.sqrt(float(view.core.sum()) / np.pi) == pytest.approx(inner, abs=0.7)
+        assert np.sqrt(float((view.core | (view.valid < 1)).sum()) / np.pi) == pytest.approx(outer, abs=0.7)
+    view = prepare_view(frame(traits=OWN_OUTLINE))
+    assert view.mask_weight == 0
+    assert torch.equal(view.valid > 0, view.core)
+
+
 def test_invalid_depth_is_no_point():
     depth = slanted_plane()
     depth[50:60], depth[60:65], depth[65:70] = 0, np.nan, np.inf
@@ -119,7 +134,7 @@ def test_held_out_blocks_are_the_same_each_time_and_count_nowhere():
     inside = torch.as_tensor(disc() > 0.5)
     assert 0.05 < held.sum() / inside.sum() < 0.4
     assert not (held & ~inside).any()
-    assert not (held & (views[0].valid | views[0].core)).any()
+    assert not (held & ((views[0].valid > 0) | views[0].core)).any()
     assert (views[0].depth_m[held] == 0).all()
     rows, columns = np.nonzero(held.numpy())
     block = np.zeros(HW, bool)

@@ -52,7 +52,7 @@ class PersonFrame:
     Attributes:
         frame: Image, mask, depth (None where it is not measured), parameters.
         mask_quality: [0, 1], 0 when the mask was rejected.
-        depth_source: Provider of the depth, "none" without.
+        depth_source: Provider of the depth, "none" without. depth_weight: How far it is trusted.
         metric: Something metric is known of the person's distance from the camera.
     """
 
@@ -60,6 +60,7 @@ class PersonFrame:
     frame: RefineFrame
     mask_quality: float
     depth_source: str
+    depth_weight: float
     metric: bool
 
 
@@ -247,15 +248,16 @@ class FrameMaker:
             frame = RefineFrame(
                 image,
                 np.nan_to_num(mask.prob),
-                depth.depth_m if measured else None,
+                depth.reliable(mask.sure) if measured else None,
                 view.camera.K,
                 params,
                 view.stamp_ns,
                 contested(masks),
+                traits=mask.traits,
             )
-            source = depth.provider if measured else "none"
+            source, weight = (depth.provider, depth.weight) if measured else ("none", 1.0)
             metric = measured or incoming != MetricSource.NONE
-            people.append(PersonFrame(mask.track_id, frame, mask.quality, source, metric))
+            people.append(PersonFrame(mask.track_id, frame, mask.quality, source, weight, metric))
         self._counters.add("frames", len(people))
         return people
 

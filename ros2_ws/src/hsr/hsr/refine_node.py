@@ -102,6 +102,7 @@ def online_settings_for(settings: RefinerSettings, device: str) -> OnlineSetting
         device=device,
         budget_ms=settings.budget_ms or base.budget_ms,
         depth=settings.depth.enabled,
+        depth_scale=settings.depth.scale_mode,
         window=replace(base.window, seconds=window.seconds, stride_s=window.stride_s, max_frames=window.max_frames),
         avatar=replace(base.avatar, binding=settings.binding, start=min(base.avatar.start, settings.gaussians.max)),
         density=replace(base.density, cap=min(base.density.cap, settings.gaussians.max)),

@@ -228,6 +228,7 @@ class RefinePipeline:
                 person.frame,
                 mask_quality=person.mask_quality,
                 depth_source=person.depth_source,
+                depth_weight=person.depth_weight,
                 metric=person.metric,
             )
         self.fed_s = time.monotonic()
