@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from ros_domains import next_domain
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -17,6 +18,10 @@ DATA = ROOT / "tests" / "data"
 
 MISSING_ROS = [name for name in ("rclpy", "hsr_msgs", "hsr") if find_spec(name) is None]
 collect_ignore_glob = ["ros/*"] if MISSING_ROS else []
+
+# The same examples in each run, however slow the computer is.
+settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
 
 os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"  # discovery stays on this machine
 os.environ["ROS_DOMAIN_ID"] = str(next_domain())
