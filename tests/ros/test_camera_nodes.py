@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -153,13 +154,30 @@ def test_arguments_are_listed_and_one_process_gets_what_the_nodes_would(tmp_path
     assert node.arguments().count("--params-file") == 2
 
 
-@needs_launch
-def test_a_mistake_in_the_last_camera_starts_none(tmp_path):
+def context_of(module, cameras):
     from launch import LaunchContext
 
-    module, context = load(), LaunchContext()
-    context.launch_configurations["cameras"] = written(tmp_path, [{"camera": "/a"}, {"camera": "/b", "people": 99}])
-    for name, default, *_ in module.ARGUMENTS[1:]:
-        context.launch_configurations[name] = default
+    context = LaunchContext()
+    context.launch_configurations.update({name: default for name, default, *_ in module.ARGUMENTS[1:]})
+    context.launch_configurations["cameras"] = cameras
+    return context
+
+
+@needs_launch
+@pytest.mark.parametrize(("cores", "variables"), [(2, ["OMP_NUM_THREADS", "NUMBA_NUM_THREADS"]), (4, [])])
+def test_cameras_that_share_cores_work_in_one_thread_each(cores, variables, monkeypatch):
+    from launch.actions import SetEnvironmentVariable
+
+    module = load()
+    context = context_of(module, "/front,/rear")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(cores)))
+    made = [action for action in module._start(context) if isinstance(action, SetEnvironmentVariable)]
+    assert [context.perform_substitution(action.name[0]) for action in made] == variables
+
+
+@needs_launch
+def test_a_mistake_in_the_last_camera_starts_none(tmp_path):
+    module = load()
+    context = context_of(module, written(tmp_path, [{"camera": "/a"}, {"camera": "/b", "people": 99}]))
     with pytest.raises(ConfigError, match=r"people\.max must lie in 1\.\.16, not 99"):
         module._start(context)
