@@ -7,6 +7,7 @@ import os
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
+from enum import IntEnum, IntFlag
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +19,14 @@ from .config import Settings
 from .errors import BadFile, MissingFile
 from .geometry.rotations import rotmat_to_quat_wxyz, wxyz_to_xyzw
 from .paths import written_whole
-from .types import Array, Camera, FrameResult, HumanEstimate, HumanParams, TrackState
+from .types import Array, Camera, FrameResult, HumanEstimate, HumanParams, MetricSource, Part, TrackState
 
 FORMAT = "hsr-people/1"
+
+
+def _codes(kind: type[IntEnum | IntFlag]) -> str:
+    return ", ".join(f"{int(one)} {one.name.lower()}" for one in kind if one)
+
 
 CONVENTIONS = {
     "frame": "camera optical: x right, y down, z forward",
@@ -32,6 +38,9 @@ CONVENTIONS = {
     "raw_*": "the regressor's parameters before smoothing",
     "valid": "seen in this frame, not carried on; where false, values of a person who is there are a prediction",
     "T_world_cam": "x_world = T x_camera, world z up; NaN where unknown; absent where always unknown",
+    "state": _codes(TrackState),
+    "metric_source": f"of the distance: {_codes(MetricSource)}; 0 none",
+    "parts": f"that were seen, a sum of: {_codes(Part)}",
 }
 
 PARAMETERS = tuple(entry.name for entry in fields(HumanParams))

@@ -23,7 +23,7 @@ from .inputs import kind_of, pictures
 from .lerobot_files import AUTOMATIC, DataFiles, Feature, Present, Table, VideoFiles, present, pyarrow, write_meta
 from .motion import Motion, place
 from .pairing import nearest, tick_stamps
-from .robot_motion import BASE, RobotMotion
+from .robot_motion import BASE, FLAG_NAMES, RobotMotion
 from .spool import chunks
 
 HUMAN, RAW = "observation.human", "observation.human_raw"
@@ -44,8 +44,7 @@ class LeRobotExporter:
     def check(self, out: Path, options: ExportOptions) -> None:
         """Refuse what cannot be written to or added to."""
         pyarrow()
-        if not re.fullmatch(r"[\w.-]+", options.camera_name):
-            raise ConfigError(f"--camera-name wants letters, digits and _ . -, not {options.camera_name!r}")
+        check_camera_name(options.camera_name)
         _before(out, options)
 
     def write(self, job: Job) -> dict[str, Any]:
@@ -78,11 +77,23 @@ class LeRobotExporter:
             write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
                        tasks=tasks, video=video is not None, before=before)  # fmt: skip
             header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
+            if job.robot:
+                header["teleop_flags"] = FLAG_NAMES
             if job.robot and job.robot.states is not None:
                 header["teleop_states"] = dict(enumerate(STATES))
             name = f"hsr_{before.episodes:06d}.json" if before.info else "hsr.json"
             (root / "meta" / name).write_text(as_json(header))
         return {"files": [job.out.name], "fps": fps, **told}
+
+
+def check_camera_name(name: str) -> None:
+    """Refuse a name that is no part of a column's, and of a folder's.
+
+    Raises:
+        ConfigError: See there.
+    """
+    if not re.fullmatch(r"[\w.-]+", name):
+        raise ConfigError(f"--camera-name wants letters, digits and _ . -, not {name!r}")
 
 
 def sources_of(out: Path) -> frozenset[str]:

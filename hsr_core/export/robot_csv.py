@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .base import Job, as_json, files_whole
-from .robot_motion import BASE, FLAGS, STAMP, STATE, need_one
+from .robot_motion import BASE, FLAG_NAMES, FLAGS, STAMP, STATE, need_one
 
 
 class RobotCsvExporter:
@@ -35,7 +35,8 @@ class RobotCsvExporter:
                     cells = ["" if np.isnan(x) else f"{x:.9g}" for x in numbers]
                     states = () if robot.states is None else (int(robot.states[i]),)
                     rows.writerow([int(stamp), int(valid[i]), int(robot.flags[i]), *states, *cells])
-            facts = {"robot": robot.robot, "origin": robot.origin, "units": "stamps ns, angles rad, lengths m"}
+            facts = {"robot": robot.robot, "origin": robot.origin, "units": "stamps ns, angles rad, lengths m",
+                     "flags": FLAG_NAMES}  # fmt: skip
             (folder / f"{job.out.name}.json").write_text(as_json(job.header(**facts)))
         return {"files": [job.out.name, f"{job.out.name}.json"], "frames": len(robot.stamps),
                 "frames_missing": int((~valid).sum()), "robot": robot.robot}  # fmt: skip

@@ -15,6 +15,7 @@ from .. import progress
 from ..body.joints import J
 from ..errors import BadFile, ConfigError, SourceError
 from ..messages import stamp_to_ns
+from ..retarget.command import Flag
 from ..types import Array, MetricSource, Part
 from .motion import Motion, place
 from .spool import chunks
@@ -27,6 +28,8 @@ STAMP = "stamp_ns"
 BASE = ("base_x", "base_y", "base_z", "base_qx", "base_qy", "base_qz", "base_qw")
 """Columns of a floating base: place [m], rotation."""
 FLAGS, STATE = "flags", "teleop_state"
+FLAG_NAMES = {int(flag): flag.name.lower() for flag in Flag if flag}
+"""What each bit of the flags means."""
 
 
 @dataclass(frozen=True, eq=False)

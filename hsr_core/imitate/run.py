@@ -21,7 +21,7 @@ from ..errors import BadFile, ConfigError, HsrError, MissingFile
 from ..export.base import ExportOptions, Job, folder_whole, numbered
 from ..export.gmr import GmrExporter
 from ..export.inputs import InputOptions, kind_of, pictures, read_input
-from ..export.lerobot import LeRobotExporter
+from ..export.lerobot import LeRobotExporter, check_camera_name
 from ..export.lerobot_files import pyarrow
 from ..export.motion import GAP_S, Motion, nominal_rate
 from ..export.native import NativeExporter
@@ -159,6 +159,7 @@ def check(source: str, out: Path, options: ImitateOptions) -> None:
             raise ConfigError(f"{out} is not empty: choose another folder, or --overwrite to replace it")
         if not _is_ours(out):
             raise ConfigError(f"--overwrite replaces what `hsr imitate` wrote; {out} holds something else")
+    check_camera_name(options.camera_name)
     if options.world not in ("auto", "recorded", "level"):
         raise ConfigError(f"--world wants auto, recorded or level, not {options.world}")
     if not 0 < options.gap_s <= 10:

@@ -162,6 +162,7 @@ def test_states_and_flags_are_those_of_the_same_tick_and_held_frames_stay(writte
     np.testing.assert_array_equal(column(table, "teleop.flags"), states == TRACKING)
     header = json.loads((out / "meta/hsr.json").read_text())
     assert [header["teleop_states"][str(n)] for n in (ENGAGING, TRACKING, HOLD)] == ["engaging", "tracking", "hold"]
+    assert header["teleop_flags"]["1"] == "limited_velocity"
     assert header["engagement"]["settings"] == {"rate_hz": 100.0}
 
 

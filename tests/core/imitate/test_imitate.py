@@ -236,6 +236,7 @@ def test_a_short_gap_stays_missing_in_its_episode(script, walk, tmp_path):
         ("walk", ["--max-frames", "1"], "one frame: no motion"),
         ("walk", ["--gap", "0"], "--gap must lie"),
         ("walk", ["--fps", "0"], "--fps must lie"),
+        ("walk", ["--camera-name", "../front"], "--camera-name wants"),
         ("walk", ["--out", "none/a"], "no folder"),
         ("walk", ["--teleop", "limits.arms=3"], "limits.arms_rad_s"),
         ("walk", ["--regressor", "scripted"], "no people in 45 frames"),
