@@ -334,6 +334,7 @@ def test_it_follows_from_where_the_robot_stands(teleop) -> None:
     trajectory = teleop.trajectories[-1]
     assert list(trajectory.joint_names) == list(teleop.commands[-1].name)
     assert trajectory.points[0].time_from_start.nanosec == 10_000_000
+    assert not trajectory.points[0].velocities, "a controller refuses a last point that has a speed"
     teleop.wait(
         lambda: any(np.array_equal(trajectory.points[0].positions, command.position) for command in teleop.commands),
         "the same command",
@@ -409,6 +410,10 @@ def test_a_released_deadman_brakes_and_holds(teleop) -> None:
     rival = teleop.rig.node.create_publisher(JointState, "/human/retarget/joint_command", 1)
     assert teleop.wait_state("STOPPED").reason == RIVALS
     assert "/tester" in teleop.diagnosis("governor").message
+    teleop.rig.node.destroy_publisher(rival)
+    rival = teleop.rig.node.create_publisher(JointTrajectory, "/human/retarget/joint_trajectory", 1)
+    several = "several publish on /human/retarget/joint_trajectory"
+    teleop.wait(lambda: several in teleop.diagnosis("governor").message, "a rival on the other topic")
     teleop.rig.node.destroy_publisher(rival)
 
 

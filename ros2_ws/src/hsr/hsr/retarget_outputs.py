@@ -60,10 +60,10 @@ class RetargetOutputs:
 
     def rivals(self) -> str:
         """Return who else commands the robot; "" = nobody."""
-        topic = self._node.resolve_topic_name(COMMAND_TOPIC)
-        if self._node.count_publishers(topic) <= 1:
-            return ""
-        return f"several publish on {topic}: {qos.describe_publishers(self._node, topic)}"
+        node = self._node
+        names = [COMMAND_TOPIC] + [TRAJECTORY_TOPIC] * (self._trajectory is not None)
+        topics = [topic for topic in map(node.resolve_topic_name, names) if node.count_publishers(topic) > 1]
+        return "; ".join(f"several publish on {topic}: {qos.describe_publishers(node, topic)}" for topic in topics)
 
     def begin(self) -> None:
         """Forget what an earlier activation counted."""
@@ -109,17 +109,21 @@ class _CommandMessage:
 
 
 class _TrajectoryMessage:
-    """A trajectory of one point; without a stamp, for a controller starts such a one at once."""
+    """A trajectory of one point; without a stamp, for a controller starts such a one at once.
+
+    It has positions only. A controller refuses a last point with a speed (ros2_control's default since Jazzy) and would
+    take the first one at rest, from wherever the robot was left, in one step.
+    """
 
     def __init__(self, robot: Robot, period_s: float) -> None:
         nanoseconds = round(period_s * NS)
         point = JointTrajectoryPoint(time_from_start=Duration(sec=nanoseconds // NS, nanosec=nanoseconds % NS))
-        point.positions = point.velocities = array("d", robot.lower.size * [0.0])
-        self._position, self._velocity = _view(point.positions), _view(point.velocities)
+        point.positions = array("d", robot.lower.size * [0.0])
+        self._position = _view(point.positions)
         self._msg = JointTrajectory(joint_names=list(robot.joint_names), points=[point])
 
     def serialise(self, command: Command) -> bytes:
-        self._position[:], self._velocity[:] = command.position, command.velocity
+        self._position[:] = command.position
         return serialize_message(self._msg)
 
 
