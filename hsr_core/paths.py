@@ -24,6 +24,11 @@ def model_dir() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or "~/.local/share").expanduser() / "hsr" / "models"
 
 
+def is_same_file(path: Path, source: str) -> bool:
+    """Return whether to write `path` would overwrite `source`, which need not be a file at all."""
+    return path.exists() and os.path.exists(source) and path.samefile(source)
+
+
 @contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Open a temporary file beside `path` that takes its place when all went well, and is removed otherwise."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .errors import BadFrame, ConfigError
+from .paths import is_same_file
 from .results import PeopleRecorder
 from .sources.base import Source
 from .stream import HumanStream
@@ -146,7 +146,7 @@ def check_outputs(source: str, *, out: Path | None, overlay: Path | None) -> Non
             raise ConfigError(f"no folder {path.parent} to write {path.name} to")
         if path.is_dir():
             raise ConfigError(f"{path} is a folder")
-        if path.exists() and os.path.exists(source) and path.samefile(source):
+        if is_same_file(path, source):
             raise ConfigError(f"{path} is the source: it would be overwritten")
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from .. import registry
 from ..errors import BadFile, ConfigError, MissingFile, SourceError
 from ..near_names import did_you_mean
+from ..paths import is_same_file
 from .base import Exporter, ExportOptions, Job, folder_whole
 from .engagement import is_measured, read_engagement, recordings_of
 from .inputs import InputOptions, kind_of, read_input, sha256_of
@@ -76,6 +77,8 @@ def export(
     exporter, path = _exporter(fmt), Path(out).expanduser()
     recordings = recordings_of(source)
     _check(exporter, fmt, path, options, robot, live=bool(recordings))
+    if is_same_file(path, str(source)):
+        raise ConfigError(f"{path} is the input: it would be overwritten")
     kind_of(source)
     input_options = replace(input_options or InputOptions(), **_body(options))
     if len(recordings) > 1:

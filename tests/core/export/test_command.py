@@ -42,6 +42,7 @@ def test_the_command_writes_and_tells(recording, tmp_path, capsys):
         (["--format", "bvv", "--out", "a.bvh"], "did you mean bvh"),
         (["--format", "bvh", "--out", "a.npz"], "writes .bvh files"),
         (["--format", "bvh", "--out", "none/a.bvh"], "no folder"),
+        (["--format", "npz", "--out", "people.npz"], "would be overwritten"),
         (["--format", "bvh", "--out", "a.bvh", "--person", "9"], "1 (10 frames)"),
         (["--format", "bvh", "--out", "a.bvh", "--person", "all"], None),
         (["--format", "bvh", "--out", "a.bvh", "--units", "mm"], "--units"),
