@@ -101,3 +101,19 @@ def test_ages_and_flags_are_of_the_ticks_that_follow_somebody() -> None:
     assert meter.summary()["age_ms"] == {"p50": 50.5, "p99": 99.0}
     assert meter.summary()["flags_percent"] == {"holdover": 75.0}
     assert TeleopMeter(None, ROBOT).line().endswith("no status yet")
+
+
+def test_the_line_of_a_second_says_why_nothing_moves() -> None:
+    meter = TeleopMeter(None, ROBOT)
+    checks = {"checks": ["joint_state", "fresh_frame", "person_known"], "checks_passed": [True, False, False]}
+    meter.add_status(Status(state=Status.READY, operator_id="kxzzw", problem="the operator is not seen", **checks))
+    assert meter.line() == (
+        "robot   ready  follows kxzzw  commands 0  limits exceeded 0  "
+        "waits for fresh frame, person known (the operator is not seen)"
+    )
+    meter.add_status(Status(state=Status.READY))
+    assert meter.line().endswith("waits for engage and a press")
+    meter.add_status(Status(state=Status.HOLD, reason="frame too old", age_ms=900.0))
+    assert meter.line().endswith("limits exceeded 0  frame too old")
+    meter.add_status(Status(state=Status.TRACKING, reason="tracking", age_ms=81.0))
+    assert meter.line().endswith("age p50 81 p99 81 ms  limits exceeded 0")

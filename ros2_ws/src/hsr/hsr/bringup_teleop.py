@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -23,7 +24,7 @@ from .meter import KEPT
 from .parameter_files import check_pairs
 from .stats import Window
 from .throttled import Throttled
-from .view_robot import FLAGS, MOVING, STATES
+from .view_robot import FLAGS, MOVING, STATES, failing
 
 RETARGET = "/human/retarget"
 STATUS_HZ = 25.0
@@ -190,11 +191,11 @@ class TeleopMeter:
             return "robot   no status yet"
         p50, p99 = self._ages.percentiles(50, 99, newest=3 * int(STATUS_HZ))
         state = STATES.get(self.status.state, "?")
-        return (
-            f"robot   {state}  follows {self.status.operator_id or 'nobody'}  commands {self.commands}  "
-            f"age p50 {p50:.0f} p99 {p99:.0f} ms  limits exceeded {sum(self.exceeded.values())}"
-            f"{'  ' + self.status.reason if state in ('hold', 'stopped') else ''}"
-        )
+        words = [f"robot   {state}", f"follows {self.status.operator_id or 'nobody'}", f"commands {self.commands}"]
+        if math.isfinite(p50):
+            words.append(f"age p50 {p50:.0f} p99 {p99:.0f} ms")
+        words.append(f"limits exceeded {sum(self.exceeded.values())}")
+        return "  ".join([*words, *_why_at_rest(self.status)])
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the run."""
@@ -214,6 +215,15 @@ class TeleopMeter:
             },
             "counts": {name: int(value) for name, value in counts.items()},
         }
+
+
+def _why_at_rest(status: RetargetStatus) -> list[str]:
+    """Return why the robot does not move, in words; nothing where it does."""
+    if status.state in MOVING:
+        return []
+    ended = status.state in (RetargetStatus.HOLD, RetargetStatus.STOPPED)
+    why = status.reason if ended else f"waits for {failing(status) or 'engage and a press'}"
+    return [f"{why} ({status.problem})" if status.problem else why]
 
 
 def _rounded(value: float) -> float | None:

@@ -70,6 +70,12 @@ def is_local(host: str) -> bool:
         return False
 
 
+def failing(status: RetargetStatus) -> str:
+    """Return what an engagement waits for, in words; "" = nothing."""
+    names = [name for name, green in zip(status.checks, status.checks_passed, strict=False) if not green]
+    return ", ".join(names).replace("_", " ")
+
+
 class RobotFeed:
     """Keeps messages as bytes; `view` decodes those that are drawn, and merges joints by name.
 
@@ -173,12 +179,11 @@ class RobotFeed:
         if status is None:
             return [("state", "no retarget node")]
         p50, p99 = self._ages.percentiles(50, 99)
-        missing = [name for name, green in zip(status.checks, status.checks_passed, strict=False) if not green]
         rows = [
             ("state", STATES.get(status.state, "?")),
             ("why", status.reason or "–"),
             ("follows", status.operator_id or "nobody"),
-            ("missing", ", ".join(missing).replace("_", " ") or "–"),
+            ("missing", failing(status) or "–"),
             ("age p50 / p99", f"{p50:.0f} / {p99:.0f} ms" if math.isfinite(p50) else "–"),
             ("flags", ", ".join(text for bit, text in FLAGS.items() if status.flags & bit) or "–"),
         ]
