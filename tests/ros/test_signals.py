@@ -1,8 +1,10 @@
-"""Every node ends in order, however often it is told to."""
+"""Every node ends in order, however often it is told to, and not by a callback that fails."""
 
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -11,6 +13,27 @@ NODES = {
     "source": ("hsr.source_node", ("-p", "source:=synthetic"), "/human/source/get_parameters"),
     "view": ("hsr.view_node", ("-p", "port:=0"), "/human/view/get_parameters"),
 }
+
+
+FAILING = """
+import rclpy
+from hsr.signals import ros, spin_until
+calls = []
+def fail():
+    calls.append(1)
+    raise ValueError("a bad message")
+with ros():
+    node = rclpy.create_node("failing")
+    node.create_timer(0.01, fail)
+    spin_until(node, lambda: len(calls) >= 3)
+print(len(calls))
+"""
+
+
+def test_a_callback_that_fails_is_told_and_does_not_end_the_node(rig):
+    done = subprocess.run([sys.executable, "-c", FAILING], env=rig.environ, capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
+    assert done.stderr.count("ValueError: a bad message") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

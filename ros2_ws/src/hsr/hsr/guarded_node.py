@@ -9,7 +9,6 @@ import os
 import sys
 import threading
 import time
-import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -25,7 +24,7 @@ from . import diagnostics, params, qos
 from .lifecycle import GuardedLifecycleNode
 from .notices import Notices
 from .parameter_files import refuse_unknown
-from .signals import ros
+from .signals import ros, spin_once
 from .startup import Startup
 from .stats import Counters
 
@@ -180,23 +179,12 @@ def spin(node: GuardedNode) -> None:
     notices = Notices(node.get_logger())
     try:
         while rclpy.ok() and not node.finished:
-            _spin_once(executor, notices)
+            spin_once(executor, notices)
         _linger(executor)
     finally:
         node.free()
         executor.remove_node(node)
         node.destroy_node()
-
-
-def _spin_once(executor: SingleThreadedExecutor, notices: Notices) -> None:
-    try:
-        executor.spin_once()
-    except ExternalShutdownException:
-        raise
-    except Exception as error:  # one bad message or a race in the graph must not end the node
-        if not rclpy.ok():
-            raise ExternalShutdownException() from error
-        notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
 
 
 def _linger(executor: SingleThreadedExecutor) -> None:

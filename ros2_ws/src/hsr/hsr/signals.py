@@ -1,9 +1,10 @@
-"""How a node's process takes signals."""
+"""How a node's process runs: its callbacks, one of which may fail, and the signals that end it."""
 
 from __future__ import annotations
 
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -13,14 +14,32 @@ from rclpy.node import Node
 
 from hsr_core.errors import HsrError
 
+from .notices import Notices
+
 
 def spin_until(node: Node, ended: Callable[[], bool], look_s: float = 0.1) -> None:
     """Run a node's callbacks until ROS is shut down or `ended`, which is asked at least every `look_s` seconds."""
-    executor = SingleThreadedExecutor()
+    executor, notices = SingleThreadedExecutor(), Notices(node.get_logger())
     executor.add_node(node)
     with suppress(ExternalShutdownException):
         while rclpy.ok() and not ended():
-            executor.spin_once(timeout_sec=look_s)
+            spin_once(executor, notices, look_s)
+
+
+def spin_once(executor: SingleThreadedExecutor, notices: Notices, timeout_s: float | None = None) -> None:
+    """Run a callback; one that fails is told, and the node goes on.
+
+    Raises:
+        ExternalShutdownException: ROS was shut down.
+    """
+    try:
+        executor.spin_once(timeout_sec=timeout_s)
+    except ExternalShutdownException:
+        raise
+    except Exception as error:  # one bad message or a race in the graph must not end the node
+        if not rclpy.ok():
+            raise ExternalShutdownException() from error
+        notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
 
 
 def run_node(name: str, make: Callable[[], Node]) -> None:
@@ -31,7 +50,7 @@ def run_node(name: str, make: Callable[[], Node]) -> None:
         except HsrError as error:
             sys.exit(f"{name}: {error}")
         try:
-            rclpy.spin(node)
+            spin_until(node, lambda: False)
         finally:
             node.destroy_node()
 

@@ -14,7 +14,6 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # idle BLAS threads spin; se
 
 import cv2
 import numpy as np
-import rclpy
 from hsr_msgs.msg import BodyModel, FrameStats, HumanArray, HumanMesh
 from rclpy.node import Node
 from rclpy.parameter import Parameter, parameter_value_to_python
@@ -29,7 +28,7 @@ from . import convert, qos
 from .node_parameters import VIEW
 from .parameter_files import refuse_unknown
 from .params import declare_fixed
-from .signals import ros
+from .signals import ros, spin_until
 from .throttled import Throttled
 from .view_feed import ViewFeed
 from .view_robot import RobotFeed, is_local
@@ -178,7 +177,7 @@ def main(args: list[str] | None = None) -> None:
             raise SystemExit(f"view: {error}") from None
         try:
             print(f"view: {node.view.address}", flush=True)
-            rclpy.spin(node)
+            spin_until(node, lambda: False)
         finally:
             node.close()
 
