@@ -235,10 +235,10 @@ def test_nobody_is_found_where_nobody_is(regressor):
     assert regressor.regress(frame, Camera.from_hfov(60, (480, 640))) == []
 
 
-def test_one_person_in_the_whole_frame_needs_no_search(settings, body, clip):
+def test_one_person_in_the_whole_frame_needs_no_search(settings, body, clip, monkeypatch):
+    monkeypatch.setattr(FollowedBoxes, "find", lambda *_: pytest.fail("searched"))
     regressor = PearRegressor(settings.with_values({"pear.boxes": "whole_frame"}), body)
     (found,) = regressor.regress(clip[0], clip[0].camera)
-    assert regressor.stage_ms["detect"] < 5
     np.testing.assert_array_equal(found.bbox_xyxy, (0, 0, 1768, 994))
 
 
