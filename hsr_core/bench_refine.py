@@ -220,77 +220,94 @@ def _mean(figures: Sequence[dict[str, float]]) -> dict[str, float]:
     return {name: round(float(np.mean([f[name] for f in figures])), 3) for name in names}
 
 
+class _Figures:
+    """Figures of all runs: of a mode and seed, and a mode's mean over the seeds."""
+
+    def __init__(self, runs: Mapping[str, Mapping[int, Mapping[str, float]]]) -> None:
+        self.runs, self.seeds = runs, sorted(runs.get("camel", {}))
+        self.means = {name: _mean(list(by_seed.values())) for name, by_seed in runs.items() if by_seed}
+
+    def mpjpe(self, mode: str) -> float:
+        return self.means[mode]["mpjpe_mm"]
+
+    def v2v(self, mode: str) -> float:
+        return self.means[mode]["v2v_mm"]
+
+    def root(self, mode: str) -> float:
+        return self.means[mode]["root_error_mm"]
+
+    def psnr(self, mode: str) -> float:
+        return self.means[mode]["psnr_db"]
+
+    def far(self, mode: str) -> float:
+        return self.means[mode]["anchor_p95_mm"]
+
+
+CHECKS: Mapping[str, tuple[tuple[str, ...], Callable[[_Figures], bool]]] = {
+    "1 no pose optimisation: poses the same to the bit, PSNR 5 dB lower": (
+        ("no_pose_opt", "camel"),
+        lambda f: (
+            all(each["unchanged"] for each in f.runs["no_pose_opt"].values())
+            and f.psnr("no_pose_opt") <= f.psnr("camel") - 5
+        ),
+    ),
+    "2 camel: MPJPE and V2V at most 0.65 of the input": (
+        ("camel", "input"),
+        lambda f: f.mpjpe("camel") <= 0.65 * f.mpjpe("input") and f.v2v("camel") <= 0.65 * f.v2v("input"),
+    ),
+    "3 gom: MPJPE at most camel + 1 mm, PSNR at most camel - 0.3 dB": (
+        ("gom", "camel"),
+        lambda f: f.mpjpe("gom") <= f.mpjpe("camel") + 1 and f.psnr("gom") <= f.psnr("camel") - 0.3,
+    ),
+    "4 lsw: MPJPE at least 1.05 of camel, 1.03 in every seed; PSNR at most camel + 0.3 dB": (
+        ("lsw", "camel"),
+        lambda f: (
+            all(f.runs["lsw"][s]["mpjpe_mm"] >= 1.03 * f.runs["camel"][s]["mpjpe_mm"] for s in f.seeds)
+            and f.mpjpe("lsw") >= 1.05 * f.mpjpe("camel")
+            and f.psnr("lsw") <= f.psnr("camel") + 0.3
+        ),
+    ),
+    "5 camel + lsw: MPJPE at least 1.03 of camel": (
+        ("camel+lsw", "camel"),
+        lambda f: f.mpjpe("camel+lsw") >= 1.03 * f.mpjpe("camel"),
+    ),
+    "6 none: MPJPE at least camel - 0.3 mm, Gaussians 1.25 times as far from the skin": (
+        ("none", "camel"),
+        lambda f: f.mpjpe("none") >= f.mpjpe("camel") - 0.3 and f.far("none") >= 1.25 * f.far("camel"),
+    ),
+    "7a depth halves a root error of 15 cm; MPJPE within 15 %": (
+        ("biased", "biased_no_depth", "input biased"),
+        lambda f: (
+            f.root("biased") <= 0.5 * f.root("input biased")
+            and f.root("biased") <= 0.6 * f.root("biased_no_depth")
+            and abs(f.mpjpe("biased") / f.mpjpe("biased_no_depth") - 1) <= 0.15
+        ),
+    ),
+    "7b depth with 2 % noise: root error at most 0.6 of the run without, where the input's is 85 mm": (
+        ("camel", "no_depth", "input"),
+        lambda f: all(
+            f.runs["camel"][s]["root_error_mm"] <= 0.6 * f.runs["no_depth"][s]["root_error_mm"]
+            for s in f.seeds
+            if f.runs["input"][s]["root_error_mm"] >= 85
+        ),
+    ),
+    "8 placing by depth first: MPJPE not worse": (
+        ("stage_zero", "camel"),
+        lambda f: f.mpjpe("stage_zero") <= f.mpjpe("camel"),
+    ),
+    "9 exact depth: mean depth error of the root within 50 mm": (
+        ("exact_depth",),
+        lambda f: abs(f.means["exact_depth"]["root_depth_bias_mm"]) <= 50,
+    ),
+    "10 priors: MPJPE within 1 mm": (
+        ("priors", "camel"),
+        lambda f: abs(f.mpjpe("priors") - f.mpjpe("camel")) <= 1,
+    ),
+}
+"""What a right implementation meets: the runs that tell, and the condition on their means, unless it says otherwise."""
+
+
 def checks(runs: Mapping[str, Mapping[int, Mapping[str, float]]]) -> dict[str, bool]:
-    """Return which of the conditions that a right implementation meets hold; those without their runs are left out.
-
-    Each is a statement on the means over the seeds, unless it says otherwise.
-    """
-    m = {name: _mean(list(by_seed.values())) for name, by_seed in runs.items() if by_seed}
-    seeds = sorted(runs.get("camel", {}))
-
-    def figures(name: str) -> Callable[[str], float]:
-        return lambda mode: m[mode][name]
-
-    mpjpe, v2v, root, psnr = (figures(name) for name in ("mpjpe_mm", "v2v_mm", "root_error_mm", "psnr_db"))
-    far = figures("anchor_p95_mm")
-    conditions: dict[str, tuple[tuple[str, ...], Callable[[], bool]]] = {
-        "1 no pose optimisation: poses the same to the bit, PSNR 5 dB lower": (
-            ("no_pose_opt", "camel"),
-            lambda: (
-                all(f["unchanged"] for f in runs["no_pose_opt"].values()) and psnr("no_pose_opt") <= psnr("camel") - 5
-            ),
-        ),
-        "2 camel: MPJPE and V2V at most 0.65 of the input": (
-            ("camel", "input"),
-            lambda: mpjpe("camel") <= 0.65 * mpjpe("input") and v2v("camel") <= 0.65 * v2v("input"),
-        ),
-        "3 gom: MPJPE at most camel + 1 mm, PSNR at most camel - 0.3 dB": (
-            ("gom", "camel"),
-            lambda: mpjpe("gom") <= mpjpe("camel") + 1 and psnr("gom") <= psnr("camel") - 0.3,
-        ),
-        "4 lsw: MPJPE at least 1.05 of camel, 1.03 in every seed; PSNR at most camel + 0.3 dB": (
-            ("lsw", "camel"),
-            lambda: (
-                all(runs["lsw"][s]["mpjpe_mm"] >= 1.03 * runs["camel"][s]["mpjpe_mm"] for s in seeds)
-                and mpjpe("lsw") >= 1.05 * mpjpe("camel")
-                and psnr("lsw") <= psnr("camel") + 0.3
-            ),
-        ),
-        "5 camel + lsw: MPJPE at least 1.03 of camel": (
-            ("camel+lsw", "camel"),
-            lambda: mpjpe("camel+lsw") >= 1.03 * mpjpe("camel"),
-        ),
-        "6 none: MPJPE at least camel - 0.3 mm, Gaussians 1.25 times as far from the skin": (
-            ("none", "camel"),
-            lambda: mpjpe("none") >= mpjpe("camel") - 0.3 and far("none") >= 1.25 * far("camel"),
-        ),
-        "7a depth halves a root error of 15 cm; MPJPE within 15 %": (
-            ("biased", "biased_no_depth", "input biased"),
-            lambda: (
-                root("biased") <= 0.5 * root("input biased")
-                and root("biased") <= 0.6 * root("biased_no_depth")
-                and abs(mpjpe("biased") / mpjpe("biased_no_depth") - 1) <= 0.15
-            ),
-        ),
-        "7b depth with 2 % noise: root error at most 0.6 of the run without, where the input's is 85 mm": (
-            ("camel", "no_depth", "input"),
-            lambda: all(
-                runs["camel"][s]["root_error_mm"] <= 0.6 * runs["no_depth"][s]["root_error_mm"]
-                for s in seeds
-                if runs["input"][s]["root_error_mm"] >= 85
-            ),
-        ),
-        "8 placing by depth first: MPJPE not worse": (
-            ("stage_zero", "camel"),
-            lambda: mpjpe("stage_zero") <= mpjpe("camel"),
-        ),
-        "9 exact depth: mean depth error of the root within 50 mm": (
-            ("exact_depth",),
-            lambda: abs(m["exact_depth"]["root_depth_bias_mm"]) <= 50,
-        ),
-        "10 priors: MPJPE within 1 mm": (
-            ("priors", "camel"),
-            lambda: abs(mpjpe("priors") - mpjpe("camel")) <= 1,
-        ),
-    }
-    return {name: bool(holds()) for name, (needed, holds) in conditions.items() if all(mode in m for mode in needed)}
+    """Return which of `CHECKS` hold; those without their runs are left out."""
+    f = _Figures(runs)
+    return {name: bool(holds(f)) for name, (needed, holds) in CHECKS.items() if all(mode in f.means for mode in needed)}

@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 from scipy.spatial import cKDTree
 
 from ..types import Array
-from .anny_head import expression_space, eyelids, fade_jaw, head_part, head_region, signs
+from .anny_head import cut_head, expression_space, eyelids, fade_jaw, head_region, signs
 from .anny_pose import finger_tips, joint_weights, smplx_joints, soften_wrists, t_pose
 from .anny_source import read_anny, sample_quantiles
 from .joints import JOINT_NAMES, N_JOINTS, PARENTS, J, mirror_index
@@ -187,7 +187,7 @@ def build(progress: Callable[[str], None] = lambda step: None) -> tuple[dict[str
     mirror = mirror_vertices(template)
     regressor = fit_regressor(posed, joints, weights, mobile, mirror)
     progress("head")
-    head = head_part(source.faces, template, shapedirs, expression, lids, weights, regressor, replaced)
+    head = cut_head(source.faces, template, shapedirs, expression, lids, weights, regressor, replaced)
     head |= {"expression_from_actions": from_actions, "action_names": np.array(source.action_names)}
     points = surface_points(template, regressor @ template, weights, tips)
     body = {

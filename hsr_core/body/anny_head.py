@@ -94,7 +94,7 @@ def fade_jaw(weights: Array, faces: Array, replaced: Array) -> Array:
     return out
 
 
-def head_part(
+def cut_head(
     faces: Array,
     template: Array,
     shapedirs: Array,

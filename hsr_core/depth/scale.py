@@ -185,9 +185,8 @@ def place_by_depth(
     *,
     root: Array | None = None,
     cloth_m: float = CLOTH_M,
-    smooth: bool = True,
 ) -> Placed:
-    """Move bodies along their viewing rays to the distance that depth shows, in closed form.
+    """Move bodies along their viewing rays to the distance that depth shows, along time a robust line.
 
     Args:
         transl: (T, 3) [m] of each frame's body, camera frame.
@@ -195,7 +194,6 @@ def place_by_depth(
         t_s: (T,) increasing times [s].
         root: (T, 3) [m] place of the root joint, which lies beside `transl` in SMPL-X; None = `transl`.
         cloth_m: Half of it is added: the visible surface is cloth, the mesh is skin.
-        smooth: Through neighbouring frames (a robust line); False: each frame by itself.
 
     Source:
         Closed-form initialisation of the translation, stage 0 of docs/refinement.md.
@@ -206,9 +204,7 @@ def place_by_depth(
     root = transl if root is None else np.asarray(root, np.float64)
     root_z = root[:, 2]
     implied, usable = _implied(root_z, ratios, counts)
-    target = implied + cloth_m / 2
-    if smooth:
-        target = robust_line(t_s, target)
+    target = robust_line(t_s, implied + cloth_m / 2)
     factor = np.where(usable, target / np.where(root_z > 0, root_z, 1), 1.0)
     return Placed(transl + root * (factor - 1)[:, None], usable)
 

@@ -53,17 +53,14 @@ def person_roi(body: BodyView) -> Roi | None:
     x0, y0, x1, y1 = body.box_xyxy
     if not np.isfinite(body.box_xyxy).all():
         return None
-    if body.joints is None:
-        return Roi(((x0 + x1) / 2, (y0 + y1) / 2), max(x1 - x0, y1 - y0) * _MARGIN)
-    uv = project(body.joints, body.camera)
-    uv = uv[np.isfinite(uv).all(axis=1)] if not np.isfinite(uv[[J["pelvis"], J["neck"]]]).all() else uv
-    if len(uv) < len(body.joints):
+    uv = None if body.joints is None else project(body.joints, body.camera)
+    if uv is None or not np.isfinite(uv[[J["pelvis"], J["neck"]]]).all():
         return Roi(((x0 + x1) / 2, (y0 + y1) / 2), max(x1 - x0, y1 - y0) * _MARGIN)
     hips, up = uv[J["pelvis"]], uv[J["neck"]] - uv[J["pelvis"]]
     corners = np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]])
     # Along the trunk the box is tight; a corner of it is farther than any part of the body.
     reach = max(np.nanmax(np.linalg.norm(uv - hips, axis=1)), np.abs(corners - hips).max())
-    return Roi((hips[0] + 0.5, hips[1] + 0.5), 2 * reach * _MARGIN, float(np.arctan2(up[0], -up[1])))
+    return Roi.about(hips, 2 * reach * _MARGIN, np.arctan2(up[0], -up[1]))
 
 
 def full_frame(mask: Array, A_crop_img: Array, view: FrameView) -> Array:

@@ -26,6 +26,20 @@ class Roi:
     size_px: float
     angle_rad: float = 0.0
 
+    @classmethod
+    def about(cls, uv: Array, size_px: float, angle_rad: float) -> Roi:
+        """Return the square whose middle is a pixel (2,), its centre at an integer."""
+        return cls((float(uv[0]) + 0.5, float(uv[1]) + 0.5), float(size_px), float(angle_rad))
+
+    @classmethod
+    def around(cls, uv: Array, angle_rad: float) -> Roi:
+        """Return the square of the box that holds pixels (N, 2) and is turned by an angle."""
+        cos, sin = np.cos(angle_rad), np.sin(angle_rad)
+        R = np.array([[cos, -sin], [sin, cos]])
+        turned = uv @ R
+        low, high = turned.min(0), turned.max(0)
+        return cls.about(R @ ((low + high) / 2), (high - low).max(), angle_rad)
+
     def transform(self, out_px: int) -> Array:
         """Return A_crop_img (2, 3) to a crop of side `out_px`."""
         return crop_transform(self.center, self.size_px, self.angle_rad, out_px)

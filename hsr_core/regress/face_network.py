@@ -83,8 +83,7 @@ class FaceNetwork:
         across = -outer_to_inner if not mirror else outer_to_inner
         angle = float(np.arctan2(across[1], across[0]))
         width = float(np.hypot(*outer_to_inner))
-        middle = (a + b) / 2
-        roi = Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), 2.3 * width, angle)
+        roi = Roi.about((a + b) / 2, 2.3 * width, angle)
         A = roi.transform(_IRIS_SIDE)
         if mirror:
             A = np.array([[-1, 0, _IRIS_SIDE - 1.0], [0, 1, 0]]) @ np.vstack([A, [0, 0, 1]])
@@ -114,16 +113,10 @@ def roi_from_pose(pose: PoseLandmarks) -> Roi:
         angle = np.arctan2(-down[0], down[1])
     face = uv[[L["nose"], L["left_ear"], L["right_ear"], L["mouth_left"], L["mouth_right"]]]
     size = max(2.4 * np.hypot(*down), 1.4 * np.ptp(face, axis=0).max(), 1.7 * np.hypot(*across))
-    middle = eyes + 0.45 * down
-    return Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), float(1.5 * size), float(angle))
+    return Roi.about(eyes + 0.45 * down, 1.5 * size, angle)
 
 
 def roi_from_landmarks(points: Array) -> Roi:
     """Return the square for the next frame: 1.5 times the landmarks' box, eyes level."""
     dx, dy = points[263, :2] - points[33, :2]
-    angle = float(np.arctan2(dy, dx))
-    cos, sin = np.cos(angle), np.sin(angle)
-    turned = points[:, :2] @ np.array([[cos, -sin], [sin, cos]])
-    low, high = turned.min(0), turned.max(0)
-    middle = np.array([[cos, -sin], [sin, cos]]) @ ((low + high) / 2)
-    return Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), float(1.5 * (high - low).max()), angle)
+    return Roi.around(points[:, :2], np.arctan2(dy, dx)).shifted(0, 0, 1.5)

@@ -51,7 +51,7 @@ class HandNetwork:
         middle, reach = to_image(rough, points - 0.5, _RECROP_SIDE)
         dx, dy = reach - middle
         angle = wrap_angle(-np.pi / 2 - np.arctan2(-dy, dx))
-        roi = Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), float(2 * np.hypot(dx, dy)), angle).shifted(0, -0.1)
+        roi = Roi.about(middle, 2 * np.hypot(dx, dy), angle).shifted(0, -0.1)
         return roi if roi.usable(frame.image_hw) else None
 
     def run(self, frame: Frame, roi: Roi) -> HandLandmarks:
@@ -70,8 +70,7 @@ def roi_from_pose(pose: PoseLandmarks, side: str) -> Roi:
     middle = (2 * index + pinky) / 3
     dx, dy = middle - wrist
     angle = wrap_angle(np.pi / 2 - np.arctan2(-dy, dx))
-    size = 2 * np.hypot(dx, dy)
-    return Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), float(size), angle).shifted(0, -0.1, 2.7)
+    return Roi.about(middle, 2 * np.hypot(dx, dy), angle).shifted(0, -0.1, 2.7)
 
 
 def roi_from_landmarks(uv: Array) -> Roi:
@@ -79,9 +78,4 @@ def roi_from_landmarks(uv: Array) -> Roi:
     wrist, knuckles = uv[0], (uv[5] + uv[13]) / 2
     dx, dy = (knuckles + uv[9]) / 2 - wrist
     angle = wrap_angle(np.pi / 2 - np.arctan2(-dy, dx))
-    cos, sin = np.cos(angle), np.sin(angle)
-    turned = uv[_PALM] @ np.array([[cos, -sin], [sin, cos]])
-    low, high = turned.min(0), turned.max(0)
-    middle = np.array([[cos, -sin], [sin, cos]]) @ ((low + high) / 2)
-    size = float((high - low).max())
-    return Roi((float(middle[0]) + 0.5, float(middle[1]) + 0.5), size, angle).shifted(0, -0.1, 2.0)
+    return Roi.around(uv[_PALM], angle).shifted(0, -0.1, 2.0)

@@ -75,8 +75,7 @@ def body_roi(hips: Array, reach: Array) -> Roi:
     """Return the square around a person from the mid-hip point and the point that spans its circle [px]."""
     dx, dy = np.asarray(reach, np.float64) - hips
     angle = wrap_angle(np.pi / 2 - np.arctan2(-dy, dx))
-    size = 2 * np.hypot(dx, dy) * _ROI_SCALE
-    return Roi((float(hips[0]) + 0.5, float(hips[1]) + 0.5), float(size), angle)
+    return Roi.about(hips, 2 * np.hypot(dx, dy) * _ROI_SCALE, angle)
 
 
 def _overlapping(centre_boxes: Array, scores: Array, *, iou: float = 0.3) -> list[Array]:
