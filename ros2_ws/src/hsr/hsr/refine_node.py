@@ -285,6 +285,7 @@ class RefineNode(GuardedNode):
             intrinsics_source="",
             camera_note=self._cameras.note,
             publishers=qos.describe_publishers(self, images.topic),
+            rivals=self.count_publishers(images.topic) - 1,
         )
         return [
             diagnostics.camera_status(camera),
