@@ -76,14 +76,20 @@ class LeRobotExporter:
                 _check_same(job, before, features, robot)
             write_meta(root, fps=fps, robot_type=robot, features=features, episodes=episodes, stats=stats,
                        tasks=tasks, video=video is not None, before=before)  # fmt: skip
-            header = job.header(motions[0], robot=robot, robot_origin=job.robot and job.robot.origin, **told)
-            if job.robot:
-                header["teleop_flags"] = FLAG_NAMES
-            if job.robot and job.robot.states is not None:
-                header["teleop_states"] = dict(enumerate(STATES))
             name = f"hsr_{before.episodes:06d}.json" if before.info else "hsr.json"
-            (root / "meta" / name).write_text(as_json(header))
+            (root / "meta" / name).write_text(as_json(_header(job, motions[0], told)))
         return {"files": [job.out.name], "fps": fps, **told}
+
+
+def _header(job: Job, motion: Motion, told: dict[str, Any]) -> dict[str, Any]:
+    """Return what the columns cannot say."""
+    robot = job.robot
+    header = job.header(motion, robot=robot and robot.robot, robot_origin=robot and robot.origin, **told)
+    if robot is not None:
+        header["teleop_flags"] = FLAG_NAMES
+        if robot.states is not None:
+            header["teleop_states"] = dict(enumerate(STATES))
+    return header
 
 
 def check_camera_name(name: str) -> None:
