@@ -4,7 +4,7 @@ Gaussians, faces and points are unordered rows; image terms are averaged over th
 without gradient (`neighbours.py`) and given as constants. Nothing here waits for a GPU.
 
 Source:
-    HumanSplatHMR (arXiv 2605.02784), eq. (6)-(16). Reductions, weights and what the paper leaves open are said below.
+    HumanSplatHMR (arXiv 2605.02784), eq. (6)-(15). Reductions, weights and what the paper leaves open are said below.
 """
 
 from __future__ import annotations
