@@ -89,11 +89,11 @@ class ScriptedRefiner:
             note("spare", on=on)
         self._spared = on
 
-    def add(self, track_id, frame, *, mask_quality, depth_source, metric):
+    def add(self, track_id, frame, *, mask_quality, depth_source, depth_weight, metric):
         depth = None if frame.depth_m is None else float(np.median(frame.depth_m[frame.depth_m > 0]))
         note(
             "add", track_id=track_id, stamp_ns=frame.stamp_ns, quality=mask_quality, depth_source=depth_source,
-            metric=metric, depth_m=depth, mask=float(frame.mask.mean()), K=frame.K.tolist(),
+            depth_weight=depth_weight, metric=metric, depth_m=depth, mask=float(frame.mask.mean()), K=frame.K.tolist(),
             transl=frame.params.transl.tolist(), first=frame.image[0, 0].tolist(),
         )  # fmt: skip
         self._frames.setdefault(track_id, []).append(frame)

@@ -40,7 +40,14 @@ class Refiner(Protocol):
     """The part of `hsr_core.refine.online.OnlineRefiner` that the node uses."""
 
     def add(
-        self, track_id: int, frame: RefineFrame, *, mask_quality: float, depth_source: str, metric: bool
+        self,
+        track_id: int,
+        frame: RefineFrame,
+        *,
+        mask_quality: float,
+        depth_source: str,
+        depth_weight: float,
+        metric: bool,
     ) -> None: ...
 
     def add_estimate(self, track_id: int, stamp_ns: int, params: HumanParams) -> None: ...
