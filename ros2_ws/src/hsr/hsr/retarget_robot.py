@@ -50,13 +50,13 @@ class RobotJoints:
         if self.rate.hz() == 0:
             return "no joint states arrive"
         never = [name for name, age_s in old.items() if age_s == math.inf]
-        silent = {name: age_s for name, age_s in old.items() if name not in never}
+        silent = [name for name, age_s in old.items() if age_s < math.inf]
         at_s, refused = self._refused
         parts = [refused] if time.monotonic() - at_s < DOUBT_S else []
         if never:
             parts.append(f"no joint state names {some_of(never)}")
-        if silent:
-            parts.append(f"the joint state of {some_of(silent)} is {max(silent.values()):.1f} s old")
+        if silent:  # without the age: a text that stays can be told once
+            parts.append(f"the joint state of {some_of(silent)} is too old")
         return "; ".join(parts)
 
     def take(self, data: bytes) -> None:

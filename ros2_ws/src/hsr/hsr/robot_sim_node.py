@@ -42,6 +42,8 @@ DEADMAN_HZ = 50.0
 LOOK_HZ = 20.0
 """How often the operator looks at the status and at the people."""
 OLD_S = 0.5
+TELL_S = 5.0
+"""What the operator waits for may change with each frame: it is told no more often."""
 FRAME_ID = "simulated"
 """Of the joint states, which have no frame: nobody shall take them for a robot's."""
 
@@ -161,7 +163,7 @@ class Operator:
             self._logic.granted()
         if not done and (text := f"{service}: {answer.message}") != self._answer:
             self._answer = text
-            self._node.get_logger().info(f"operator: {text}")
+            self._node.get_logger().info(f"operator: {text}", throttle_duration_sec=TELL_S)
 
 
 def main() -> None:
