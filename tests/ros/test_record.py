@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -30,6 +31,7 @@ from hsr.record_writer import Disk, JpegMaker
 from hsr_msgs.msg import BodyModel, HumanArray
 from rclpy.qos import DurabilityPolicy
 from rclpy.serialization import deserialize_message, serialize_message
+from rosbags.highlevel import AnyReader
 from sensor_msgs.msg import CompressedImage, Image
 
 from hsr_core.sources.bag import BagSource
@@ -159,6 +161,20 @@ def test_recorded_bytes_are_what_ros_reads(recorded):
         assert len(deserialize_message(bytes(body), BodyModel).joint_names) == 55
         ((_, jpeg),) = reader.first(JPEG)
         assert deserialize_message(bytes(jpeg), CompressedImage).format == "jpeg"
+
+
+def test_a_reader_that_does_not_know_our_messages_shows_joints_and_frames(recorded):
+    """One that takes every definition from the recording itself, and imports nothing of ROS."""
+    with AnyReader([recorded.path]) as reader:
+        first = {
+            topic: reader.deserialize(data, connection.msgtype)
+            for topic in ("/human/joint_states", "/tf", "/human/people")
+            for connection, _, data in islice(reader.messages(reader.topics[topic].connections), 1)
+        }
+    joints, frames, people = first.values()
+    assert len(joints.name) == len(joints.position) == 165
+    assert frames.transforms[0].child_frame_id.startswith("body_")
+    assert people.header.frame_id == frames.transforms[0].header.frame_id
 
 
 def test_a_camera_that_sends_jpegs_is_recorded_as_it_sends_them(rig, tmp_path):
