@@ -1,5 +1,5 @@
 # make setup | run | test | test-all | lint | clean
-#   SOURCE=  clip.mp4, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
+#   SOURCE=  walk.mp4, a rosbag2, webcam:0, topic:/my/camera/image_raw or synthetic; empty: the clip in this repository
 #   REFINE=1 start the refiner too
 #   TELEOP=  talos, g1, jvrc1 or a mapping of your own: a simulated robot follows, its operator is played
 #   INTERFACE=eth0  network for ROS beside this machine's own; all: every one; empty: none

@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
         truth = [frame.truth for frame in frames]
         facts["input"], facts["refined"] = (pose_errors(body, p, truth) for p in (clip.incoming, clip.candidate))
     _write(args.out, clip, frames, body, facts)
-    return facts
+    return facts | {"out": str(args.out)}
 
 
 def _read(args: argparse.Namespace, body: EhmBody) -> tuple[list[RefineFrame], dict[str, Any]]:
