@@ -320,6 +320,7 @@ def test_whatever_is_seen_every_command_is_within_bounds(sequence) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # three minutes on a computer that does nothing else
 @pytest.mark.parametrize("name", ["g1", "talos"])
 def test_ten_thousand_random_frames_of_a_person_move_no_joint_out_of_bounds(name) -> None:
     frames = 0
