@@ -64,10 +64,6 @@ class Following:
         """Whether reliable delivery is asked for."""
         return self._reliable
 
-    @property
-    def published(self) -> bool:
-        return self._node.count_publishers(self.topic) > 0
-
     def watch(self) -> bool:
         """Look at the publishers again; called a few times a second. True: another topic is taken from now on."""
         chosen = first_published(self._node, [source.topic for source in self._sources], self._chosen)
@@ -100,14 +96,13 @@ class Following:
         policy = qos_policy_name_from_kind(event.last_policy_kind)
         if policy == "RELIABILITY" and self._wanted == "auto":
             return  # followed at the next look
-        remedy = "input.reliability to auto"
+        setting = "input.reliability"
         if policy != "RELIABILITY":
-            remedy = f"qos_overrides.{self.topic}.subscription.{policy.lower()} to what it offers"
+            setting = f"qos_overrides.{self.topic}.subscription.{policy.lower()}"
         self._notices.warn(
             ("incompatible", self.topic, policy),
-            f"a publisher on {self.topic} offers an incompatible {policy}: this node asks for "
-            f"{'reliable' if self._reliable else 'best effort'}; {qos.describe_publishers(self._node, self.topic)}; "
-            f"set {remedy}",
+            f"a publisher on {self.topic} offers an incompatible {policy}, less than {setting} asks for: "
+            f"{qos.describe_publishers(self._node, self.topic)}",
             every_s=30.0,
         )
 
