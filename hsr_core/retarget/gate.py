@@ -18,7 +18,7 @@ SHOULDERS = ("left_shoulder", "right_shoulder")
 PART = 90.0
 """Percentile of the joints' speed: a wrist may be fast, a whole body is not."""
 WALK_M_S = 2.0
-"""A way that looks faster is noise: it leads nowhere."""
+"""No way leads on faster: what seems to is noise."""
 
 
 class Reason(Enum):
@@ -121,7 +121,10 @@ class InputGate:
         return Reason.OK
 
     def _elsewhere(self, person: Human, last: Human, both: NDArray[np.bool_], dt_s: float) -> bool:
-        """True for a body that is not where it was, or not where its way led: time makes neither place larger."""
+        """True for a body that is not near where it was, or not near where its way led.
+
+        The time that has passed makes neither place larger: somebody else may have come into it.
+        """
         for led in (np.zeros(3), self._walk_m_s * dt_s):
             away = np.linalg.norm(person.points - last.points - led, axis=1)
             if max(away[P["pelvis"]], np.median(away[both])) > self.settings.jump_m:
