@@ -208,7 +208,8 @@ def open_parts(settings) -> refine_node.Parts:
 
 def told(path: Path, what: str) -> list[dict]:
     """Return what the refiner was told so far."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    written = path.read_text() if path.exists() else ""
+    lines = written.rpartition("\n")[0].splitlines()  # without one that is being written
     return [entry for entry in map(json.loads, lines) if entry["what"] == what]
 
 
