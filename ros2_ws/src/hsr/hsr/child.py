@@ -25,5 +25,6 @@ def die_with(parent_pid: int) -> None:
 
 if __name__ == "__main__":
     die_with(int(sys.argv[1]))
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # while the node's module is imported: a good end, too
     module, sys.argv = sys.argv[2], sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
