@@ -70,6 +70,8 @@ def full_name(text: str, node: str) -> str:
 
 
 POLICY = read_policy()
+EXAMPLES = {"reader", "supervisor"}
+"""Of nodes that are not ours."""
 
 
 def endpoints(rig: Rig, node: str) -> Permissions:
@@ -126,7 +128,7 @@ def seen(rig, tmp_path_factory) -> dict[str, Permissions]:
     return found | looks[-1]
 
 
-@pytest.mark.parametrize("node", sorted(set(POLICY) - {"reader"}))
+@pytest.mark.parametrize("node", sorted(set(POLICY) - EXAMPLES))
 def test_a_node_may_do_what_it_does(seen, node):
     """A new topic or service must be written into config/sros2_policy.xml, too."""
     for kind, names in seen[node].items():
@@ -134,7 +136,7 @@ def test_a_node_may_do_what_it_does(seen, node):
         assert not missing, f"{node} may not {kind}"
 
 
-@pytest.mark.parametrize("node", sorted(set(POLICY) - {"reader"}))
+@pytest.mark.parametrize("node", sorted(set(POLICY) - EXAMPLES))
 def test_a_node_may_do_nothing_else(seen, node):
     """What is gone from the node must go from config/sros2_policy.xml, too."""
     for kind, names in POLICY[node].items():
@@ -148,6 +150,14 @@ def test_an_example_reader_may_ask_for_nothing_and_reads_what_is_published():
     assert reader["publish"] == ALWAYS["publish"]
     published = POLICY["perception"]["publish"] | POLICY["refiner"]["publish"] | {"/tf_static", "/clock"}
     assert reader["subscribe"] <= published
+
+
+def test_a_supervisor_asks_for_nothing_but_lifecycle():
+    supervisor = POLICY["supervisor"]
+    lifecycle = ("change_state", "get_available_states", "get_available_transitions", "get_state")
+    nodes = [node for node, allowed in POLICY.items() if f"{NAMESPACE}/{node}/change_state" in allowed["reply"]]
+    assert supervisor["request"] == {f"{NAMESPACE}/{node}/{name}" for node in nodes for name in lifecycle}
+    assert (supervisor["publish"], supervisor["subscribe"]) == (ALWAYS["publish"], ALWAYS["subscribe"])
 
 
 def test_the_page_says_what_the_file_says():
