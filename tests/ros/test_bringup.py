@@ -176,7 +176,9 @@ def test_ctrl_c_during_a_slow_start_stops_everything_well(bring_up, tmp_path, mo
     process.send_signal(signal.SIGINT)
     out, err = process.communicate()
     assert process.returncode == 0, err
-    assert json.loads(out.splitlines()[-1])["returncodes"] == {"source": 0, "perception": 0}
+    codes = json.loads(out.splitlines()[-1])["returncodes"]
+    assert codes["perception"] == 0
+    assert codes["source"] in (0, -signal.SIGINT)  # of which not a line may have run
     assert not any(alive(pid) for pid in nodes.values())
 
 

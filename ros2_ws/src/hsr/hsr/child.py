@@ -24,6 +24,8 @@ def die_with(parent_pid: int) -> None:
 
 
 if __name__ == "__main__":
+    # Until the node takes Ctrl-C itself (`signals.ros`): while it is imported there is nothing to end in order.
+    signal.signal(signal.SIGINT, lambda number, frame: os._exit(0))
     die_with(int(sys.argv[1]))
     signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # while the node's module is imported: a good end, too
     module, sys.argv = sys.argv[2], sys.argv[2:]
