@@ -19,6 +19,8 @@ PART = 90.0
 """Percentile of the joints' speed: a wrist may be fast, a whole body is not."""
 WALK_M_S = 2.0
 """No way leads on faster: what seems to is noise."""
+LED_S = 0.5
+"""Nor for longer: who stood before a gap, with a little noise, would be nowhere near it ever after."""
 
 
 class Reason(Enum):
@@ -125,7 +127,7 @@ class InputGate:
 
         The time that has passed makes neither place larger: somebody else may have come into it.
         """
-        for led in (np.zeros(3), self._walk_m_s * dt_s):
+        for led in (np.zeros(3), self._walk_m_s * min(dt_s, LED_S)):
             away = np.linalg.norm(person.points - last.points - led, axis=1)
             if max(away[P["pelvis"]], np.median(away[both])) > self.settings.jump_m:
                 return True

@@ -102,6 +102,17 @@ def test_two_walkers_who_swap_ids_are_not_followed(rate) -> None:
             assert gate.judge(person(i / rate, place=place)) is Reason.JUMP
 
 
+@pytest.mark.parametrize("gap_s", [0.3, 1.0, 4.0, 20.0])
+def test_somebody_who_sways_is_known_again_after_a_gap(gap_s) -> None:
+    """Hidden hips, or nobody who looks: where the last sway would have led in that time tells nothing."""
+    gate = InputGate()
+    for i in range(40):
+        assert gate.judge(person(i / 30, place=(0.2 * i / 30, 0, 0))) is Reason.OK
+    place = 0.2 * 39 / 30
+    assert gate.judge(person(39 / 30 + gap_s, place=(place + 0.5, 0, 0))) is Reason.JUMP
+    assert gate.judge(person(40 / 30 + gap_s, place=(place, 0, 0))) is Reason.OK
+
+
 def test_a_slow_stream_of_somebody_who_walks_briskly_raises_no_false_alarm() -> None:
     """10 frames a second: between two of them hands and feet go farther than a body may."""
     gate, farthest = InputGate(), 0.0
