@@ -18,7 +18,8 @@ def ends_in_order() -> Iterator[None]:
     """
 
     def end(number: int, _: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_IGN)  # a second one would cut the cleaning up short
+        for each in mine:
+            signal.signal(each, signal.SIG_IGN)  # a second one would cut the cleaning up short
         raise SystemExit(128 + number)
 
     mine = [number for number in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(number) is signal.SIG_DFL]

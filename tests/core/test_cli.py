@@ -14,12 +14,13 @@ import numpy as np
 import pytest
 
 from hsr_core import bench_regressor, cli, registry
-from hsr_core.results import load_people
+from hsr_core.results import PeopleRecorder, load_people
 from hsr_core.sources import DEFAULT_CLIP
 from hsr_core.stream import HumanStream
 from hsr_core.types import Camera
 
 FAKE = ["--regressor", "fake"]
+ENDINGS = (signal.SIGTERM, signal.SIGHUP)
 
 
 def hsr(capsys, *args: str) -> tuple[int, str, str]:
@@ -174,7 +175,7 @@ def test_an_unknown_option_shows_its_commands_usage_and_the_nearest(capsys, argu
     assert re.search(r"unrecognized arguments: .*; did you mean --(height|frames)\?", errors)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", ENDINGS)
 def test_a_signal_ends_it_with_what_was_processed(capsys, tmp_path, monkeypatch, number):
     process = HumanStream.process
 
@@ -183,15 +184,24 @@ def test_a_signal_ends_it_with_what_was_processed(capsys, tmp_path, monkeypatch,
             os.kill(os.getpid(), number)
         return process(self, frame)
 
+    save = PeopleRecorder.save
+
+    def save_when_told_again(self, **kwargs):
+        for again in ENDINGS:
+            os.kill(os.getpid(), again)
+        save(self, **kwargs)
+
     monkeypatch.setattr(HumanStream, "process", is_ended)
+    monkeypatch.setattr(PeopleRecorder, "save", save_when_told_again)
     out, overlay = tmp_path / "p.npz", tmp_path / "o.mp4"
-    had = signal.signal(number, signal.SIG_DFL)  # the tests may run under nohup
+    had = {each: signal.signal(each, signal.SIG_DFL) for each in ENDINGS}  # the tests may run under nohup
     try:
         with pytest.raises(SystemExit) as end:
             hsr(capsys, "run", "synthetic", "--out", out, "--overlay", overlay, *FAKE)
-        assert signal.getsignal(number) is signal.SIG_DFL
+        assert [signal.getsignal(each) for each in ENDINGS] == [signal.SIG_DFL] * 2
     finally:
-        signal.signal(number, had)
+        for each, handler in had.items():
+            signal.signal(each, handler)
     assert end.value.code == 128 + number
     people = load_people(out)
     assert len(people["stamp_ns"]) == 5
