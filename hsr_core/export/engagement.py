@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import progress
-from ..engagement import JOINT_STATES, PEOPLE, STATUS, engagements_of, read_header
+from ..engagement import JOINT_STATES, PARTIAL_SUFFIX, PEOPLE, STATUS, engagements_of, read_header
 from ..errors import BadFile, SourceError
 from ..messages import stamp_to_ns
 from ..sources.bag_reader import METADATA, BagReader
@@ -22,6 +23,8 @@ log = logging.getLogger(__name__)
 
 STATES = ("", "disarmed", "ready", "engaging", "tracking", "hold", "stopped")
 """Names of the numbers in hsr_msgs/RetargetStatus."""
+WRITTEN_S = 10.0
+"""A partial recording that changed so lately is being written; one that was cut off changes no more."""
 NOBODY = 0
 """Track id of the operator in a status where nobody is locked: who was lost on the way, in HOLD."""
 
@@ -94,6 +97,14 @@ def is_measured(path: Path) -> bool:
             return topic in reader.topics
     except SourceError:
         return False
+
+
+def is_being_written(path: Path) -> bool:
+    """Return whether somebody records into the file now."""
+    try:
+        return path.name.endswith(PARTIAL_SUFFIX) and time.time() - path.stat().st_mtime < WRITTEN_S
+    except FileNotFoundError:  # a moment ago: it has its last name now
+        return True
 
 
 def _measured(path: Path, topic: str, joint_names: Sequence[str]) -> RobotMotion | None:

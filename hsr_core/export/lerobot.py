@@ -108,6 +108,12 @@ def sources_of(out: Path) -> frozenset[str]:
     return frozenset(header["source_sha256"] for header in headers)
 
 
+def rate_of(out: Path) -> int | None:
+    """Return the frames a second of a data set; None where it is not there."""
+    info = out / "meta/info.json"
+    return json.loads(info.read_text())["fps"] if info.is_file() else None
+
+
 def _before(out: Path, options: ExportOptions) -> Present:
     """Return the data set that is added to, an empty one for a new folder."""
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):

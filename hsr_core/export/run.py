@@ -15,7 +15,7 @@ from ..errors import BadFile, ConfigError, MissingFile, SourceError
 from ..near_names import did_you_mean
 from ..paths import is_same_file
 from .base import Exporter, ExportOptions, Job, folder_whole
-from .engagement import is_measured, read_engagement, recordings_of
+from .engagement import is_being_written, is_measured, read_engagement, recordings_of
 from .inputs import InputOptions, kind_of, read_input, sha256_of
 from .motion import SMOOTHING
 from .robot_motion import RobotMotion, read_csv, read_joint_states, retargeted
@@ -81,7 +81,8 @@ def export(
         raise ConfigError(f"{path} is the input: it would be overwritten")
     kind_of(source)
     input_options = replace(input_options or InputOptions(), **_body(options))
-    if len(recordings) > 1:
+    adds = fmt == "lerobot" and options.append and Path(source).is_dir()  # more may be there the next time
+    if len(recordings) > 1 or (recordings and adds):
         return _export_all(recordings, fmt, path, person, options, input_options, robot)
     engagement = read_engagement(recordings[0]) if recordings else None
     if engagement is not None:
@@ -126,7 +127,7 @@ def _export_all(
     if fmt != "lerobot":
         names = ", ".join(path.name for path in recordings[:5])
         raise ConfigError(f"{len(recordings)} engagements: {fmt} takes one of them ({names}, ...), lerobot takes all")
-    from .lerobot import sources_of
+    from .lerobot import rate_of, sources_of
 
     every: list[dict[str, Any]] = []
     skipped: dict[str, str] = {}
@@ -137,7 +138,10 @@ def _export_all(
             if there and sha256_of(str(path)) in there:
                 skipped[path.name] = "in the data set already"
                 continue
-            one = replace(options, append=True, fps=options.fps or (every[0]["fps"] if every else None))
+            if is_being_written(path):  # whole, it would be another episode
+                skipped[path.name] = "it is being written"
+                continue
+            one = replace(options, append=True, fps=options.fps or rate_of(folder))
             try:
                 told = export(str(path), fmt, folder, person=person, options=one, input_options=input_options,
                               robot=robot)  # fmt: skip

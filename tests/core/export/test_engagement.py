@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -287,6 +288,22 @@ def test_an_export_of_many_engagements_goes_on_where_it_was_stopped(engagements,
     assert (told["episodes"], list(told["skipped"])) == (1, [engagements[0].name])
     assert export(folder, "lerobot", out, options=more)["episodes"] == 0
     assert json.loads((out / "meta/info.json").read_text())["total_episodes"] == 2
+
+
+def test_what_is_recorded_later_is_added_once_at_the_rate_that_is_there(people, tmp_path, monkeypatch):
+    folder, out, more = tmp_path / "teleop", tmp_path / "set", ExportOptions(append=True)
+    folder.mkdir()
+    Writer(folder / "20200101T000000.000Z_operator-1.mcap", people[1])
+    for episodes in (1, 0):  # a folder of one, too, is passed over the second time
+        assert export(str(folder), "lerobot", out, options=more)["episodes"] == episodes
+    later = folder / "20200101T000100.000Z_operator-2.partial.mcap"
+    Writer(later, people[1], operator=2, end=False)
+    told = export(str(folder), "lerobot", out, options=more)
+    assert (told["episodes"], told["skipped"][later.name]) == (0, "it is being written")
+    os.utime(later, (0, 0))  # cut off long ago
+    monkeypatch.setattr("hsr_core.export.motion.nominal_rate", lambda stamps: 29.0)  # a little slower today
+    told = export(str(folder), "lerobot", out, options=more)
+    assert (told["episodes"], told["fps"], list(told["skipped"])) == (1, 30, ["20200101T000000.000Z_operator-1.mcap"])
 
 
 def test_robot_formats_hold_what_was_sent_without_being_told_a_robot(engagements, tmp_path):
