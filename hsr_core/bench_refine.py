@@ -6,10 +6,11 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,7 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     seeds, todo = range(args.seeds), list(args.modes)
     inputs = {f"input {data}": data for data in sorted({MODES[mode].data for mode in todo})}
     runs: dict[str, dict[int, dict[str, float]]] = {name: {} for name in (*inputs, *todo)}
-    with ProcessPoolExecutor(args.jobs, get_context("spawn"), initializer=_one_thread) as pool:
+    with _processes(args.jobs) as pool:
         waiting = {
             (name, seed): pool.submit(measure_input, inputs[name], seed)
             if name in inputs
@@ -122,6 +123,18 @@ def run(args: argparse.Namespace) -> dict[str, Any]:
     runs["input"] = runs.pop("input standard", {})
     means = {name: _mean(list(by_seed.values())) for name, by_seed in runs.items() if by_seed}
     return {"steps": steps, **means, "seeds": runs, "checks": checks(runs)}
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes for a block; what ends the block early ends them, too: nobody waits for what is left to do."""
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=_one_thread) as pool:
+        try:
+            yield pool
+        except BaseException:
+            for process in active_children():
+                process.terminate()
+            raise
 
 
 def _one_thread() -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -102,6 +105,21 @@ def test_checks_hold_for_the_published_order_and_fail_for_its_reverse():
     wrong["stage_zero"] = figures(50)
     assert not any(bench_refine.checks(wrong).values())
     assert bench_refine.checks({"camel": figures(36)}) == {}
+
+
+def test_what_ends_the_ablation_ends_its_processes_and_what_they_have_not_begun():
+    submitted = []
+
+    def is_ended() -> None:
+        with bench_refine._processes(1) as pool:
+            submitted.extend([pool.submit(os.getpid), *(pool.submit(time.sleep, 600) for _ in range(3))])
+            submitted[0].result()
+            raise SystemExit(143)
+
+    with pytest.raises(SystemExit):
+        is_ended()
+    assert not Path(f"/proc/{submitted[0].result()}").exists()
+    assert all(future.done() for future in submitted)
 
 
 def test_the_coarse_body_of_faces_keeps_its_sides(body):
