@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 
 import pytest
+from heeding import heed_signals
+from hsr import signals
 
 NODES = {
     "perception": ("scripted_node", (), "/human/perception/get_state"),
@@ -34,6 +37,35 @@ def test_a_callback_that_fails_is_told_and_does_not_end_the_node(rig):
     done = subprocess.run([sys.executable, "-c", FAILING], env=rig.environ, capture_output=True, text=True, timeout=120)
     assert (done.returncode, done.stdout) == (0, "3\n"), done.stderr
     assert done.stderr.count("ValueError: a bad message") == 1
+
+
+def test_what_fails_for_ever_does_not_take_a_whole_processor(monkeypatch):
+    class Broken:
+        def spin_once(self, timeout_sec):
+            raise RuntimeError("the wait itself fails")
+
+    class Silent:
+        def error(self, *_, **__): ...
+
+    rests = []
+    monkeypatch.setattr(signals.rclpy, "ok", lambda: True)
+    monkeypatch.setattr(signals.time, "sleep", rests.append)
+    for _ in range(3):
+        signals.spin_once(Broken(), Silent())
+    assert len(rests) == 3
+    assert min(rests) > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_node_that_is_told_to_end_while_it_is_imported_ends_with_zero(tmp_path, number):
+    (tmp_path / "slow_node.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(600)\n")
+    command = [sys.executable, "-m", "hsr.child", str(os.getpid()), "slow_node"]
+    environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", "")))}
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals)
+    assert process.stdout.readline() == "importing\n"
+    process.send_signal(number)
+    process.communicate()
+    assert process.returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

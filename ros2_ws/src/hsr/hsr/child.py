@@ -24,9 +24,9 @@ def die_with(parent_pid: int) -> None:
 
 
 if __name__ == "__main__":
-    # Until the node takes Ctrl-C itself (`signals.ros`): while it is imported there is nothing to end in order.
-    signal.signal(signal.SIGINT, lambda number, frame: os._exit(0))
+    # Until the node takes signals itself (`signals.ros`): while it is imported there is nothing to end in order.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, lambda number, frame: os._exit(0))
     die_with(int(sys.argv[1]))
-    signal.signal(signal.SIGINT, lambda *_: sys.exit(0))  # while the node's module is imported: a good end, too
     module, sys.argv = sys.argv[2], sys.argv[2:]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -15,6 +16,9 @@ from rclpy.node import Node
 from hsr_core.errors import HsrError
 
 from .notices import Notices
+
+REST_S = 0.01
+"""After a failure: one that comes again and again, such as of the wait itself, must not take a whole processor."""
 
 
 def spin_until(node: Node, ended: Callable[[], bool], look_s: float = 0.1) -> None:
@@ -40,6 +44,7 @@ def spin_once(executor: SingleThreadedExecutor, notices: Notices, timeout_s: flo
         if not rclpy.ok():
             raise ExternalShutdownException() from error
         notices.error("callback", f"a callback failed:\n{traceback.format_exc()}", every_s=10.0)
+        time.sleep(REST_S)
 
 
 def run_node(name: str, make: Callable[[], Node]) -> None:
