@@ -150,7 +150,7 @@ class PersonFit:
         last = self._pose
         last.local, last.transl, last.stamp_ns = fit.local, fit.transl, frame.stamp_ns
         self._learn_shape(wanted, fit)
-        return self._regression(frame, parts.pose, seen, fit, hands, face, weight)
+        return self._regression(frame, parts, seen, fit, hands, face, weight)
 
     def _straightened(self, parts: Observation, camera: Camera) -> Observation:
         """Return the landmarks where they would lie without the lens' distortion, under the same K."""
@@ -200,14 +200,15 @@ class PersonFit:
     def _regression(
         self,
         frame: Frame,
-        pose: PoseLandmarks,
+        as_came: Observation,
         parts: Observation,
         fit: BodyFit,
         hands: dict[str, Array],
         face: FaceFit | None,
         weight: Array,
     ) -> Regression:
-        """Return the answer; `pose` as it was seen, `parts` straightened."""
+        """Return the answer; `parts` are straightened."""
+        pose = as_came.pose
         rotations, _ = forward(fit.local, self._rest_joints, fit.transl)
         if parts.detailed:
             self._face = face
@@ -252,7 +253,7 @@ class PersonFit:
             mask=pose.mask,
             mask_A_crop_img=pose.roi.transform(pose.mask.shape[0]),
             appearance=pose.appearance,
-            face_landmarks=None if face is None else face_landmarks(parts.face),
+            face_landmarks=None if face is None else face_landmarks(as_came.face),
         )
 
     def _learn_shape(self, seen: BodyObservation, fit: BodyFit) -> None:
