@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
-from harness import Perception, image, level
+from harness import LIMIT_S, Perception, image, level
+from hsr import lifecycle
 from hsr.marker import decode_marker
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
+from rclpy.task import Future
 from scripted_node import FAIL_DIR
 from visualization_msgs.msg import Marker
 
@@ -101,6 +103,34 @@ def test_twenty_rounds_leave_no_memory_threads_or_endpoints(rig, perception):
     rig.wait(lambda: footprint()[2] == empty_topics, "the endpoints to go")
     rig.wait(lambda: footprint()[0] <= threads, "the threads to go")
     assert footprint()[1] - rss_mb < 5
+
+
+def test_a_reply_that_is_lost_is_made_up_for_by_asking_for_the_state(perception, monkeypatch):
+    reset_to_unconfigured(perception)
+    perception.change("configure")
+    client = perception.lifecycle
+    monkeypatch.setattr(lifecycle, "ASK_S", 0.1)
+    monkeypatch.setattr(client, "_change", Silent())
+    assert client.change("configure", LIMIT_S)
+    assert not client.change("activate", 0.3)
+    assert client._change.pending == []
+
+
+class Silent:
+    """A client whose requests are never replied to."""
+
+    def __init__(self) -> None:
+        self.pending: list[Future] = []
+
+    def service_is_ready(self) -> bool:
+        return True
+
+    def call_async(self, request: ChangeState.Request) -> Future:
+        self.pending.append(Future())
+        return self.pending[-1]
+
+    def remove_pending_request(self, future: Future) -> None:
+        self.pending.remove(future)
 
 
 def test_shutdown_ends_the_process_well(rig, perception):

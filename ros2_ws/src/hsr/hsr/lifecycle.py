@@ -11,6 +11,7 @@ from lifecycle_msgs.srv import ChangeState, GetState
 from rclpy.executors import Executor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.node import Node
+from rclpy.task import Future
 
 from hsr_core.errors import DeviceError
 
@@ -20,6 +21,9 @@ TRANSITIONS = {
     "deactivate": Transition.TRANSITION_DEACTIVATE,
     "cleanup": Transition.TRANSITION_CLEANUP,
 }
+GOALS = {"configure": "inactive", "activate": "active", "deactivate": "inactive", "cleanup": "unconfigured"}
+ASK_S = 5.0
+"""So often a node that has not replied is asked whether its transition is over: replies can get lost."""
 
 
 class GuardedLifecycleNode(LifecycleNode):
@@ -169,29 +173,37 @@ class LifecycleClient:
         self._get = node.create_client(GetState, f"{target}/get_state")
         self._change: Any = None  # made when it is used: who only asks for the state needs no right to change it
 
-    def state(self, timeout_s: float = 5.0) -> str | None:
+    def state(self, timeout_s: float = 5.0, alive: Callable[[], bool] = lambda: True) -> str | None:
         """Return the node's state label; None when it does not answer."""
-        reply = self._call(self._get, GetState.Request(), timeout_s, lambda: True)
-        return reply.current_state.label if reply else None
+        deadline = time.monotonic() + timeout_s
+        future = self._send(self._get, GetState.Request(), deadline, alive)
+        if future is None or not self._wait(future.done, deadline, alive):
+            self._get.remove_pending_request(future)
+            return None
+        return future.result().current_state.label
 
     def change(self, transition: str, timeout_s: float, alive: Callable[[], bool] = lambda: True) -> bool:
         """Run a transition by name; False when it failed, timed out, or `alive` became false."""
         self._change = self._change or self._node.create_client(ChangeState, f"{self.target}/change_state")
         request = ChangeState.Request()
         request.transition.id = TRANSITIONS[transition]
-        reply = self._call(self._change, request, timeout_s, alive)
-        return bool(reply and reply.success)
-
-    def _call(self, client, request, timeout_s: float, alive: Callable[[], bool]):
         deadline = time.monotonic() + timeout_s
-        while not client.service_is_ready():
+        future = self._send(self._change, request, deadline, alive)
+        while future and not self._wait(future.done, min(deadline, time.monotonic() + ASK_S), alive):
+            over = time.monotonic() > deadline or not alive()
+            there = not over and self.state(1.0, alive) == GOALS[transition]
+            if (over or there) and not future.done():
+                self._change.remove_pending_request(future)
+                return there
+        return bool(future and future.result().success)
+
+    def _send(self, client: Any, request: Any, deadline: float, alive: Callable[[], bool]) -> Future | None:
+        """Send a request once the service is there; None when it is not."""
+        return client.call_async(request) if self._wait(client.service_is_ready, deadline, alive) else None
+
+    def _wait(self, condition: Callable[[], bool], deadline: float, alive: Callable[[], bool]) -> bool:
+        while not condition():
             if time.monotonic() > deadline or not alive():
-                return None
+                return False
             self._executor.spin_once(timeout_sec=0.05)
-        future = client.call_async(request)
-        while not future.done():
-            if time.monotonic() > deadline or not alive():
-                client.remove_pending_request(future)
-                return None
-            self._executor.spin_once(timeout_sec=0.05)
-        return future.result()
+        return True
