@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from heeding import heed_signals
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +34,13 @@ def bring_up(ros_domain, tmp_path):
         ]  # fmt: skip
         environ = {**os.environ, "PYTHONPATH": os.pathsep.join((str(HERE), os.environ.get("PYTHONPATH", "")))}
         process = subprocess.Popen(
-            command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            command,
+            env=environ,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=heed_signals,
         )
         started.append(process)
         return process

@@ -241,6 +241,18 @@ def test_what_is_set_by_hand_comes_after_the_parameter_file(tmp_path, monkeypatc
     assert arguments.index("--params-file") < arguments.index("people.max:=3")
 
 
+def test_under_nohup_the_end_of_the_terminal_is_not_the_end(tmp_path, monkeypatch):
+    monkeypatch.setattr(bringup, "network_environment", lambda *_: {})
+    endings = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    had = {number: signal.signal(number, signal.SIG_IGN) for number in endings}
+    try:
+        bringup.Bringup(bringup.parse_arguments(["--log-dir", str(tmp_path), "--no-view"]))
+        assert {number for number in endings if signal.getsignal(number) == signal.SIG_IGN} == {signal.SIGHUP}
+    finally:
+        for number, handler in had.items():
+            signal.signal(number, handler)
+
+
 def test_another_systems_node_that_is_seen_late_is_named_and_left_running(tmp_path, monkeypatch):
     """It answers for ours, which is still starting up, on a busy computer."""
     monkeypatch.setattr(bringup, "network_environment", lambda *_: {})

@@ -132,7 +132,8 @@ class Bringup:
         self._log_dir = _new_log_dir(options.log_dir)
         os.environ.update(network_environment(options.dds_profile, options.interface, self._log_dir))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, self._on_signal)
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup has it
+                signal.signal(number, self._on_signal)
 
     def run(self) -> int:
         """Run until told to stop; return the exit code."""
