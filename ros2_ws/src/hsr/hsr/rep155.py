@@ -128,7 +128,7 @@ class Rep155:
         self._lock = threading.Lock()  # of all above, against the sweep in the executor's thread
         self._published_s, self._gap_s, self._tracked_some = 0.0, 0.0, False
         self._frame_id = ""
-        self._landmarks = FaceLandmarks2d(body)
+        self._landmarks = FaceLandmarks2d(body) if self._settings.faces else None
         create = node.create_publisher
         names = ["bodies/tracked"]
         names += ["faces/tracked"] if self._settings.faces else []
