@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from itertools import pairwise
+from types import SimpleNamespace
+from unittest.mock import MagicMock
 
+import pytest
 from hsr.demo_operator import PAUSE_S, DemoOperator, Seen
 from hsr_msgs.msg import RetargetStatus as Status
 
@@ -111,3 +114,19 @@ def test_a_press_that_does_nothing_is_let_go_and_tried_again() -> None:
         levels.append(operator.pressed)
     assert sum(b and not a for a, b in pairwise(levels)) >= 3
     assert not all(levels[-500:])
+
+
+def test_what_it_waits_for_is_told_now_and_then_and_what_stays_is_told(monkeypatch) -> None:
+    pytest.importorskip("pinocchio", reason="pip install 'hsr-core[retarget]'")
+    from hsr import robot_sim_node
+
+    now_s, said = 100.0, []
+    monkeypatch.setattr(robot_sim_node.time, "monotonic", lambda: now_s)
+    node = MagicMock()
+    node.get_logger().info = said.append
+    operator = robot_sim_node.Operator(node, lambda: True)
+    for i in range(110):  # after a second it is always the same
+        answer = SimpleNamespace(success=False, message="no person" if i < 10 else "no frame")
+        operator._on_answer("engage", SimpleNamespace(result=lambda answer=answer: answer))
+        now_s += 0.1
+    assert said == ["operator: engage: no person", "operator: engage: no frame"]

@@ -9,6 +9,7 @@ publishes joint states: a robot is there.
 
 from __future__ import annotations
 
+import math
 import time
 from array import array
 from typing import Any
@@ -116,7 +117,7 @@ class Operator:
         self._began_s = time.monotonic()
         self._seen: tuple[float, Seen] | None = None
         self._primary = ""
-        self._answer = ""
+        self._answer, self._told_s = "", -math.inf
         self._clients = {
             name: node.create_client(Trigger, f"retarget/{name}") for name in ("arm", "engage", "reset")
         } | {"select": node.create_client(SelectHuman, "retarget/select")}
@@ -161,9 +162,10 @@ class Operator:
         done = answer.ok if service == "select" else answer.success
         if done and service == "engage":
             self._logic.granted()
-        if not done and (text := f"{service}: {answer.message}") != self._answer:
-            self._answer = text
-            self._node.get_logger().info(f"operator: {text}", throttle_duration_sec=TELL_S)
+        text, now = f"{service}: {answer.message}", time.monotonic()
+        if not done and text != self._answer and now - self._told_s >= TELL_S:
+            self._answer, self._told_s = text, now
+            self._node.get_logger().info(f"operator: {text}")
 
 
 def main() -> None:
