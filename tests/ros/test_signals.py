@@ -56,6 +56,31 @@ def test_what_fails_for_ever_does_not_take_a_whole_processor(monkeypatch):
     assert min(rests) > 0
 
 
+TIDY = """
+import rclpy
+from hsr.signals import ros, spin_until
+with ros():
+    node = rclpy.create_node("tidy")
+    print("up", flush=True)
+    try:
+        spin_until(node, lambda: False)
+    finally:
+        print("tidied up", flush=True)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_what_a_node_has_to_do_at_its_end_is_done(rig, tmp_path, number):
+    (tmp_path / "tidy_node.py").write_text(TIDY)
+    command = [sys.executable, "-m", "hsr.child", str(os.getpid()), "tidy_node"]
+    environ = {**rig.environ, "PYTHONPATH": os.pathsep.join((str(tmp_path), rig.environ.get("PYTHONPATH", "")))}
+    process = subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True, preexec_fn=heed_signals)
+    assert process.stdout.readline() == "up\n"
+    process.send_signal(number)
+    out, _ = process.communicate()
+    assert (process.returncode, out) == (0, "tidied up\n")
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_node_that_is_told_to_end_while_it_is_imported_ends_with_zero(tmp_path, number):
     (tmp_path / "slow_node.py").write_text("print('importing', flush=True)\nimport time\ntime.sleep(600)\n")

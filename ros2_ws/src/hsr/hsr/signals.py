@@ -67,8 +67,12 @@ def ros(args: list[str] | None = None) -> Iterator[None]:
     From a terminal Ctrl-C reaches a node twice, by itself and through `ros2 launch`: the second one must not interrupt
     the node's end by a KeyboardInterrupt. What fails because ROS was shut down in the middle of it is no failure.
     """
-    signal.signal(signal.SIGINT, lambda number, frame: None)
+    told: list[int] = []
+    for ending in (signal.SIGINT, signal.SIGTERM):  # rclpy's own handlers call these, too
+        signal.signal(ending, lambda number, frame: told.append(number))
     rclpy.init(args=args)
+    if told:  # before rclpy could hear of it
+        rclpy.try_shutdown()
     try:
         yield
     except Exception:
