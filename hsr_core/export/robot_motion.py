@@ -127,18 +127,19 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
     """Read the positions of a topic of sensor_msgs/JointState.
 
     Several drivers may publish on it, each its own joints: a frame is what has one stamp, and the joints of which
-    nothing came at it are NaN. Of each set of joints, stamps that repeat or go back are left out.
+    nothing came at it are NaN. Messages without a stamp are left out, and of each set of joints those whose stamp
+    repeats or goes back.
 
     Raises:
         SourceError: No such topic.
-        BadFile: It has no positions, or all have one stamp.
+        BadFile: It has no positions, or all have one stamp or none.
     """
     from ..sources.bag_reader import BagReader
 
     rows: list[tuple[int, tuple[int, ...], Array]] = []
     columns: dict[str, int] = {}
     newest: dict[frozenset[int], int] = {}
-    left_out = 0
+    left_out = unstamped = 0
     with BagReader(bag) as reader:
         if topic not in reader.topics or not reader.topics[topic].kind.endswith("JointState"):
             raise SourceError(f"{bag} has no JointState topic {topic}; it has: {reader.describe_topics()}")
@@ -147,6 +148,9 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
             stamp = stamp_to_ns(msg.header.stamp)
             if len(msg.position) != len(msg.name):
                 continue
+            if stamp == 0:  # its joints would be columns that are never known
+                unstamped += 1
+                continue
             mine = tuple(columns.setdefault(name, len(columns)) for name in msg.name)
             if stamp <= newest.get(frozenset(mine), stamp - 1):
                 left_out += 1
@@ -154,7 +158,8 @@ def read_joint_states(bag: str, topic: str) -> RobotMotion:
             newest[frozenset(mine)] = stamp
             rows.append((stamp, mine, np.array(msg.position)))  # a copy: a view would keep the whole message
     if not rows:
-        raise BadFile(f"{bag}: {topic} has no positions")
+        why = f"{unstamped} messages of {topic} have no stamp" if unstamped else f"{topic} has no positions"
+        raise BadFile(f"{bag}: {why}")
     stamps = np.unique([stamp for stamp, _, _ in rows])
     if len(stamps) == 1 and left_out:
         raise BadFile(

@@ -163,13 +163,16 @@ def test_joint_states_of_a_recording_are_the_measured_robot(tmp_path):
         position = np.array([i, -i] if i % 2 == 0 else [-i, i], float)
         message = kind(bags.header(stamp), names, position, np.zeros(0), np.zeros(0))
         messages.append(("/joint_states", stamp, message))
+        gripper = kind(bags.header(0), ["gripper"], np.zeros(1), np.zeros(0), np.zeros(0))  # its driver sets no stamp
+        messages.append(("/joint_states", stamp + 1, gripper))
     bag = bags.write_bag(tmp_path / "bag", messages)
     motion = read_joint_states(str(bag), "/joint_states")
     assert motion.joint_names == ("a", "b")
     np.testing.assert_array_equal(motion.position, [[i, -i] for i in (0, 1, 2, 3, 5)])
-    unstamped = [("/joint_states", BEGIN_NS + i, kind(bags.header(0), ["a"], np.zeros(1), np.zeros(0), np.zeros(0)))
-                 for i in range(3)]  # fmt: skip
-    with pytest.raises(BadFile, match="3 messages of /joint_states have one stamp"):
-        read_joint_states(str(bags.write_bag(tmp_path / "unstamped", unstamped)), "/joint_states")
+    for stamp, what in ((0, "no stamp"), (BEGIN_NS, "one stamp")):
+        message = kind(bags.header(stamp), ["a"], np.zeros(1), np.zeros(0), np.zeros(0))
+        wrong = bags.write_bag(tmp_path / what, [("/joint_states", BEGIN_NS + i, message) for i in range(3)])
+        with pytest.raises(BadFile, match=f"3 messages of /joint_states have {what}"):
+            read_joint_states(str(wrong), "/joint_states")
     with pytest.raises(SourceError, match="/joint_states"):
         read_joint_states(str(bag), "/joints")
