@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from enum import IntEnum, IntFlag
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,6 +50,15 @@ SEEN = (TrackState.NEW, TrackState.TRACKED)
 """States of a person who was seen in the frame."""
 
 
+class _Row(NamedTuple):
+    """A frame: who is in which slot, and the camera."""
+
+    stamp_ns: int
+    people: dict[int, dict[str, Any]]
+    camera: Camera
+    T_world_cam: Array | None
+
+
 class PeopleRecorder:
     """Collects frames in memory (about 8 kB per person and frame) and writes them at once.
 
@@ -68,11 +77,8 @@ class PeopleRecorder:
             "conventions": CONVENTIONS,
             **metadata,
         }
-        self._stamps: list[int] = []
-        self._frames: list[dict[int, dict[str, Any]]] = []
+        self._frames: list[_Row] = []
         self._slots: dict[int, int] = {}
-        self._cameras: list[Camera] = []
-        self._worlds: list[Array | None] = []
 
     def add(self, result: FrameResult) -> None:
         """Append a frame. A person who was declared LOST is absent from it."""
@@ -82,10 +88,9 @@ class PeopleRecorder:
             if track not in self._slots:
                 taken = set(self._slots.values())
                 self._slots[track] = next(slot for slot in range(len(taken) + 1) if slot not in taken)
-        self._stamps.append(result.stamp_ns)
-        self._frames.append({self._slots[track]: person_row(person) for track, person in present.items()})
-        self._cameras.append(result.camera)
-        self._worlds.append(result.T_world_cam)
+        people = {self._slots[track]: person_row(person) for track, person in present.items()}
+        # As one: Ctrl-C or a signal may come anywhere, and what there is is saved then.
+        self._frames.append(_Row(result.stamp_ns, people, result.camera, result.T_world_cam))
 
     def __len__(self) -> int:
         return len(self._frames)
@@ -102,33 +107,35 @@ class PeopleRecorder:
             np.savez_compressed(file, **arrays)
 
     def _arrays(self) -> dict[str, Array]:
-        slots = 1 + max((slot for frame in self._frames for slot in frame), default=0)
+        slots = 1 + max((slot for frame in self._frames for slot in frame.people), default=0)
         arrays: dict[str, Array] = {
-            "stamp_ns": np.array(self._stamps, np.int64),
+            "stamp_ns": np.array([frame.stamp_ns for frame in self._frames], np.int64),
             "joint_names": np.array(JOINT_NAMES),
             "track_id": np.full((len(self._frames), slots), -1, np.int64),
         }
-        template = next((row for frame in self._frames for row in frame.values()), {})
+        template = next((row for frame in self._frames for row in frame.people.values()), {})
         for name, value in template.items():
             arrays[name] = _empty(name, (len(self._frames), slots), np.asarray(value))
         for t, frame in enumerate(self._frames):
-            for slot, row in frame.items():
+            for slot, row in frame.people.items():
                 for name, value in row.items():
                     if value is not None:
                         arrays[name][t, slot] = value
         arrays["valid"] = np.isin(arrays.get("state", np.zeros_like(arrays["track_id"])), SEEN)
-        if any(T is not None for T in self._worlds):
-            arrays["T_world_cam"] = np.stack([np.full((4, 4), np.nan) if T is None else T for T in self._worlds])
+        worlds = [frame.T_world_cam for frame in self._frames]
+        if any(T is not None for T in worlds):
+            arrays["T_world_cam"] = np.stack([np.full((4, 4), np.nan) if T is None else T for T in worlds])
         arrays |= self._camera_arrays()
         return arrays
 
     def _camera_arrays(self) -> dict[str, Array]:
-        if not self._cameras:
+        if not self._frames:
             return {}
-        first = self._cameras[0]
+        cameras = [frame.camera for frame in self._frames]
+        first = cameras[0]
         arrays = camera_arrays(first)
-        if any(camera is not first and not np.array_equal(camera.K, first.K) for camera in self._cameras):
-            arrays["K_per_frame"] = np.stack([camera.K for camera in self._cameras])
+        if any(camera is not first and not np.array_equal(camera.K, first.K) for camera in cameras):
+            arrays["K_per_frame"] = np.stack([camera.K for camera in cameras])
         return arrays
 
 

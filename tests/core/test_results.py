@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
+from hsr_core import results
 from hsr_core.body.joints import JOINT_NAMES
 from hsr_core.config import Settings
 from hsr_core.errors import BadFile, MissingFile
@@ -132,6 +133,20 @@ def test_saving_again_replaces_the_file_and_leaves_nothing_else(recorder):
     recorder.save(complete=True)
     assert [path.name for path in recorder.path.parent.iterdir()] == ["people.npz"]
     assert load_people(recorder.path).metadata["complete"] is True
+
+
+def test_a_frame_that_ctrl_c_cuts_in_two_is_not_there(recorder, monkeypatch):
+    recorder.add(frame(0, [person(1)]))
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(results, "person_row", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        recorder.add(frame(1, [person(1)]))
+    recorder.save(complete=False)
+    people = load_people(recorder.path)
+    assert {len(people[name]) for name in ("stamp_ns", "track_id", "joints")} == {1}
 
 
 def test_a_failed_save_keeps_the_old_file(recorder, monkeypatch):
