@@ -136,14 +136,15 @@ def test_saving_again_replaces_the_file_and_leaves_nothing_else(recorder):
 
 
 def test_a_frame_that_ctrl_c_cuts_in_two_is_not_there(recorder, monkeypatch):
-    recorder.add(frame(0, [person(1)]))
+    rng = np.random.default_rng(2)
+    recorder.add(result(0, person(1, rng)))
 
     def interrupted(_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(results, "person_row", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        recorder.add(frame(1, [person(1)]))
+        recorder.add(result(1, person(1, rng)))
     recorder.save(complete=False)
     people = load_people(recorder.path)
     assert {len(people[name]) for name in ("stamp_ns", "track_id", "joints")} == {1}
