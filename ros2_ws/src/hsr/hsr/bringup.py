@@ -158,6 +158,8 @@ class Bringup:
         finally:
             summary = self._summary() if hasattr(self, "_meter") else {}
             codes = self._close()
+            if summary and self._options.refine:  # one may be told while perception is deactivated
+                summary["windows"] = self._windows_summary()
         if failure:
             print(f"\nfailed: {failure}\nlogs: {self._log_dir}", file=sys.stderr, flush=True)
         if self._options.json:
@@ -418,8 +420,6 @@ class Bringup:
             "perception_rss_mb": _number(perception.rss_mb()) if perception else None,
             "cpu_percent": self._cpu_percent(),
         }
-        if self._options.refine:
-            summary["windows"] = self._windows_summary()
         if self._teleop:
             summary["teleop"] = self._teleop.meter.summary()
         if stats:
