@@ -66,12 +66,13 @@ class WindowDepth:
         ratios, counts = np.array([window[i].ratio for i in used]), np.array([window[i].pixels for i in used])
         stamps = np.array([window[i].stamp_ns for i in used])
         t_s, source = (stamps - stamps[0]) * 1e-9, depth_kind(window[used[-1]].entry.depth_source)
-        smooth = frame_scales(self._mode, source, roots[:, 2], ratios, t_s, counts=counts).root_z
-        for at in np.flatnonzero(stamps > self._newest_ns):
-            self._bias.add(float(roots[at, 2]), float(smooth[at]))
-        self._newest_ns = stamps[-1]
-        bias = self._bias.value if self._mode == "track" else 1.0
-        factors[used] = frame_scales(self._mode, source, roots[:, 2], ratios, t_s, counts=counts, bias=bias).factor
+        scales, bias = frame_scales(self._mode, source, roots[:, 2], ratios, t_s, counts=counts), 1.0
+        if self._mode == "track":
+            for at in np.flatnonzero(stamps > self._newest_ns):
+                self._bias.add(float(roots[at, 2]), float(scales.root_z[at]))
+            self._newest_ns, bias = stamps[-1], self._bias.value
+            scales = frame_scales(self._mode, source, roots[:, 2], ratios, t_s, counts=counts, bias=bias)
+        factors[used] = scales.factor
         if self._mode != "relative":
             placed = place_by_depth(roots, ratios + np.log(bias), counts, t_s)
             targets[used] = np.where(placed.moved, placed.transl[:, 2], np.nan)
